@@ -1,0 +1,41 @@
+"""debiaslib: the 1/sqrt(SNR) loss weight of "Unmasking Bias in Diffusion Model Training", and its independent re-test.
+
+    from debiaslib import Schedule, loss_weight
+    weight = loss_weight("debiased", Schedule.linear(T=1000))     # (T,), multiply the squared error of epsilon at step t by weight[t]
+
+These names need torch and numpy only; everything else is imported from its own module and needs the `lab` extra.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Schedule": "schedule",
+    "loss_weight": "weighting",
+    "parse_strategy": "strategies",
+    "to_x0_epsilon": "prediction",
+    "prediction_target": "prediction",
+    "one_step_estimate": "analysis",
+    "mse_by_timestep": "analysis",
+    "OptimalDenoiser": "analysis",
+    "GaussianDenoiser": "analysis",
+    "TrainConfig": "config",
+    "load_experiment": "config",
+    "load_images": "data",
+    "train": "training",
+    "sample": "sampling",
+    "load_model": "models",
+    "InputError": "errors",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'debiaslib' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,53 @@
+"""The one error that a user's mistake raises: a single line that names the thing, its value and what is allowed."""
+
+import difflib
+import math
+import numbers
+
+
+class InputError(ValueError):
+    """Something that the user gave is wrong. The message is one line; in a notebook it stands without a traceback."""
+
+    def _render_traceback_(self):
+        # IPython's hook for exceptions that know how to show themselves.
+        return [f"{type(self).__name__}: {self}"]
+
+
+def check_choice(name, value, known):
+    """Return `value` if it is one of `known`; otherwise raise InputError with the nearest known one."""
+    known = list(known)
+    if value in known:
+        return value
+    near = difflib.get_close_matches(str(value), [str(k) for k in known], n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"{name} {value!r} is unknown; {hint}known: {', '.join(map(str, known))}")
+
+
+def check_number(name, value, *, minimum=None, maximum=None, above=None, below=None, integer=False):
+    """Return `value` if it is a finite number within the bounds; otherwise raise InputError.
+
+    `minimum` and `maximum` are allowed themselves, `above` and `below` are not.
+    """
+    wanted = _describe(minimum, maximum, above, below, integer)
+    number = isinstance(value, numbers.Integral if integer else numbers.Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r}; it must be {wanted}")
+    outside = (
+        (minimum is not None and value < minimum)
+        or (maximum is not None and value > maximum)
+        or (above is not None and value <= above)
+        or (below is not None and value >= below)
+    )
+    if outside:
+        raise InputError(f"{name} is {value!r}; it must be {wanted}")
+    return value
+
+
+def _describe(minimum, maximum, above, below, integer):
+    kind = "a whole number" if integer else "a finite number"
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">=", minimum), (">", above), ("<=", maximum), ("<", below))
+        if bound is not None
+    ]
+    return " ".join([kind, " and ".join(bounds)]).strip()

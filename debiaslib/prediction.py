@@ -1,0 +1,53 @@
+"""What a network predicts, and the way from its output to (x0, epsilon).
+
+With x_t = a x0 + s epsilon, a = sqrt(alpha_bar_t), s = sqrt(1 - alpha_bar_t), and v = a epsilon - s x0 (Salimans & Ho 2022):
+
+    epsilon       x0 = (x_t - s epsilon) / a
+    sample        epsilon = (x_t - a x0) / s
+    v_prediction  x0 = a x_t - s v,  epsilon = s x_t + a v
+
+The names are those of diffusers.
+"""
+
+from .errors import InputError, check_choice
+
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+
+
+def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
+    """What a perfect network would answer: epsilon, x0 or v. x0 and noise: (N, ...); t: int or (N,)."""
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "sample":
+        return x0
+    a, s = schedule.scales(t, x0)
+    return a * noise - s * x0
+
+
+def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
+    """(x0_hat, epsilon_hat) from the network's output at x_t, both of x_t's shape; nothing is clipped.
+
+    Raises InputError for an unknown prediction type and where the output does not determine the pair (epsilon at SNR = 0,
+    where x_t holds no signal).
+    """
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    a, s = schedule.scales(t, x_t)
+    if prediction_type == "epsilon":
+        if bool((a == 0).any()):
+            raise InputError("epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'")
+        return (x_t - s * output) / a, output
+    if prediction_type == "sample":
+        return output, (x_t - a * output) / s
+    return a * x_t - s * output, s * x_t + a * output
+
+
+def call_network(model, x_t, t):
+    """The model's output of x_t's shape. Takes plain modules and diffusers' models; learned-variance channels are dropped."""
+    output = model(x_t, t)
+    output = getattr(output, "sample", output)
+    if output.shape[1] == 2 * x_t.shape[1]:
+        output = output[:, : x_t.shape[1]]
+    if output.shape != x_t.shape:
+        raise InputError(f"the model answers {tuple(output.shape)} to an input of {tuple(x_t.shape)}")
+    return output

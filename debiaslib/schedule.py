@@ -1,0 +1,112 @@
+"""Noise schedules: alpha_bar, the signal-to-noise ratio, and the forward process. Tables in float64.
+
+    x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) epsilon        SNR(t) = alpha_bar_t / (1 - alpha_bar_t)      (paper, eq. 3)
+
+t is 0-based: t = 0 is the least noisy step, t = T-1 the noisiest.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .errors import InputError, check_number
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """alpha_bar at every timestep: float64, shape (T,), in [0, 1) and strictly decreasing. Raises InputError otherwise."""
+
+    alpha_bar: torch.Tensor
+    name: str = "custom"
+
+    def __post_init__(self):
+        table = torch.as_tensor(self.alpha_bar).to(torch.float64)
+        if table.ndim != 1 or len(table) == 0:
+            raise InputError(f"alpha_bar has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
+        if not bool(((table >= 0) & (table < 1)).all()):  # also false for NaN
+            raise InputError("alpha_bar has values outside [0, 1)")
+        if bool((table.diff() >= 0).any()):
+            raise InputError("alpha_bar must fall from each timestep to the next")
+        object.__setattr__(self, "alpha_bar", table)
+
+    @classmethod
+    def linear(cls, T=1000, beta_start=1e-4, beta_end=0.02):
+        """DDPM's schedule (Ho et al. 2020): beta linear in t. The betas are not rescaled with T."""
+        start, end = _check_betas(beta_start, beta_end)
+        return cls._from_betas(torch.linspace(start, end, _check_T(T), dtype=torch.float64), "linear")
+
+    @classmethod
+    def scaled_linear(cls, T=1000, beta_start=0.00085, beta_end=0.012):
+        """Stable Diffusion's schedule (Rombach et al. 2022): sqrt(beta) linear in t."""
+        start, end = _check_betas(beta_start, beta_end)
+        betas = torch.linspace(math.sqrt(start), math.sqrt(end), _check_T(T), dtype=torch.float64) ** 2
+        return cls._from_betas(betas, "scaled_linear")
+
+    @classmethod
+    def cosine(cls, T=1000, s=0.008, max_beta=0.999):
+        """Nichol & Dhariwal 2021, eq. 17: alpha_bar ~ cos^2((t/T + s) / (1 + s) pi/2), each beta clipped at `max_beta`."""
+        _check_T(T)
+        check_number("s", s, minimum=0)
+        check_number("max_beta", max_beta, above=0, below=1)
+        time = torch.arange(T + 1, dtype=torch.float64) / T
+        curve = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
+        return cls._from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta), "cosine")
+
+    @classmethod
+    def sigmoid(cls, T=1000, beta_start=1e-4, beta_end=0.02):
+        """GeoDiff's schedule as in diffusers: beta a logistic curve from -6 to 6 between the two ends."""
+        start, end = _check_betas(beta_start, beta_end)
+        ramp = torch.linspace(-6, 6, _check_T(T), dtype=torch.float64)
+        return cls._from_betas(torch.sigmoid(ramp) * (end - start) + start, "sigmoid")
+
+    @classmethod
+    def _from_betas(cls, betas, name):
+        return cls(torch.cumprod(1 - betas, dim=0), name)
+
+    @property
+    def T(self):
+        """Number of timesteps."""
+        return len(self.alpha_bar)
+
+    @property
+    def snr(self):
+        """SNR(t) = alpha_bar / (1 - alpha_bar): float64 (T,), strictly decreasing."""
+        return self.alpha_bar / (1 - self.alpha_bar)
+
+    def rescale_zero_terminal_snr(self):
+        """The schedule shifted and scaled so that SNR(T-1) = 0 and SNR(0) is kept (Lin et al. 2024, algorithm 1)."""
+        if self.T < 2:
+            raise InputError("T is 1; a schedule needs two timesteps or more to have both SNR(0) kept and SNR(T-1) = 0")
+        root = self.alpha_bar.sqrt()
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        return Schedule(root**2, f"{self.name}, zero-terminal")
+
+    def scales(self, t, like):
+        """(sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t)) with the dtype and device of `like` (N, ...), shaped to broadcast over it.
+
+        `t` is an int or an integer tensor (N,). Raises InputError for a t outside [0, T).
+        """
+        t = torch.as_tensor(t, device="cpu")
+        if t.is_floating_point() or t.dtype == torch.bool:
+            raise InputError(f"t has dtype {t.dtype}; timesteps are whole numbers")
+        if t.numel() and not (0 <= int(t.min()) and int(t.max()) < self.T):
+            outside = int(t.min()) if int(t.min()) < 0 else int(t.max())
+            raise InputError(f"t is {outside}; it must be in [0, {self.T})")
+        alpha_bar = self.alpha_bar.cpu()[t].reshape(-1, *[1] * (like.ndim - 1))
+        return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)
+
+    def add_noise(self, x0, noise, t):
+        """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) noise. x0 and noise: (N, ...); t: int or (N,)."""
+        signal, sigma = self.scales(t, x0)
+        return signal * x0 + sigma * noise
+
+
+def _check_T(T):
+    return check_number("T", T, minimum=1, integer=True)
+
+
+def _check_betas(start, end):
+    check_number("beta_start", start, above=0, below=1)
+    check_number("beta_end", end, above=0, below=1)
+    return start, end

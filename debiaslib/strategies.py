@@ -1,0 +1,106 @@
+"""Names of the loss weightings: parsing, canonical form, label. Imports no torch, so a configuration is checked at once.
+
+A weighting is a string, so that papermill, a YAML file and a command line can carry it: `"debiased"`, `"min_snr"`,
+`"p2(k=1, gamma=0.5)"`. The formulas live in `weighting.py`.
+"""
+
+import ast
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .errors import InputError, check_choice, check_number
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A weighting's argument: its default and the open or closed lower bound of its range."""
+
+    default: float
+    minimum: float | None = None
+    above: float | None = None
+
+
+KNOWN = {
+    "constant": {},
+    "debiased": {},
+    "inverse_snr": {},
+    "p2": {"k": Argument(1, minimum=0), "gamma": Argument(1, minimum=0)},
+    "min_snr": {"gamma": Argument(5, above=0)},
+    "soft_min_snr": {"gamma": Argument(5, above=0)},
+    "max_snr": {"gamma": Argument(1, above=0)},
+}
+
+LABELS = {
+    "constant": "constant",
+    "debiased": "debiased",
+    "inverse_snr": "1/SNR",
+    "p2": "P2",
+    "min_snr": "Min-SNR",
+    "soft_min_snr": "soft Min-SNR",
+    "max_snr": "Max-SNR",
+}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A parsed weighting. `str(strategy)` is canonical: every argument is written out, so equal strings are equal weights."""
+
+    name: str
+    arguments: tuple[tuple[str, float], ...] = ()
+
+    def __str__(self):
+        inside = ",".join(f"{key}={value:g}" for key, value in self.arguments)
+        return f"{self.name}({inside})" if inside else self.name
+
+    @property
+    def slug(self):
+        """The name as part of a file name: `p2-k1-gamma0.5`."""
+        return "-".join([self.name, *(f"{key}{value:g}" for key, value in self.arguments)])
+
+    @property
+    def label(self):
+        """The name in a figure: `P2 (1, 1)`, `Min-SNR-5`."""
+        label, values = LABELS[self.name], [f"{value:g}" for _, value in self.arguments]
+        if not values:
+            return label
+        return f"{label}-{values[0]}" if len(values) == 1 else f"{label} ({', '.join(values)})"
+
+
+@lru_cache(maxsize=256)
+def parse_strategy(text):
+    """Parse `"name"` or `"name(argument=value, ...)"` into a `Strategy`, defaults filled in.
+
+    Raises InputError for an unknown name or argument (naming the nearest known one) and for a value that is not a finite
+    number in its range.
+    """
+    if isinstance(text, Strategy):
+        return text
+    if not isinstance(text, str):
+        raise InputError(f"weighting is {text!r}; it must be a string such as 'debiased' or 'min_snr(gamma=5)'")
+    name, given = _split(text)
+    arguments = KNOWN[check_choice("weighting", name, KNOWN)]
+    for key in given:
+        if not arguments:
+            raise InputError(f"weighting {name!r} takes no argument; got {key!r}")
+        check_choice(f"argument of weighting {name!r}:", key, arguments)
+    for key, argument in arguments.items():
+        label = f"{key} of weighting {name!r}"
+        value = given.get(key, argument.default)
+        given[key] = check_number(label, value, minimum=argument.minimum, above=argument.above)
+    return Strategy(name, tuple((key, float(given[key])) for key in arguments))
+
+
+def _split(text):
+    wrong = InputError(f"weighting {text!r} cannot be read; write it as 'name' or 'name(argument=value)'")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise wrong from None
+    if isinstance(tree, ast.Name):
+        return tree.id, {}
+    if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)) or tree.args:
+        raise wrong
+    try:
+        return tree.func.id, {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+    except ValueError:
+        raise wrong from None

@@ -1,0 +1,100 @@
+"""Loss weights as a function of the signal-to-noise ratio S, right in each parametrisation.
+
+One squared error of the network's estimate, in three units (x_t = a x0 + s epsilon, S = a^2/s^2, v = a epsilon - s x0):
+
+    |x0 error|^2 = |epsilon error|^2 / S              |v error|^2 = |x0 error|^2 (1 + S)
+
+so one objective has the weights  w_epsilon,  w_sample = S w_epsilon,  w_v = S/(1+S) w_epsilon.  The debiased weight is
+1/sqrt(S) for epsilon, sqrt(S) = a/s for x0 and sqrt(S)/(1+S) = a s for v.
+"""
+
+import math
+
+import torch
+
+from .errors import InputError, check_choice, check_number
+from .prediction import PREDICTION_TYPES
+from .schedule import Schedule
+from .strategies import parse_strategy
+
+# Each weight is defined once, in x0 units, where every one of them is finite at S = 0.
+_X0_WEIGHTS = {
+    "constant": lambda S: S,  # DDPM's L_simple
+    "debiased": lambda S: S.sqrt(),  # Yu et al. 2024
+    "inverse_snr": lambda S: torch.ones_like(S),  # the plain error of x0
+    "p2": lambda S, k, gamma: S ** (1 - gamma) if k == 0 else S * (k + S) ** -gamma,  # Choi et al. 2022
+    "min_snr": lambda S, gamma: S.clamp(max=gamma),  # Hang et al. 2023
+    "soft_min_snr": lambda S, gamma: S * gamma / (S + gamma),  # Crowson et al. 2024
+    "max_snr": lambda S, gamma: S.clamp(min=gamma),  # gamma=1: truncated SNR, Salimans & Ho 2022
+}
+
+# A weight's limit at S = 0 is read off its behaviour between these two.
+_NEAR_ZERO, _NEARER_ZERO = 1e-150, 1e-200
+
+
+def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normalize=False, max_weight=None):
+    """The loss weight at every timestep: float64, shape (T,), on the argument's device. Training indexes it by t.
+
+    strategy: "constant", "debiased", "inverse_snr", "p2(k=1,gamma=1)", "min_snr(gamma=5)", "soft_min_snr(gamma=5)",
+        "max_snr(gamma=1)", or a callable that maps the SNR table to the weight of the epsilon loss.
+    schedule_or_snr: a `Schedule` or its 1-D table of SNR(t).
+    prediction_type: what the network predicts and the squared error is of: "epsilon", "sample" (x0) or "v_prediction".
+    max_weight: upper bound on the weight of the epsilon loss, applied before the conversion.
+    normalize: divide by the mean of the epsilon table, so that weightings differ in shape alone.
+
+    Raises InputError for an unknown strategy, an argument out of range, an SNR that is negative or not finite, and where the
+    weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
+    """
+    snr = _snr_table(schedule_or_snr)
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    if max_weight is not None:
+        check_number("max_weight", max_weight, above=0)
+    weight = _table(strategy, snr, prediction_type, max_weight)
+    return weight / _table(strategy, snr, "epsilon", max_weight).mean() if normalize else weight
+
+
+def _table(strategy, snr, prediction_type, max_weight):
+    def at(S):
+        x0_weight = _x0_weight(strategy, S)
+        if max_weight is not None:
+            x0_weight = torch.minimum(x0_weight, max_weight * S)
+        return x0_weight / {"epsilon": S, "sample": 1, "v_prediction": 1 + S}[prediction_type]
+
+    weight = at(snr.clamp(min=_NEARER_ZERO))
+    if bool((snr == 0).any()):
+        weight = _limit_at_zero(weight, at(snr.clamp(min=_NEAR_ZERO)), snr == 0)
+    if not bool(weight.isfinite().all()):
+        raise InputError(
+            f"the {prediction_type} weight of {str(strategy)!r} is infinite where SNR = 0; "
+            "use prediction_type='v_prediction', or bound it with max_weight"
+        )
+    return weight
+
+
+def _limit_at_zero(nearer, near, zero):
+    # Close to S = 0 a weight is a power of S: the exponent's sign says whether it vanishes, stays or diverges.
+    exponent = (nearer / near).log() / math.log(_NEARER_ZERO / _NEAR_ZERO)
+    limit = torch.where(exponent > 1e-9, 0.0, torch.where(exponent < -1e-9, torch.inf, nearer))
+    return torch.where(zero, limit, nearer)
+
+
+def _snr_table(schedule_or_snr):
+    table = schedule_or_snr.snr if isinstance(schedule_or_snr, Schedule) else schedule_or_snr
+    table = torch.as_tensor(table)
+    if table.ndim != 1:
+        raise InputError(f"the SNR table has shape {tuple(table.shape)}; it must be one-dimensional")
+    table = table.to(torch.float64)
+    if not bool((table.isfinite() & (table >= 0)).all()):
+        raise InputError("the SNR table has values that are negative or not finite")
+    return table
+
+
+def _x0_weight(strategy, S):
+    if not callable(strategy):
+        parsed = parse_strategy(strategy)
+        return _X0_WEIGHTS[parsed.name](S, **dict(parsed.arguments))
+    weight = torch.as_tensor(strategy(S)).to(S)
+    if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
+        raise InputError(f"the weighting {strategy!r} must give one finite weight >= 0 for each of the {len(S)} timesteps")
+    return S * weight
+
