@@ -1,0 +1,262 @@
+"""Configuration: one training (`TrainConfig`) and one experiment (`Experiment`), checked at once. Imports no torch.
+
+An experiment is a YAML file in config/: a preset, weightings, seeds, and what to measure. Every mistake in it is one line that
+names the field, its value and what is allowed, before any work starts.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from .errors import InputError, check_choice, check_number
+from .paths import checkout
+from .prediction import PREDICTION_TYPES
+from .presets import PRESETS, Preset, get_preset
+from .strategies import parse_strategy
+
+SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
+PRECISIONS = ("float32", "bfloat16")
+LR_DECAYS = ("none", "cosine")
+SAMPLERS = ("ddim", "ddpm")
+FEATURES = ("minifaces", "pooled", "inception")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the result of one training. Raises InputError for a value out of range."""
+
+    dataset: str
+    resolution: int
+    network: dict
+    images: int  # seen in training, counted with repetition
+    batch_size: int
+    lr: float
+    preset: str = ""
+    weighting: str = "debiased"
+    seed: int = 0
+    prediction_type: str = "epsilon"
+    schedule: str = "linear"
+    timesteps: int = 1000
+    normalize_weight: bool = False
+    max_weight: float | None = None
+    lr_decay: str = "none"
+    weight_decay: float = 0.0
+    max_grad_norm: float | None = None  # clipping is off: at 1.0 it silently changes the comparison of weightings
+    ema_decay: float = 0.9999  # upper limit; the n-th update uses min(ema_decay, (1+n)/(10+n))
+    horizontal_flip: bool = False
+    precision: str = "float32"
+    snapshots: tuple[int, ...] = ()  # EMA weights are kept when so many images were seen, and at the end
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self):
+        _coerce(self)
+        object.__setattr__(self, "weighting", str(parse_strategy(self.weighting)))
+        check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("lr_decay", self.lr_decay, LR_DECAYS)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_number("resolution", self.resolution, minimum=4, integer=True)
+        check_number("batch_size", self.batch_size, minimum=1, integer=True)
+        check_number("images", self.images, minimum=self.batch_size, integer=True)
+        check_number("lr", self.lr, above=0)
+        check_number("seed", self.seed, minimum=0, integer=True)
+        check_number("timesteps", self.timesteps, minimum=1, integer=True)
+        check_number("weight_decay", self.weight_decay, minimum=0)
+        check_number("ema_decay", self.ema_decay, minimum=0, below=1)
+        check_number("threads", self.threads, minimum=1, integer=True)
+        for name in ("max_weight", "max_grad_norm"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), above=0)
+        for count in self.snapshots:
+            check_number("snapshots", count, minimum=1, maximum=self.images, integer=True)
+        self._check_device()
+
+    def _check_device(self):
+        kind, _, index = self.device.partition(":")
+        check_choice("device", kind, ("cpu", "cuda", "mps"))
+        if index and not index.isdecimal():
+            raise InputError(f"device is {self.device!r}; write it as 'cpu', 'cuda', 'cuda:0' or 'mps'")
+
+    @property
+    def steps(self):
+        """Optimiser steps: the last one completes `images`, rounded up to whole batches."""
+        return -(-self.images // self.batch_size)
+
+    @property
+    def name(self):
+        """The run's folder: `debiased-s0`."""
+        return run_name(self.weighting, self.seed)
+
+    def to_dict(self):
+        """The configuration as JSON-native values."""
+        return {**dataclasses.asdict(self), "snapshots": list(self.snapshots)}
+
+
+def run_name(weighting, seed):
+    """The folder of a (weighting, seed): `p2-k1-gamma1-s0`."""
+    return f"{parse_strategy(weighting).slug}-s{seed}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Which trainings to compare and what to measure on them. Raises InputError for a value out of range."""
+
+    name: str
+    preset: str
+    weightings: tuple[str, ...] = ("constant", "debiased")
+    seeds: tuple[int, ...] = (0,)
+    dataset: str = ""  # empty: the preset's
+    training: dict = field(default_factory=dict)  # overrides of the preset and of TrainConfig's defaults
+    # one-step estimates (notebooks 01 and 02)
+    shown_timesteps: tuple[int, ...] = (50, 200, 400, 600, 700, 800, 900, 999)
+    shown_images: int = 8
+    # error by timestep (notebooks 02 and 03)
+    curve_timesteps: tuple[int, ...] = (0, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 850, 900, 950, 999)
+    curve_images: int = 256
+    optimum_images: int = 50_000  # the exact optimum is over the first so many training images
+    # samples (notebooks 01, 04 and 05)
+    sampler: str = "ddim"
+    clip_x0: bool = True
+    sampling_batch_size: int = 64
+    grid_steps: tuple[int, ...] = (2, 3, 4, 5, 10, 50, 100)
+    grid_images: int = 8
+    # distances (notebook 06)
+    features: tuple[str, ...] = ("pooled",)
+    distance_steps: tuple[int, ...] = (5, 10, 20, 50, 100)
+    distance_images: int = 500
+    snapshot_steps: tuple[int, ...] = (20,)  # sampling steps for the distance against images seen in training
+    reference_images: int = 2_048
+
+    def __post_init__(self):
+        _coerce(self)
+        get_preset(self.preset)
+        self._check_choices()
+        self._check_numbers()
+        self.train_config(self.weightings[0], self.seeds[0])
+
+    def _check_choices(self):
+        for name in ("weightings", "seeds", "features", "distance_steps", "grid_steps", "shown_timesteps", "curve_timesteps"):
+            values = getattr(self, name)
+            if not values:
+                raise InputError(f"{name} is empty; it must list at least one")
+            if len(set(values)) < len(values):
+                raise InputError(f"{name} lists something twice: {', '.join(map(str, values))}")
+        object.__setattr__(self, "weightings", tuple(str(parse_strategy(w)) for w in self.weightings))
+        if len(set(self.weightings)) < len(self.weightings):
+            raise InputError(f"weightings lists something twice: {', '.join(self.weightings)}")
+        check_choice("sampler", self.sampler, SAMPLERS)
+        for name in self.features:
+            check_choice("features", name, FEATURES)
+        fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"weighting", "seed", "preset", "dataset"}
+        for key in self.training:
+            check_choice("training setting", key, sorted(fields))
+
+    def _check_numbers(self):
+        T = self.train_config(self.weightings[0], self.seeds[0]).timesteps
+        for name in ("shown_timesteps", "curve_timesteps"):
+            for t in getattr(self, name):
+                check_number(name, t, minimum=0, below=T, integer=True)
+        for name in ("grid_steps", "distance_steps", "snapshot_steps"):
+            for steps in getattr(self, name):
+                check_number(name, steps, minimum=1, maximum=T, integer=True)
+        for seed in self.seeds:
+            check_number("seeds", seed, minimum=0, integer=True)
+        smallest = {"distance_images": 100, "reference_images": 100, "curve_images": 2}
+        for name in ("shown_images", "curve_images", "optimum_images", "sampling_batch_size", "grid_images",
+                     "distance_images", "reference_images"):  # fmt: skip
+            check_number(name, getattr(self, name), minimum=smallest.get(name, 1), integer=True)
+
+    def train_config(self, weighting, seed):
+        """The `TrainConfig` of one (weighting, seed) of this experiment."""
+        preset = dataclasses.asdict(get_preset(self.preset))
+        settings = {**preset, **self.training, "preset": self.preset, "weighting": weighting, "seed": seed}
+        if self.dataset:
+            settings["dataset"] = self.dataset
+        return TrainConfig(**settings)
+
+    @property
+    def measured(self):
+        """What is measured and how, without what decides the trainings: JSON-native."""
+        training = ("name", "preset", "dataset", "training", "weightings", "seeds")
+        return {key: value for key, value in self.to_dict().items() if key not in training}
+
+    @property
+    def runs(self):
+        """Every (weighting, seed), constant first."""
+        return [(weighting, seed) for seed in self.seeds for weighting in self.weightings]
+
+    def to_dict(self):
+        """The experiment as JSON-native values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def load_experiment(name, dataset=""):
+    """The experiment of that name in config/, or of a YAML file's path; `dataset` replaces its own if given.
+
+    Raises InputError if there is no such file, it cannot be read, or it says something that is not allowed.
+    """
+    path = _experiment_file(name)
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"experiment file {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"experiment file {path} must hold 'name: value' lines")
+    known = [f.name for f in dataclasses.fields(Experiment) if f.name != "name"]
+    for key in settings:
+        check_choice(f"setting in {path.name}", key, known)
+    if "preset" not in settings:
+        raise InputError(f"experiment file {path} names no preset; known: {', '.join(PRESETS)}")
+    if dataset:
+        settings["dataset"] = str(dataset)
+    return Experiment(name=path.stem, **settings)
+
+
+def known_experiments():
+    """Names of the experiments in config/ of this checkout, sorted."""
+    return sorted(path.stem for path in (checkout() / "config").glob("*.yaml"))
+
+
+def _experiment_file(name):
+    path = Path(str(name))
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise InputError(f"experiment file {str(name)!r} does not exist")
+        return path
+    return checkout() / "config" / f"{check_choice('experiment', str(name), known_experiments())}.yaml"
+
+
+def _coerce(config):
+    """Turn what YAML or papermill can carry into the declared types: lists to tuples, '1e-3' (YAML 1.1 text) to a float."""
+    hints = typing.get_type_hints(type(config))
+    for item in dataclasses.fields(config):
+        value, kind = getattr(config, item.name), hints[item.name]
+        object.__setattr__(config, item.name, _coerced(item.name, value, kind))
+
+
+def _coerced(name, value, kind):
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):  # float | None
+        return None if value is None else _coerced(name, value, typing.get_args(kind)[0])
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{name} is {value!r}; it must be a list")
+        return tuple(_coerced(name, entry, typing.get_args(kind)[0]) for entry in value)
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            raise InputError(f"{name} is {value!r}; it must be a number") from None
+    if kind is str and isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        expected = {int: "a whole number", str: "a text", bool: "true or false", dict: "a mapping", float: "a number"}
+        raise InputError(f"{name} is {value!r}; it must be {expected[kind]}")
+    return value
+
+
+__all__ = ["Experiment", "Preset", "TrainConfig", "known_experiments", "load_experiment", "run_name"]

@@ -1,0 +1,45 @@
+"""Where things lie: the checkout, results, the cache. No path depends on the working folder unless the user gave it. Imports no torch."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from .errors import InputError
+
+
+def checkout():
+    """The folder that holds config/, notebooks/ and results/: above the package, or above the working folder.
+
+    Raises InputError where the package was installed without them and the working folder lies in no checkout.
+    """
+    for folder in (Path(__file__).resolve().parent.parent, Path.cwd(), *Path.cwd().parents):
+        if (folder / "notebooks").is_dir() and (folder / "config").is_dir() and (folder / "debiaslib").is_dir():
+            return folder
+    raise InputError("no checkout of debiaslib found; work inside one, or give the path of an experiment's YAML file")
+
+
+def notebook_files():
+    """{name: path} of the notebooks of this checkout, in reading order: 01_bias_existence, ..."""
+    return {path.stem: path for path in sorted((checkout() / "notebooks").glob("[0-9]*.ipynb"))}
+
+
+def absolute(path):
+    """A path that exists, made absolute, since workers and kernels have another working folder; other text as it is."""
+    return str(Path(path).absolute()) if path and Path(path).exists() else str(path)
+
+
+def results_root(results=""):
+    """The folder of all results: `results` if given, else $DEBIASLIB_RESULTS, else results/ of the checkout. Absolute."""
+    given = str(results) or os.environ.get("DEBIASLIB_RESULTS", "")
+    return Path(given).expanduser().absolute() if given else checkout() / "results"
+
+
+def cache_root():
+    """The folder of decoded data sets and features: $DEBIASLIB_CACHE, else ~/.cache/debiaslib. It can be deleted at any time."""
+    given = os.environ.get("DEBIASLIB_CACHE", "")
+    if given:
+        return Path(given).expanduser().absolute()
+    try:
+        return Path.home() / ".cache" / "debiaslib"
+    except RuntimeError:  # no HOME and no entry in the password database
+        return Path(tempfile.gettempdir()) / "debiaslib-cache"

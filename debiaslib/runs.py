@@ -1,0 +1,160 @@
+"""A run's folder: its configuration, log, EMA snapshots and record; and what every record says. Imports no torch.
+
+    runs/<weighting>-s<seed>/   config.json   before the first step
+                                log.jsonl     one line every few steps
+                                checkpoints/  see checkpoints.py
+                                ema-<images>.safetensors   EMA weights after so many images
+                                record.json   last: the run is complete
+"""
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import run_name
+from .errors import InputError
+from .files import read_json, sha256_file
+from .paths import results_root
+
+_PACKAGES = ("debiaslib", "torch", "torchvision", "diffusers", "datasets", "torch-fidelity", "numpy", "pandas", "papermill",
+             "matplotlib", "snakemake")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training's folder. It need not exist yet."""
+
+    folder: Path
+
+    @property
+    def name(self):
+        """`debiased-s0`."""
+        return self.folder.name
+
+    @property
+    def config(self):
+        """The configuration as it was written before the first step (a dict), or None."""
+        return read_json(self.folder / "config.json")
+
+    @property
+    def record(self):
+        """The record of a complete run (a dict), or None."""
+        return read_json(self.folder / "record.json")
+
+    def log(self):
+        """The training log: a list of dicts, one each few steps. A half-written last line is left out."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def last_row(self):
+        """The last complete line of the log, or None. Reads the end of the file only."""
+        path = self.folder / "log.jsonl"
+        if not path.exists():
+            return None
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 2000))
+            lines = file.read().decode().split("\n")
+        try:
+            return json.loads(lines[-2]) if len(lines) > 1 else None
+        except json.JSONDecodeError:
+            return None
+
+    def snapshot(self, images=None):
+        """Path of the EMA weights after `images` images (None: the last), checked against the record's sha256.
+
+        Raises InputError if the run is not complete, has no such snapshot, or the file is not what was recorded.
+        """
+        record = self.record
+        if record is None:
+            raise InputError(f"the run {self.folder} is not complete; train it first")
+        known = {entry["images"]: entry for entry in record["snapshots"]}
+        images = max(known) if images is None else images
+        if images not in known:
+            raise InputError(f"the run {self.folder} has no snapshot at {images} images; known: {', '.join(map(str, known))}")
+        path = self.folder / known[images]["file"]
+        if not path.exists() or sha256_file(path) != known[images]["sha256"]:
+            raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
+        return path
+
+
+def find_run(experiment_name, weighting, seed, results=""):
+    """The `Run` of one (weighting, seed) under the results folder, complete or not."""
+    return Run(results_root(results) / experiment_name / "runs" / run_name(weighting, seed))
+
+
+def check_settings(run, wanted):
+    """Raise InputError, naming the first field that differs, if the folder holds a run made with other settings.
+
+    Equal images under another name are equal. Device and threads decide bits only, so a complete run may differ in them.
+    """
+    made = run.config
+    if made is None:
+        return
+    ignored = {"dataset"} if made.get("data_fingerprint") == wanted["data_fingerprint"] else set()
+    if run.record is not None:
+        ignored |= {"device", "threads"}
+    difference = first_difference(*({k: v for k, v in c.items() if k not in ignored} for c in (made, wanted)))
+    if difference is not None:
+        field, old, new = difference
+        raise InputError(f"the run {run.folder} was made with {field}={old!r}, not {new!r}; name another results folder, or move it")
+
+
+def provenance(device="cpu", threads=1):
+    """What every record says of where it was made: commit, clean tree or not, versions, machine, device, threads."""
+    return {
+        **git_state(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "device": device,
+        "threads": threads,
+    }
+
+
+@functools.cache
+def git_state():
+    """{"commit": hash or None, "clean": True, False or None} of the checkout that the package lies in."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments):
+        run = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20, check=True)
+        return run.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+            raise FileNotFoundError
+        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain")}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "clean": None}  # no git, or installed outside a checkout
+
+
+@functools.cache
+def package_versions():
+    """Installed versions of the packages that decide a number."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def first_difference(made, wanted):
+    """(field, made value, wanted value) of the first field in which two configurations differ, or None."""
+    for name in {**wanted, **made}:
+        if made.get(name) != wanted.get(name):
+            return name, made.get(name), wanted.get(name)
+    return None
