@@ -1,0 +1,49 @@
+"""Checkpoints of a training: written whole or not at all, verified by sha256 when read, the last two kept.
+
+`step-<n>.pt` holds the tensors, `step-<n>.json` beside it, written after it, its sha256: a checkpoint counts once both are there.
+"""
+
+import sys
+
+import torch
+
+from .errors import InputError
+from .files import atomic_path, read_json, sha256_file, write_json
+
+KEPT = 2
+
+
+def save_checkpoint(folder, step, state):
+    """Write `state` (what torch.save can write of tensors, numbers, lists and dicts) as the checkpoint of `step`."""
+    path = folder / f"step-{step:09d}.pt"
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+        digest = sha256_file(temporary)
+    write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
+    for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
+        old.unlink()
+        old.with_suffix(".pt").unlink(missing_ok=True)
+
+
+def load_checkpoint(folder):
+    """(step, state) of the newest checkpoint that is undamaged, or (0, None) if none was ever written.
+
+    A damaged one is named in one line on stderr and the one before it is used. Raises InputError if all are damaged.
+    """
+    notes = sorted(folder.glob("step-*.json"), reverse=True) if folder.is_dir() else []
+    for note in notes:
+        try:
+            return _verified(note)
+        except InputError as error:
+            print(f"{error}; the checkpoint before it is tried", file=sys.stderr)
+    if notes:
+        raise InputError(f"every checkpoint in {folder} is damaged; move the run's folder away to train it again")
+    return 0, None
+
+
+def _verified(note):
+    path = note.with_suffix(".pt")
+    said = read_json(note)
+    if not isinstance(said, dict) or not path.exists() or sha256_file(path) != said.get("sha256"):
+        raise InputError(f"checkpoint {path.name} is missing or damaged: its sha256 is not the recorded one")
+    return said["step"], torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,54 @@
+"""Stopping cleanly: signals become a flag that a loop asks at its step boundary; a worker does not outlive its pipeline."""
+
+import os
+import signal
+import threading
+import time
+
+SUPERVISED = "DEBIASLIB_SUPERVISED"  # set for workers that the pipeline starts
+
+
+class StopFlag:
+    """Within this context SIGINT and SIGTERM set `.signal` instead of ending the process; a second one acts as usual.
+
+    Outside the main thread, where Python allows no handlers, the flag is never set.
+    """
+
+    def __init__(self):
+        self.signal = None
+        self._previous = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def _receive(self, number, frame):
+        self.signal = number
+        self._restore()
+
+    def _restore(self):
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def __exit__(self, *error):
+        self._restore()
+
+    def leave(self):
+        """End as the received signal would have: KeyboardInterrupt for SIGINT (exit 130), SystemExit(143) for SIGTERM."""
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.signal)
+
+
+def end_with_parent():
+    """Send ourselves SIGTERM when the process that started us has died, so that no orphan writes on into the results."""
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
