@@ -1,0 +1,99 @@
+"""The one-step estimate of x0, its error, and the exact optimum to compare with.
+
+From one network call at x_t, x0 = x0_hat + (epsilon_hat - epsilon) / sqrt(SNR(t)): the second term is the paper's amplified
+error. No network can answer better than the posterior mean E[x0 | x_t], so for x0 drawn from the images of the denoiser
+
+    E|x0_hat - x0|^2  =  floor + excess,    floor = E Var(x0 | x_t),    excess = E|x0_hat - E[x0 | x_t]|^2.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .errors import InputError, check_number
+from .optimum import GaussianDenoiser, OptimalDenoiser
+from .prediction import call_network, to_x0_epsilon
+from .randomness import stream
+
+
+@dataclass(frozen=True)
+class OneStepEstimate:
+    """One network call at x_t, read as an estimate of x0. All tensors (N, C, H, W); x0 = x0_hat + amplified_error."""
+
+    x_t: torch.Tensor
+    x0_hat: torch.Tensor
+    epsilon_hat: torch.Tensor
+    amplified_error: torch.Tensor
+
+
+@torch.no_grad()
+def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", batch_size=64):
+    """Noise x0 to timestep t, call the model once and read x0 back; nothing is clipped.
+
+    model: takes (x_t, t); x0, noise: float (N, C, H, W), x0 in [-1, 1]; t: one int for all images.
+    amplified_error is (epsilon_hat - noise) / sqrt(SNR(t)). Raises InputError for a t outside [0, T).
+    """
+    check_number("t", t, minimum=0, below=schedule.T, integer=True)
+    x_t = schedule.add_noise(x0, noise, t)
+    outputs = [call_network(model, part, torch.full((len(part),), t, device=x_t.device)) for part in x_t.split(batch_size)]
+    x0_hat, epsilon_hat = to_x0_epsilon(torch.cat(outputs).to(x_t), x_t, t, schedule, prediction_type)
+    root_snr = schedule.snr[t].sqrt().item()
+    return OneStepEstimate(x_t, x0_hat, epsilon_hat, (epsilon_hat - noise) / root_snr)
+
+
+def mean_colour(images):
+    """Per-image mean of each channel: (N, C, H, W) to (N, C)."""
+    return images.mean(dim=(2, 3))
+
+
+@torch.no_grad()
+def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon", seed=0, optimal=None):
+    """Squared errors of one-step estimates: a DataFrame with a row for each model, t, image and quantity.
+
+    models: {name: model}. All models see the same noise, drawn from (seed, t) for all images at once, so rows pair.
+    x0: float (N, C, H, W) in [-1, 1]; timesteps: whole numbers in [0, T).
+    optimal: an x0-predictor such as `OptimalDenoiser`; adds the rows that compare with it, and its own as "optimum".
+
+    Columns: model, t, image, quantity, value. Quantities, each a mean over pixels in units of [-1, 1]^2:
+        epsilon_mse, x0_mse    the network's error; model "initial" is MSE(x_t, target), an untrained network that answers x_t
+        colour_mse             the error of the per-image mean colour
+        excess, colour_excess  the distance from the optimum, if given; for the optimum itself x0_mse is the floor
+    """
+    import pandas as pd
+
+    if len(x0) == 0:
+        raise InputError("x0 holds no images")
+    rows = []
+    for t in timesteps:
+        noise = torch.randn(x0.shape, generator=stream(seed, "mse", t)).to(x0)
+        best = optimal(schedule.add_noise(x0, noise, t), t).to(x0) if optimal is not None else None
+        for name, estimate in _estimates(models, x0, t, noise, schedule, prediction_type, best):
+            for quantity, values in _errors(*estimate, x0, noise, best).items():
+                rows.append(pd.DataFrame({"model": name, "t": t, "image": range(len(x0)), "quantity": quantity, "value": values.cpu()}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _estimates(models, x0, t, noise, schedule, prediction_type, best):
+    """(name, (x0_hat, epsilon_hat)) of each model, of "initial", and of "optimum" if given."""
+    for name, model in models.items():
+        estimate = one_step_estimate(model, x0, t, noise, schedule, prediction_type)
+        yield name, (estimate.x0_hat, estimate.epsilon_hat)
+    x_t = schedule.add_noise(x0, noise, t)
+    yield "initial", (x_t, x_t)
+    if best is not None:
+        yield "optimum", to_x0_epsilon(best, x_t, t, schedule, "sample")
+
+
+def _errors(x0_hat, epsilon_hat, x0, noise, best):
+    errors = {
+        "epsilon_mse": (epsilon_hat - noise).square().flatten(1).mean(dim=1),
+        "x0_mse": (x0_hat - x0).square().flatten(1).mean(dim=1),
+        "colour_mse": mean_colour(x0_hat - x0).square().mean(dim=1),
+    }
+    if best is not None:
+        errors["excess"] = (x0_hat - best).square().flatten(1).mean(dim=1)
+        errors["colour_excess"] = mean_colour(x0_hat - best).square().mean(dim=1)
+    return errors
+
+
+__all__ = ["GaussianDenoiser", "OneStepEstimate", "OptimalDenoiser", "mean_colour", "mse_by_timestep", "one_step_estimate"]
