@@ -1,0 +1,95 @@
+# The order of the work, for one experiment. `make reproduce` comes here through debiaslib.pipeline, which first checks everything.
+# By hand:  snakemake -j 2 --directory results/quick --config experiment=quick
+#
+# Outputs are records; checkpoints and executed notebooks are not declared, because Snakemake deletes what a failed job declared.
+# Every worker takes a lock, resumes by itself and returns at once when its work is there, so a killed engine needs no hand.
+import shlex
+import sys
+
+from debiaslib.config import load_experiment, run_name
+from debiaslib.files import sha256_file
+from debiaslib.paths import notebook_files
+
+E = load_experiment(config["experiment"], config.get("dataset", ""))
+RUNS = {run_name(weighting, seed): f"--weighting {shlex.quote(weighting)} --seed {seed}" for weighting, seed in E.runs}
+NOTEBOOKS = notebook_files()
+THREADS = E.train_config(*E.runs[0]).threads
+# exec: the worker's parent is then Snakemake itself, whose death it watches
+PYTHON = f"exec {shlex.quote(sys.executable)} -m"
+FLAGS = " ".join(f"--{key} {shlex.quote(str(config[key]))}" for key in ("experiment", "dataset", "results") if config.get(key))
+OF_ALL = ["tables/weights.csv.json", "tables/one_step.npz.json", "tables/mse.csv.json"]
+OF_ONE = ["tables/samples-{run}.npz.json", "tables/training-{run}.npz.json", "tables/distances-{run}.csv.json"]
+
+
+wildcard_constraints:
+    run="|".join(RUNS),
+    notebook="|".join(NOTEBOOKS),
+
+
+rule report:
+    input:
+        expand("notebooks/{notebook}.json", notebook=NOTEBOOKS),
+    output:
+        "report.html",
+    log:
+        "logs/report.log",
+    shell:
+        "{PYTHON} debiaslib.report {FLAGS} > {log} 2>&1"
+
+
+rule train:
+    output:
+        "runs/{run}/record.json",
+    log:
+        "logs/train-{run}.log",
+    params:
+        run=lambda wildcards: RUNS[wildcards.run],
+    threads: THREADS
+    priority: 10
+    shell:
+        "{PYTHON} debiaslib.training {params.run} {FLAGS} > {log} 2>&1"
+
+
+rule measure_run:
+    input:
+        "runs/{run}/record.json",
+    output:
+        OF_ONE,
+    log:
+        "logs/measure-{run}.log",
+    params:
+        run=lambda wildcards: RUNS[wildcards.run],
+        settings=E.measured,
+    threads: THREADS
+    priority: 5
+    shell:
+        "{PYTHON} debiaslib.measurements distances samples training_samples {params.run} {FLAGS} > {log} 2>&1"
+
+
+rule measure:
+    input:
+        expand("runs/{run}/record.json", run=RUNS),
+    output:
+        OF_ALL,
+    log:
+        "logs/measure.log",
+    params:
+        settings=E.measured,
+    threads: THREADS
+    shell:
+        "{PYTHON} debiaslib.measurements weights one_step mse real_distances {FLAGS} > {log} 2>&1"
+
+
+rule notebook:
+    input:
+        OF_ALL,
+        expand(OF_ONE, run=RUNS),
+    output:
+        "notebooks/{notebook}.json",
+    log:
+        "logs/{notebook}.log",
+    params:
+        source=lambda wildcards: sha256_file(NOTEBOOKS[wildcards.notebook]),
+    threads: THREADS
+    shell:
+        "{PYTHON} debiaslib.execution {wildcards.notebook} {FLAGS} > {log} 2>&1"

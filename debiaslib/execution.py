@@ -1,0 +1,79 @@
+"""Execute one notebook by papermill: to a private file, moved into place when every cell ran. Success is what our record says.
+
+    python -m debiaslib.execution 03_mse_step_curves --experiment quick
+
+papermill writes its output non-atomically and marks cells of killed kernels as completed, so neither its file nor its metadata
+is trusted: all code cells must have run, and the record is written last.
+"""
+
+import time
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from .cli import experiment_parser, run_command
+from .config import load_experiment
+from .errors import InputError, check_choice
+from .files import atomic_path, exclusive, sha256_file, write_json
+from .paths import absolute, notebook_files, results_root
+from .runs import provenance
+
+
+def execute_notebook(name, experiment="quick", dataset="", results=""):
+    """Execute notebooks/<name>.ipynb and return the path of the executed copy in results/<experiment>/notebooks/.
+
+    experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder.
+    Raises InputError, in one line that names the cell, if a cell fails or did not run; the copy is then <name>.failed.ipynb.
+    """
+    files = notebook_files()
+    source = files[check_choice("notebook", name, files)]
+    settings = load_experiment(experiment, dataset)
+    folder = results_root(results) / settings.name / "notebooks"
+    parameters = {"experiment": absolute(experiment), "dataset": absolute(dataset), "results": str(results_root(results))}
+    target, started = folder / f"{name}.ipynb", time.monotonic()
+    with exclusive(folder / f".{name}.lock", f"the notebook {target}"):
+        with atomic_path(target.with_name(f"{name}.failed.ipynb")) as temporary:
+            failure = _execute(source, temporary, parameters)
+        if failure:
+            raise InputError(f"notebook {name}: {failure}; see {target.with_name(f'{name}.failed.ipynb')}")
+        target.with_name(f"{name}.failed.ipynb").replace(target)
+        record = {"notebook": name, "source_sha256": sha256_file(source), "sha256": sha256_file(target), "parameters": parameters}
+        write_json(target.with_suffix(".json"), {**record, "seconds": round(time.monotonic() - started, 1), **provenance()})
+    return target
+
+
+def _execute(source, target, parameters):
+    """Run the notebook; return what went wrong in one line, or None."""
+    failure = None
+    try:
+        papermill.execute_notebook(
+            str(source), str(target), parameters=parameters, kernel_name="python3", progress_bar=False, coalesce_streams=True
+        )
+    except PapermillExecutionError as error:
+        failure = f"cell {error.cell_index}: {error.ename}: {' '.join(str(error.evalue).split())}"
+    except (RuntimeError, TimeoutError) as error:  # a kernel that died or never answered
+        failure = f"the kernel ended: {' '.join(str(error).split())}"
+    return failure or _cell_that_did_not_run(nbformat.read(target, as_version=4))
+
+
+def _cell_that_did_not_run(notebook):
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
+            return f"cell {number} did not run"
+        if any(output.output_type == "error" for output in cell.get("outputs", [])):
+            return f"cell {number} failed"
+    return None
+
+
+def main():
+    """The command line: execute the named notebooks."""
+    parser = experiment_parser(__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="+", help="such as 01_bias_existence")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        execute_notebook(name, arguments.experiment, arguments.dataset, arguments.results)
+
+
+if __name__ == "__main__":
+    run_command(main)
