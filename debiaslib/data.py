@@ -1,0 +1,224 @@
+"""Any data set, by name, path or hub id, as uint8 images: decoded once, then mapped from a cache. Imports no torch."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .decoding import Source, local_source
+from .errors import InputError, check_choice, check_number
+from .files import atomic_path, exclusive, read_json, sha256_json, write_json
+from .minifaces import render
+from .paths import cache_root
+from .presets import PRESETS
+
+__all__ = ["ImageSet", "load_images"]
+
+SPLITS = ("train", "heldout")
+_FORMAT = 1  # of the cache; a new way to decode needs a new number
+_MINIFACES = {"train": (8192, 0), "heldout": (2048, 1)}  # images, seed
+_VERIFIED_BYTES = 1_000_000_000
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A split of a data set: `images` uint8 (N, 3, R, R), read-only and mapped from disk.
+
+    `fingerprint` is the sha256 of shape and pixels: the same for the same images, whatever kind of files they came in.
+    """
+
+    images: np.ndarray = field(repr=False)
+    name: str
+    fingerprint: str
+    split: str = "train"
+
+
+def load_images(dataset, resolution, split="train", progress=True):
+    """The images of a data set, uint8 (N, 3, resolution, resolution), as an `ImageSet`.
+
+    `dataset` is "minifaces"; the path of a folder of images, of a folder of parquet shards in the hub's layout, or of
+    one parquet file; or a hub id, owner/name. `split` is "train" or "heldout": MiniFaces of another seed, or what is
+    called test, else validation. Returns None where there are no held-out images.
+
+    Images are turned by their EXIF orientation, converted to RGB (grey repeated, alpha dropped), cut to the largest
+    central square and resized by Lanczos; those that have the size already are taken as they are (`decoding.decode`).
+    This is done once: the result lies under `paths.cache_root()`, by resolution and by the files' names, sizes and
+    times or the hub's commit. At each loading its sha256 is verified if it is smaller than 1 GB; of a larger one the
+    size and 64 blocks of 1 MiB are. A damaged one is made again, with a line on stderr.
+
+    Raises InputError for an unknown data set, one without images or with fewer than two, a broken image (named), a hub
+    that cannot be reached, a resolution outside 4 .. 1024 and a cache that cannot be written.
+    """
+    check_number("resolution", resolution, minimum=4, maximum=1024, integer=True)
+    check_choice("split", split, SPLITS)
+    source = _find_source(str(dataset), resolution, split)
+    if source is None:
+        return None
+    key = sha256_json({"format": _FORMAT, "split": split, "resolution": resolution, "source": source.identity})[:32]
+    path = _cache() / f"{key}.npy"
+    found, _ = _cached(path, source.name, split)
+    if found is not None:
+        return found
+    with _writing(path), exclusive(path.with_suffix(".lock"), f"the images of {source.name}"):
+        found, problem = _cached(path, source.name, split)  # another process may have made it meanwhile
+        if found is not None:
+            return found
+        if problem:
+            print(f"cached images of {source.name} are damaged: {problem}; decoding again", file=sys.stderr, flush=True)
+        opened = source.open(resolution)
+        if opened is None:
+            return None
+        record = _decode_to(path, source, *opened, resolution, progress)
+        if "path" in source.identity and _find_source(str(dataset), resolution, split).identity != source.identity:
+            raise InputError(f"the files of data set {str(dataset)!r} changed while they were read; try again")
+        record = {"name": source.name, "split": split, "source": source.identity, **record}
+        write_json(path.with_suffix(".json"), record)
+    found, problem = _cached(path, source.name, split)
+    if found is None:
+        raise InputError(f"the cache {str(path)!r} is damaged right after it was written ({problem}); check the disk")
+    return found
+
+
+def _find_source(dataset, resolution, split):
+    """The `Source` of a data set, or None where it has no such split."""
+    if dataset == "minifaces":
+        return _minifaces(resolution, split)
+    if dataset and Path(dataset).expanduser().exists():
+        return local_source(dataset, split)
+    if _HUB_ID.fullmatch(dataset):
+        from .hub import hub_source  # it is the only one that needs the hub's libraries
+
+        return hub_source(dataset, split, lambda: _decoded_revisions(dataset, resolution, split))
+    if Path(dataset).name != dataset or dataset.startswith("~"):
+        raise InputError(f"data set {dataset!r} is neither an existing path nor a hub id, which looks like owner/name")
+    known = ["minifaces", *sorted({preset.dataset for preset in PRESETS.values()} - {"minifaces"})]
+    try:
+        check_choice("data set", dataset, known)
+    except InputError as error:
+        raise InputError(f"{error}, or an existing path, or a hub id, which looks like owner/name") from None
+
+
+def _minifaces(resolution, split):
+    count, seed = _MINIFACES[split]
+    # The first faces stand for the code that draws them: when it changes, the cache must not answer for it.
+    first = hashlib.sha256(render(range(4), resolution, seed)).hexdigest()
+
+    def draw():
+        for start in range(0, count, 256):
+            yield from render(range(start, min(start + 256, count)), resolution, seed)
+
+    return Source("minifaces", {"minifaces": seed, "first": first}, lambda resolution: (count, draw()))
+
+
+def _cache():
+    return cache_root() / "images"
+
+
+def _cached(path, name, split):
+    """(ImageSet or None, what is damaged or None) of a cache entry."""
+    try:
+        record = read_json(path.with_suffix(".json"))
+        if record is None:
+            return None, None
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        if [list(images.shape), images.dtype] != [record["shape"], np.uint8]:
+            return None, "its shape is not the recorded one"
+        digest = "fingerprint" if images.nbytes < _VERIFIED_BYTES else "sample"
+        if {"fingerprint": _fingerprint, "sample": _sample}[digest](images) != record[digest]:
+            return None, "its sha256 is not the recorded one"
+        return ImageSet(images, name, record["fingerprint"], split), None
+    except FileNotFoundError:
+        return None, "the images are missing"
+    except (InputError, OSError, ValueError, TypeError, KeyError, EOFError) as error:
+        return None, " ".join(str(error).split())
+
+
+def _new_digest(shape):
+    return hashlib.sha256(("uint8 " + "x".join(map(str, shape)) + "\n").encode())
+
+
+def _fingerprint(images):
+    digest = _new_digest(images.shape)
+    digest.update(images)
+    return digest.hexdigest()
+
+
+def _sample(images):
+    """sha256 over shape and 64 blocks of 1 MiB, the first and the last among them."""
+    digest, pixels = _new_digest(images.shape), images.reshape(-1)
+    for start in np.linspace(0, max(0, pixels.size - (1 << 20)), 64).astype(np.int64):
+        digest.update(pixels[start : start + (1 << 20)])
+    return digest.hexdigest()
+
+
+def _decode_to(path, source, count, images, resolution, progress):
+    """Write `count` images as a .npy file and return what its record says of them.
+
+    They are written one after the other, not through a mapping: a full disk is then an error, not the end of the
+    process, and memory stays flat.
+    """
+    from tqdm import tqdm
+
+    shape = (count, 3, resolution, resolution)
+    _check_room(path.parent, source.name, shape)
+    digest, written = _new_digest(shape), 0
+    for leftover in path.parent.glob(f".{path.stem}-*"):  # of a process that was killed: we hold the lock
+        leftover.unlink(missing_ok=True)
+    shown = {"desc": f"decoding {source.name}", "unit": "image", "delay": 5, "mininterval": 2, "leave": False}
+    bar = tqdm(images, total=count, disable=not progress, **shown)
+    with atomic_path(path) as temporary:
+        with open(temporary, "wb") as file, contextlib.closing(bar):
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for image in bar:
+                file.write(image)
+                digest.update(image)
+                written += 1
+        if written != count:
+            raise InputError(f"data set {source.name} gave {written} images where {count} were announced; get it again")
+        mapped = np.load(temporary, mmap_mode="r", allow_pickle=False)
+        return {"shape": list(shape), "fingerprint": digest.hexdigest(), "sample": _sample(mapped)}
+
+
+def _check_room(folder, name, shape):
+    if shape[0] < 2:
+        raise InputError(f"data set {name} holds {shape[0]} images; it must hold at least 2")
+    needed, free = int(np.prod(shape, dtype=np.int64)), shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"the images of {name} need {needed / 1e9:.1f} GB and {str(folder)!r} has {free / 1e9:.1f} GB left; "
+            "set DEBIASLIB_CACHE to a folder with more room"
+        )
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """Turn what the system says of an unusable cache folder into one line."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the cache folder {str(path.parent)!r} cannot be written ({error.strerror or error}); "
+            "set DEBIASLIB_CACHE to a folder that can"
+        ) from None
+
+
+def _decoded_revisions(hub_id, resolution, split):
+    """Commits of a hub data set that the cache holds decoded, the newest last."""
+    found = []
+    for file in _cache().glob("*.json"):
+        with contextlib.suppress(InputError, OSError, KeyError, TypeError, AttributeError):
+            record = read_json(file)
+            if [record["source"].get("hub"), record["split"], record["shape"][-1]] == [hub_id, split, resolution]:
+                found.append((os.stat(file).st_mtime_ns, record["source"]["revision"]))
+    return [revision for _, revision in sorted(found)]
