@@ -1,7 +1,7 @@
 """debiaslib: the 1/sqrt(SNR) loss weight of "Unmasking Bias in Diffusion Model Training", and its independent re-test.
 
     from debiaslib import Schedule, loss_weight
-    weight = loss_weight("debiased", Schedule.linear(T=1000))     # (T,), multiply the squared error of epsilon at step t by weight[t]
+    weight = loss_weight("debiased", Schedule.linear(T=1000))  # (T,): weight[t] multiplies the squared error at step t
 
 These names need torch and numpy only; everything else is imported from its own module and needs the `lab` extra.
 """

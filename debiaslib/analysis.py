@@ -1,7 +1,8 @@
 """The one-step estimate of x0, its error, and the exact optimum to compare with.
 
-From one network call at x_t, x0 = x0_hat + (epsilon_hat - epsilon) / sqrt(SNR(t)): the second term is the paper's amplified
-error. No network can answer better than the posterior mean E[x0 | x_t], so for x0 drawn from the images of the denoiser
+From one network call at x_t, x0 = x0_hat + (epsilon_hat - epsilon) / sqrt(SNR(t)): the second term is the paper's
+amplified error. No network can answer better than the posterior mean E[x0 | x_t], so for x0 drawn from the images of
+the denoiser
 
     E|x0_hat - x0|^2  =  floor + excess,    floor = E Var(x0 | x_t),    excess = E|x0_hat - E[x0 | x_t]|^2.
 """
@@ -35,7 +36,9 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     """
     check_number("t", t, minimum=0, below=schedule.T, integer=True)
     x_t = schedule.add_noise(x0, noise, t)
-    outputs = [call_network(model, part, torch.full((len(part),), t, device=x_t.device)) for part in x_t.split(batch_size)]
+    outputs = [
+        call_network(model, part, torch.full((len(part),), t, device=x_t.device)) for part in x_t.split(batch_size)
+    ]
     x0_hat, epsilon_hat = to_x0_epsilon(torch.cat(outputs).to(x_t), x_t, t, schedule, prediction_type)
     root_snr = schedule.snr[t].sqrt().item()
     return OneStepEstimate(x_t, x0_hat, epsilon_hat, (epsilon_hat - noise) / root_snr)
@@ -55,9 +58,9 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
     optimal: an x0-predictor such as `OptimalDenoiser`; adds the rows that compare with it, and its own as "optimum".
 
     Columns: model, t, image, quantity, value. Quantities, each a mean over pixels in units of [-1, 1]^2:
-        epsilon_mse, x0_mse    the network's error; model "initial" is MSE(x_t, target), an untrained network that answers x_t
+        epsilon_mse, x0_mse    the network's error; that of model "initial" is MSE(x_t, target)
         colour_mse             the error of the per-image mean colour
-        excess, colour_excess  the distance from the optimum, if given; for the optimum itself x0_mse is the floor
+        excess, colour_excess  the distance from the optimum, if given; the optimum's own x0_mse is the floor
     """
     import pandas as pd
 
@@ -69,7 +72,11 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
         best = optimal(schedule.add_noise(x0, noise, t), t).to(x0) if optimal is not None else None
         for name, estimate in _estimates(models, x0, t, noise, schedule, prediction_type, best):
             for quantity, values in _errors(*estimate, x0, noise, best).items():
-                rows.append(pd.DataFrame({"model": name, "t": t, "image": range(len(x0)), "quantity": quantity, "value": values.cpu()}))
+                rows.append(
+                    pd.DataFrame(
+                        {"model": name, "t": t, "image": range(len(x0)), "quantity": quantity, "value": values.cpu()}
+                    )
+                )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -96,4 +103,11 @@ def _errors(x0_hat, epsilon_hat, x0, noise, best):
     return errors
 
 
-__all__ = ["GaussianDenoiser", "OneStepEstimate", "OptimalDenoiser", "mean_colour", "mse_by_timestep", "one_step_estimate"]
+__all__ = [
+    "GaussianDenoiser",
+    "OneStepEstimate",
+    "OptimalDenoiser",
+    "mean_colour",
+    "mse_by_timestep",
+    "one_step_estimate",
+]

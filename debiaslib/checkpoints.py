@@ -1,6 +1,7 @@
 """Checkpoints of a training: written whole or not at all, verified by sha256 when read, the last two kept.
 
-`step-<n>.pt` holds the tensors, `step-<n>.json` beside it, written after it, its sha256: a checkpoint counts once both are there.
+`step-<n>.pt` holds the tensors, `step-<n>.json` beside it, written after it, its sha256: a checkpoint counts once both
+are there.
 """
 
 import sys

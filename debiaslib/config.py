@@ -1,7 +1,7 @@
 """Configuration: one training (`TrainConfig`) and one experiment (`Experiment`), checked at once. Imports no torch.
 
-An experiment is a YAML file in config/: a preset, weightings, seeds, and what to measure. Every mistake in it is one line that
-names the field, its value and what is allowed, before any work starts.
+An experiment is a YAML file in config/: a preset, weightings, seeds, and what to measure. Every mistake in it is one
+line that names the field, its value and what is allowed, before any work starts.
 """
 
 import dataclasses
@@ -140,7 +140,15 @@ class Experiment:
         self.train_config(self.weightings[0], self.seeds[0])
 
     def _check_choices(self):
-        for name in ("weightings", "seeds", "features", "distance_steps", "grid_steps", "shown_timesteps", "curve_timesteps"):
+        for name in (
+            "weightings",
+            "seeds",
+            "features",
+            "distance_steps",
+            "grid_steps",
+            "shown_timesteps",
+            "curve_timesteps",
+        ):
             values = getattr(self, name)
             if not values:
                 raise InputError(f"{name} is empty; it must list at least one")
@@ -232,7 +240,7 @@ def _experiment_file(name):
 
 
 def _coerce(config):
-    """Turn what YAML or papermill can carry into the declared types: lists to tuples, '1e-3' (YAML 1.1 text) to a float."""
+    """Turn what YAML can carry into the declared types: lists to tuples, '1e-3' (a text in YAML 1.1) to a float."""
     hints = typing.get_type_hints(type(config))
     for item in dataclasses.fields(config):
         value, kind = getattr(config, item.name), hints[item.name]

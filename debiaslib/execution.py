@@ -1,9 +1,9 @@
-"""Execute one notebook by papermill: to a private file, moved into place when every cell ran. Success is what our record says.
+"""Execute one notebook by papermill, to a private file that is moved into place when every cell ran.
 
     python -m debiaslib.execution 03_mse_step_curves --experiment quick
 
-papermill writes its output non-atomically and marks cells of killed kernels as completed, so neither its file nor its metadata
-is trusted: all code cells must have run, and the record is written last.
+papermill writes its output non-atomically and marks cells of killed kernels as completed, so neither its file nor its
+metadata is trusted: all code cells must have run, and the record is written last.
 """
 
 import time
@@ -23,14 +23,18 @@ from .runs import provenance
 def execute_notebook(name, experiment="quick", dataset="", results=""):
     """Execute notebooks/<name>.ipynb and return the path of the executed copy in results/<experiment>/notebooks/.
 
-    experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder.
-    Raises InputError, in one line that names the cell, if a cell fails or did not run; the copy is then <name>.failed.ipynb.
+    experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. Raises
+    InputError, in one line that names the cell, if a cell fails or did not run; the copy is then <name>.failed.ipynb.
     """
     files = notebook_files()
     source = files[check_choice("notebook", name, files)]
     settings = load_experiment(experiment, dataset)
     folder = results_root(results) / settings.name / "notebooks"
-    parameters = {"experiment": absolute(experiment), "dataset": absolute(dataset), "results": str(results_root(results))}
+    parameters = {
+        "experiment": absolute(experiment),
+        "dataset": absolute(dataset),
+        "results": str(results_root(results)),
+    }
     target, started = folder / f"{name}.ipynb", time.monotonic()
     with exclusive(folder / f".{name}.lock", f"the notebook {target}"):
         with atomic_path(target.with_name(f"{name}.failed.ipynb")) as temporary:
@@ -38,8 +42,15 @@ def execute_notebook(name, experiment="quick", dataset="", results=""):
         if failure:
             raise InputError(f"notebook {name}: {failure}; see {target.with_name(f'{name}.failed.ipynb')}")
         target.with_name(f"{name}.failed.ipynb").replace(target)
-        record = {"notebook": name, "source_sha256": sha256_file(source), "sha256": sha256_file(target), "parameters": parameters}
-        write_json(target.with_suffix(".json"), {**record, "seconds": round(time.monotonic() - started, 1), **provenance()})
+        record = {
+            "notebook": name,
+            "source_sha256": sha256_file(source),
+            "sha256": sha256_file(target),
+            "parameters": parameters,
+        }
+        write_json(
+            target.with_suffix(".json"), {**record, "seconds": round(time.monotonic() - started, 1), **provenance()}
+        )
     return target
 
 
@@ -48,7 +59,12 @@ def _execute(source, target, parameters):
     failure = None
     try:
         papermill.execute_notebook(
-            str(source), str(target), parameters=parameters, kernel_name="python3", progress_bar=False, coalesce_streams=True
+            str(source),
+            str(target),
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            coalesce_streams=True,
         )
     except PapermillExecutionError as error:
         failure = f"cell {error.cell_index}: {error.ename}: {' '.join(str(error.evalue).split())}"

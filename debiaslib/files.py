@@ -17,7 +17,7 @@ from .errors import InputError
 
 @contextmanager
 def atomic_path(path):
-    """Yields a temporary path in the same folder; on leaving, it is synced and renamed to `path`, or removed on an error."""
+    """Yields a temporary path in the folder of `path`; on leaving it is synced and renamed, on an error removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
@@ -78,7 +78,8 @@ def sha256_json(value):
 def exclusive(path, what, wait=None):
     """Hold the lock file `path`; the system frees it when the process ends, however it ends.
 
-    Waits for `wait` seconds (None: for ever) and says once whom it waits for. Raises InputError, naming the owner, after that.
+    Waits for `wait` seconds (None: for ever) and says once whom it waits for. Raises InputError, naming the owner,
+    after that.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

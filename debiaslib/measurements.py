@@ -3,7 +3,8 @@
     python -m debiaslib.measurements mse --experiment quick
     python -m debiaslib.measurements samples distances --experiment quick --weighting debiased --seed 0
 
-Each function returns the table, from the file if it was made from the same inputs. Figures are drawn from these files alone.
+Each function returns the table, from the file if it was made from the same inputs. Figures are drawn from these files
+alone.
 """
 
 import numpy as np
@@ -24,7 +25,7 @@ from .weighting import loss_weight
 
 
 def weights(study):
-    """The experiment's weights by timestep, in each parametrisation, raw and divided by the mean of the epsilon weight."""
+    """The weights by timestep in each parametrisation, raw and divided by the mean of the epsilon weight."""
     inputs = {"weightings": study.experiment.weightings, "schedule": study.schedule.name, "T": study.schedule.T}
 
     def make(path):
@@ -52,10 +53,10 @@ def _weight_rows(schedule, weighting, prediction_type):
 
 
 def one_step(study):
-    """One-step estimates of a few training images by each weighting's network and by the exact optimum: a dict of arrays.
+    """One-step estimates of a few training images, by each weighting's network and the exact optimum: a dict of arrays.
 
-    x0 (N, 3, R, R); x_t (K, N, ...); x0_hat and amplified_error (M, K, N, ...); residual (M, K), the largest difference between
-    x0 and x0_hat + amplified error; t (K,); names (M,), the last of them "optimum".
+    x0 (N, 3, R, R); x_t (K, N, ...); x0_hat and amplified_error (M, K, N, ...); residual (M, K), the largest
+    difference between x0 and x0_hat + amplified error; t (K,); names (M,), the last of them "optimum".
     """
     e, seed = study.experiment, study.experiment.seeds[0]
     inputs = {**_trained(study, [seed]), "t": e.shown_timesteps, "images": e.shown_images, "optimum": e.optimum_images}
@@ -76,14 +77,20 @@ def _shown(model, x0, t, schedule, prediction_type):
     noise = torch.randn(x0.shape, generator=stream(0, "one step", t))
     one = one_step_estimate(model, x0, t, noise, schedule, prediction_type)
     residual = (x0 - one.x0_hat - one.amplified_error).abs().max().item()
-    return {"x_t": one.x_t.numpy(), "x0_hat": one.x0_hat.numpy(), "amplified_error": one.amplified_error.numpy(), "residual": residual}
+    return {
+        "x_t": one.x_t.numpy(),
+        "x0_hat": one.x0_hat.numpy(),
+        "amplified_error": one.amplified_error.numpy(),
+        "residual": residual,
+    }
 
 
 def mse(study):
     """Mean squared errors by timestep, and paired differences from the constant weight: a DataFrame.
 
-    Columns: split (train, heldout), seed, model (a weighting, "initial", "optimum"), t, quantity, mean, se, n, difference and
-    difference_se (paired over images, against the first weighting). n counts images; every model sees the same noise.
+    Columns: split (train, heldout), seed, model (a weighting, "initial", "optimum"), t, quantity, mean, se, n,
+    difference and difference_se (paired over images, against the first weighting). n counts images; every model sees
+    the same noise.
     """
     e = study.experiment
     inputs = {**_trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images, "optimum": e.optimum_images}
@@ -130,7 +137,7 @@ def _summary(rows, baseline):
 
 
 def samples(study, weighting, seed):
-    """Samples by number of steps, from the same starting noise in each: {"steps": (K,), "seeds": (N,), "images": uint8 (K, N, ...)}."""
+    """Samples by number of steps from the same noise: steps (K,), seeds (N,), images uint8 (K, N, 3, R, R)."""
     e = study.experiment
     inputs = {**_trained(study, [seed], [weighting]), **_sampling(e), "steps": e.grid_steps, "n": e.grid_images}
 
@@ -143,7 +150,7 @@ def samples(study, weighting, seed):
 
 
 def training_samples(study, weighting, seed):
-    """Samples by the EMA weights at each snapshot: {"images_seen": (S,), "seeds": (N,), "images": uint8 (S, N, ...)}."""
+    """Samples by the EMA weights at each snapshot: images_seen (S,), seeds (N,), images uint8 (S, N, 3, R, R)."""
     e = study.experiment
     inputs = {**_trained(study, [seed], [weighting]), **_sampling(e), "steps": e.snapshot_steps, "n": e.grid_images}
 
@@ -157,7 +164,7 @@ def training_samples(study, weighting, seed):
 
 
 def distances(study, weighting, seed):
-    """Distances of samples from the data, by sampling steps and by images seen in training: a DataFrame, a row for each metric."""
+    """Distances of samples from the data, by sampling steps and by images seen: a DataFrame, a row a metric."""
     e = study.experiment
     inputs = {**_trained(study, [seed], [weighting]), **_sampling(e), **_judging(study)}
     inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps}
@@ -177,7 +184,7 @@ def distances(study, weighting, seed):
 
 
 def real_distances(study):
-    """The same distances for held-out images in place of samples: what a perfect sampler would get at this N. None without them."""
+    """The same for held-out images in place of samples: what a perfect sampler would get. None without them."""
     heldout = study.images("heldout")
     if heldout is None:
         return None
@@ -186,7 +193,9 @@ def real_distances(study):
     def make(path):
         images = _subset(heldout.images, study.experiment.distance_images)
         facts = {"weighting": "real", "seed": None, "sampler": None, "steps": None, "images_seen": None}
-        pd.DataFrame([{**facts, **row} for row in _judged(study, images)]).to_csv(path, index=False, float_format="%.10g")
+        pd.DataFrame([{**facts, **row} for row in _judged(study, images)]).to_csv(
+            path, index=False, float_format="%.10g"
+        )
 
     return pd.read_csv(study.table("distances-real.csv", inputs, make))
 
@@ -203,7 +212,12 @@ def _judged(study, images):
 
 def _judging(study):
     e = study.experiment
-    return {"data": study.images().fingerprint, "features": e.features, "n": e.distance_images, "reference": e.reference_images}
+    return {
+        "data": study.images().fingerprint,
+        "features": e.features,
+        "n": e.distance_images,
+        "reference": e.reference_images,
+    }
 
 
 def _sampling(e):
@@ -212,8 +226,17 @@ def _sampling(e):
 
 def _sample(study, model, count, steps):
     e = study.experiment
-    return sample(model, study.schedule, range(count), sampler=e.sampler, steps=steps, prediction_type=study.prediction_type,
-                  clip_x0=e.clip_x0, batch_size=e.sampling_batch_size, progress=True)  # fmt: skip
+    return sample(
+        model,
+        study.schedule,
+        range(count),
+        sampler=e.sampler,
+        steps=steps,
+        prediction_type=study.prediction_type,
+        clip_x0=e.clip_x0,
+        batch_size=e.sampling_batch_size,
+        progress=True,
+    )
 
 
 def _snapshots(study, weighting, seed):
@@ -257,7 +280,9 @@ OF_ONE = {"samples": samples, "training_samples": training_samples, "distances":
 def main():
     """The command line: make the named tables of an experiment, or of one (weighting, seed)."""
     parser = experiment_parser(__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="+", help=f"of the experiment: {', '.join(OF_ALL)}; of one run: {', '.join(OF_ONE)}")
+    parser.add_argument(
+        "names", nargs="+", help=f"of the experiment: {', '.join(OF_ALL)}; of one run: {', '.join(OF_ONE)}"
+    )
     parser.add_argument("--weighting", help="for the tables of one run")
     parser.add_argument("--seed", type=int, default=0, help="for the tables of one run")
     arguments = parser.parse_args()

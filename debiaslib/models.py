@@ -1,4 +1,4 @@
-"""Networks: diffusers' `UNet2DModel` from a configuration; a trained run's EMA weights; export to a diffusers pipeline."""
+"""Networks: diffusers' `UNet2DModel` of a configuration, a trained run's EMA weights, export to a pipeline."""
 
 import types
 
@@ -12,21 +12,29 @@ from .randomness import stream_seed
 from .runs import Run
 from .schedule import Schedule
 
-_DIFFUSERS_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
+_DIFFUSERS_SCHEDULES = {
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "cosine": "squaredcos_cap_v2",
+    "sigmoid": "sigmoid",
+}
 
 
 def build_network(config, *, initialise=True):
     """The `UNet2DModel` of a `TrainConfig`, float32 on the CPU, initialised from (seed, "init").
 
-    Weightings of one seed start from equal weights. The output convolution runs in float32 also under autocast: rounding epsilon
-    alone to bfloat16 costs an x0-MSE of 0.07 at t = 999, which is of the size of the effect that is measured.
+    Weightings of one seed start from equal weights. The output convolution runs in float32 also under autocast:
+    rounding epsilon alone to bfloat16 costs an x0-MSE of 0.07 at t = 999, which is of the size of the effect that is
+    measured.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init") if initialise else 0)
         try:
             network = UNet2DModel(**config.network)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"the network's settings are refused by diffusers: {' '.join(str(error).split())}") from None
+            raise InputError(
+                f"the network's settings are refused by diffusers: {' '.join(str(error).split())}"
+            ) from None
     network.conv_out.forward = types.MethodType(_float32_forward, network.conv_out)
     return network
 
@@ -50,7 +58,7 @@ def run_config(run):
 
 
 def load_model(run, images=None, device="cpu"):
-    """The network of a complete run with its EMA weights after `images` images (None: at the end), in eval mode, float32.
+    """The network of a complete run with its EMA weights after `images` images (None: at the end), for evaluation.
 
     run: a `Run` or its folder. Raises InputError if the run is not complete or the file is not what its record says.
     """
@@ -62,7 +70,10 @@ def load_model(run, images=None, device="cpu"):
 
 
 def export_pipeline(run, folder, images=None):
-    """Save a complete run as a `DDPMPipeline` folder that stock diffusers loads, with the paper's respacing. Returns `folder`."""
+    """Save a complete run as a `DDPMPipeline` folder that stock diffusers loads, with the paper's respacing.
+
+    Returns `folder`.
+    """
     config = run_config(run)
     scheduler = DDPMScheduler(
         num_train_timesteps=config.timesteps,

@@ -10,8 +10,9 @@ _TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": (
 def check_parameters(namespace):
     """Check the parameters of the running notebook: `namespace` is its `globals()`.
 
-    The cell that papermill injects begins with "# Parameters"; each name in it must be declared, with its type, in the cell
-    before it, which is the one tagged `parameters`. Raises InputError otherwise; in a notebook without such a cell it returns.
+    The cell that papermill injects begins with "# Parameters"; each name in it must be declared, with its type, in the
+    cell before it, which is the one tagged `parameters`. Raises InputError otherwise; in a notebook without such a
+    cell it returns.
     """
     cells = [cell for cell in namespace.get("In", []) if cell.strip()]
     injected = [i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")]
@@ -28,7 +29,11 @@ def _declared(cells):
     found = {}
     for cell in cells:
         for node in _statements(cell):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.annotation, ast.Name):
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and isinstance(node.annotation, ast.Name)
+            ):
                 found[node.target.id] = node.annotation.id
     return found
 

@@ -13,10 +13,10 @@ class OptimalDenoiser:
     """E[x0 | x_t] for x0 uniform over `images`: the mean of the images, weighted by softmax(-|x_t - a x0|^2 / (2 s^2)).
 
     images: uint8 (N, C, H, W), read as x/127.5 - 1 (an array may be memory-mapped), or floats in [-1, 1].
-    chunk: images in float64 at a time; memory is about 8 chunk C H W bytes plus 32 bytes for each pair of query and chunk image.
+    chunk: images in float64 at a time; memory is about 8 chunk C H W bytes plus 32 for each pair of query and image.
 
-    Where many images explain x_t (high t) this is the posterior mean of the data's law up to sampling error; where one alone does
-    (low t) it has memorised that image.
+    Where many images explain x_t (high t) this is the posterior mean of the data's law up to sampling error; where one
+    alone does (low t) it has memorised that image.
     """
 
     def __init__(self, images, schedule, chunk=4096):

@@ -1,4 +1,7 @@
-"""Where things lie: the checkout, results, the cache. No path depends on the working folder unless the user gave it. Imports no torch."""
+"""Where things lie: the checkout, results, the cache. Imports no torch.
+
+No path depends on the working folder unless the user gave it.
+"""
 
 import os
 import tempfile
@@ -29,13 +32,16 @@ def absolute(path):
 
 
 def results_root(results=""):
-    """The folder of all results: `results` if given, else $DEBIASLIB_RESULTS, else results/ of the checkout. Absolute."""
+    """The folder of all results, absolute: `results`, else $DEBIASLIB_RESULTS, else results/ of the checkout."""
     given = str(results) or os.environ.get("DEBIASLIB_RESULTS", "")
     return Path(given).expanduser().absolute() if given else checkout() / "results"
 
 
 def cache_root():
-    """The folder of decoded data sets and features: $DEBIASLIB_CACHE, else ~/.cache/debiaslib. It can be deleted at any time."""
+    """The folder of decoded data sets and features: $DEBIASLIB_CACHE, else ~/.cache/debiaslib.
+
+    It can be deleted at any time.
+    """
     given = os.environ.get("DEBIASLIB_CACHE", "")
     if given:
         return Path(given).expanduser().absolute()

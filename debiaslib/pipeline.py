@@ -2,8 +2,9 @@
 
     python -m debiaslib.pipeline --experiment quick
 
-Snakemake orders the work and runs it side by side; this module checks everything before it starts, says what is going on and how
-long it will take, and lets no part outlive another. Stop it at any time; the same command goes on where it was.
+Snakemake orders the work and runs it side by side; this module checks everything before it starts, says what is going
+on and how long it will take, and lets no part outlive another. Stop it at any time; the same command goes on where it
+was.
 """
 
 import os
@@ -31,8 +32,8 @@ _RERUN_TRIGGERS = ("mtime", "params", "input")  # not "code": a cosmetic edit ne
 def reproduce(experiment="quick", dataset="", results="", jobs=2):
     """Bring results/<experiment> up to date. Returns the path of its report.
 
-    Raises InputError, before any work, if anything in the experiment, its data or existing results is wrong; and, naming the
-    job and its last words, if a job failed.
+    Raises InputError, before any work, if anything in the experiment, its data or existing results is wrong; and,
+    naming the job and its last words, if a job failed.
     """
     settings = load_experiment(experiment, dataset)
     check_number("jobs", jobs, minimum=1, integer=True)
@@ -45,7 +46,9 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2):
     print(f"experiment {settings.name}: results go to {folder}", flush=True)
     code = _run_engine(settings, folder, config, jobs)
     if code != 0:
-        raise InputError(last_words(folder, started) or f"the engine ended with code {code}; see {folder / 'logs' / 'engine.log'}")
+        raise InputError(
+            last_words(folder, started) or f"the engine ended with code {code}; see {folder / 'logs' / 'engine.log'}"
+        )
     if report.stat().st_mtime_ns == stamp:
         print(f"nothing to do: every result is there and up to date\nreport: {report}", flush=True)
     else:
@@ -55,7 +58,7 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2):
 
 
 def check_before_start(settings, results=""):
-    """Raise InputError if the device is absent, the data cannot be read, or existing runs were made with other settings."""
+    """Raise InputError if the device is absent, the data cannot be read, or runs were made with other settings."""
     first = settings.train_config(*settings.runs[0])
     if first.device != "cpu":
         from .training import check_device
@@ -109,10 +112,11 @@ class _Forward:
 
 
 def _engine(folder, jobs, config):
-    """Run Snakemake in this process, holding the experiment's lock; end with the whole group if whoever started us dies."""
+    """Run Snakemake in this process, holding the experiment's lock; end with the group if our parent dies."""
     threading.Thread(target=_end_group_with_parent, args=(os.getppid(),), daemon=True).start()
     os.environ[SUPERVISED] = "1"  # for the workers
-    sys.argv = ["snakemake", "--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder), "--cores", str(jobs),
+    sys.argv = ["snakemake", "--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder),
+                "--cores", str(jobs),
                 "--rerun-incomplete", "--nolock", "--rerun-triggers", *_RERUN_TRIGGERS, "--nocolor", "--keep-going",
                 "--config", *(f"{key}={value}" for key, value in config.items() if value)]  # fmt: skip
     # Our own lock replaces Snakemake's: the system frees it however the process ends.
@@ -131,7 +135,9 @@ def _end_group_with_parent(parent):
 def main():
     """The command line of the whole pipeline."""
     parser = experiment_parser(__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2, help="how many to run side by side, each with the experiment's threads")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="how many to run side by side, each with the experiment's threads"
+    )
     parser.add_argument("--engine", help="internal: run Snakemake for this folder")
     arguments = parser.parse_args()
     if arguments.engine:

@@ -1,6 +1,6 @@
 """What a network predicts, and the way from its output to (x0, epsilon).
 
-With x_t = a x0 + s epsilon, a = sqrt(alpha_bar_t), s = sqrt(1 - alpha_bar_t), and v = a epsilon - s x0 (Salimans & Ho 2022):
+With x_t = a x0 + s epsilon, a = sqrt(alpha_bar_t), s = sqrt(1 - alpha_bar_t), and Salimans & Ho's v = a epsilon - s x0:
 
     epsilon       x0 = (x_t - s epsilon) / a
     sample        epsilon = (x_t - a x0) / s
@@ -28,14 +28,16 @@ def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
 def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     """(x0_hat, epsilon_hat) from the network's output at x_t, both of x_t's shape; nothing is clipped.
 
-    Raises InputError for an unknown prediction type and where the output does not determine the pair (epsilon at SNR = 0,
-    where x_t holds no signal).
+    Raises InputError for an unknown prediction type and where the output does not determine the pair (epsilon where
+    SNR = 0 and x_t holds no signal).
     """
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
     a, s = schedule.scales(t, x_t)
     if prediction_type == "epsilon":
         if bool((a == 0).any()):
-            raise InputError("epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'")
+            raise InputError(
+                "epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'"
+            )
         return (x_t - s * output) / a, output
     if prediction_type == "sample":
         return output, (x_t - a * output) / s
@@ -43,7 +45,7 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
 
 
 def call_network(model, x_t, t):
-    """The model's output of x_t's shape. Takes plain modules and diffusers' models; learned-variance channels are dropped."""
+    """The output of a plain module or a diffusers model, of x_t's shape; learned-variance channels are dropped."""
     output = model(x_t, t)
     output = getattr(output, "sample", output)
     if output.shape[1] == 2 * x_t.shape[1]:

@@ -25,7 +25,7 @@ class Preset:
 
 
 def _unet(resolution, channels, layers=1, attention=(), groups=8, **more):
-    """A plain `UNet2DModel`: `attention` lists the levels (0 = full resolution) that have it; the middle block always does."""
+    """Arguments of a `UNet2DModel` with attention in the middle and at the given levels (0 = full resolution)."""
     levels = range(len(channels))
     return {
         "sample_size": resolution,
@@ -40,8 +40,8 @@ def _unet(resolution, channels, layers=1, attention=(), groups=8, **more):
     }
 
 
-# The learning rate decays and the EMA is short in the small presets only: 2,000 steps are too few for the paper's constant
-# 2e-5 and 0.9999. The paper's own rows come with their network in a later release.
+# The learning rate decays and the EMA is short in the small presets only: 2,000 steps are too few for the paper's
+# constant 2e-5 and 0.9999. The paper's own rows come with their network in a later release.
 PRESETS = {
     "minifaces16": Preset(
         "minifaces", 16, _unet(16, (16, 32, 48)), 64, 2e-3, 128_000, lr_decay="cosine", ema_decay=0.995

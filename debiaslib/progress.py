@@ -1,4 +1,4 @@
-"""What the pipeline is doing and how long it will take, read from the files that the workers write. Imports no torch."""
+"""What the pipeline does and how long it will take, read from the workers' files. Imports no torch."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ from .config import run_name
 from .paths import notebook_files
 from .runs import Run
 
-# The work of a job is counted in images through the network; a training image costs three (forward, and twice that backward).
+# Work is counted in images through the network; a training image costs three: forward, and twice that backward.
 _TRAINING_IMAGE, _START, _NOTEBOOK, _CURVES = 3, 8_000, 15_000, 3
 
 
@@ -63,7 +63,7 @@ def _sampling_work(experiment, config):
 
 
 class Progress:
-    """One line that says what runs, what share is done and how long it will take; rewritten on a terminal, else now and then."""
+    """One line on what runs, the share done and the time left; rewritten on a terminal, else printed now and then."""
 
     def __init__(self, experiment, folder):
         self.jobs = plan(experiment, folder)
@@ -121,7 +121,9 @@ def last_words(folder, since):
     for log in sorted((folder / "logs").glob("*.log")):
         if log.name == "engine.log" or log.stat().st_mtime < since:
             continue
-        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        lines = [
+            line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+        ]
         errors = [line for line in lines if line.startswith("error: ")]
         if errors:
             failed.append(f"{log.stem} failed: {errors[-1].removeprefix('error: ')}")

@@ -1,4 +1,7 @@
-"""All randomness of step s comes from (seed, purpose, s): nothing is stored, so a resumed run equals an uninterrupted one."""
+"""All randomness of step s comes from (seed, purpose, s).
+
+Nothing is stored, so a resumed run equals an uninterrupted one.
+"""
 
 import hashlib
 

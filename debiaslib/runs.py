@@ -1,10 +1,10 @@
 """A run's folder: its configuration, log, EMA snapshots and record; and what every record says. Imports no torch.
 
-    runs/<weighting>-s<seed>/   config.json   before the first step
-                                log.jsonl     one line every few steps
-                                checkpoints/  see checkpoints.py
-                                ema-<images>.safetensors   EMA weights after so many images
-                                record.json   last: the run is complete
+runs/<weighting>-s<seed>/  config.json               before the first step
+                           log.jsonl                 one line every few steps
+                           checkpoints/              see checkpoints.py
+                           ema-<images>.safetensors  EMA weights after so many images
+                           record.json               last: the run is complete
 """
 
 import functools
@@ -21,8 +21,8 @@ from .errors import InputError
 from .files import read_json, sha256_file
 from .paths import results_root
 
-_PACKAGES = ("debiaslib", "torch", "torchvision", "diffusers", "datasets", "torch-fidelity", "numpy", "pandas", "papermill",
-             "matplotlib", "snakemake")  # fmt: skip
+_PACKAGES = ("debiaslib", "torch", "torchvision", "diffusers", "datasets", "torch-fidelity", "numpy", "pandas",
+             "papermill", "matplotlib", "snakemake")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ class Run:
         known = {entry["images"]: entry for entry in record["snapshots"]}
         images = max(known) if images is None else images
         if images not in known:
-            raise InputError(f"the run {self.folder} has no snapshot at {images} images; known: {', '.join(map(str, known))}")
+            raise InputError(
+                f"the run {self.folder} has no snapshot at {images} images; known: {', '.join(map(str, known))}"
+            )
         path = self.folder / known[images]["file"]
         if not path.exists() or sha256_file(path) != known[images]["sha256"]:
             raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
@@ -97,7 +99,8 @@ def find_run(experiment_name, weighting, seed, results=""):
 def check_settings(run, wanted):
     """Raise InputError, naming the first field that differs, if the folder holds a run made with other settings.
 
-    Equal images under another name are equal. Device and threads decide bits only, so a complete run may differ in them.
+    Equal images under another name are equal. Device and threads decide bits only, so a complete run may differ in
+    them.
     """
     made = run.config
     if made is None:
@@ -108,7 +111,9 @@ def check_settings(run, wanted):
     difference = first_difference(*({k: v for k, v in c.items() if k not in ignored} for c in (made, wanted)))
     if difference is not None:
         field, old, new = difference
-        raise InputError(f"the run {run.folder} was made with {field}={old!r}, not {new!r}; name another results folder, or move it")
+        raise InputError(
+            f"the run {run.folder} was made with {field}={old!r}, not {new!r}; name another results folder, or move it"
+        )
 
 
 def provenance(device="cpu", threads=1):
@@ -129,7 +134,9 @@ def git_state():
     here = Path(__file__).resolve().parent
 
     def git(*arguments):
-        run = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20, check=True)
+        run = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
         return run.stdout.strip()
 
     try:

@@ -1,7 +1,7 @@
 """Samplers: DDIM and DDPM with the paper's respacing. Seed i makes image i, whatever the number and order of the seeds.
 
-Both walk down timesteps t_n > ... > t_1 spread evenly over [0, T-1] and step from alpha_bar_t to the next lower one (1 at the
-end), from the network's estimates x0_hat and epsilon_hat:
+Both walk down timesteps t_n > ... > t_1 spread evenly over [0, T-1] and step from alpha_bar_t to the next lower one (1
+at the end), from the network's estimates x0_hat and epsilon_hat:
 
     DDIM (Song et al. 2021, eq. 12)   x' = sqrt(ab') x0_hat + sqrt(1 - ab' - sigma^2) epsilon_hat + sigma z
     DDPM (Ho et al. 2020, eq. 7)      x' ~ the posterior q(x' | x_t, x0_hat) of the respaced chain
@@ -47,8 +47,8 @@ def sample(
     """Draw one image per seed: uint8 (N, C, H, W), on the CPU.
 
     model: takes (x_t, t) with x_t (batch_size, C, H, W) float32 in [-1, 1] and t (batch_size,).
-    seeds: whole numbers >= 0. Image i depends on seed i alone, to the bit on the CPU, because the network always sees one padded
-        batch shape and each image draws from a generator of its own.
+    seeds: whole numbers >= 0. Image i depends on seed i alone, to the bit on the CPU, because the network always sees
+        one padded batch shape and each image draws from a generator of its own.
     sampler: "ddim" (eta = 0 deterministic, eta = 1 as noisy as DDPM) or "ddpm" (posterior variance, "fixed small").
     clip_x0: clip x0_hat to [-1, 1] at each step and derive epsilon_hat from it again, as the authors do.
     shape: (C, H, W); taken from a diffusers model's configuration if not given.
@@ -96,7 +96,9 @@ def _check(model, seeds, sampler, eta, shape, batch_size):
     check_choice("sampler", sampler, SAMPLERS)
     check_number("eta", eta, minimum=0, maximum=1)
     check_number("batch_size", batch_size, minimum=1, integer=True)
-    seeds = [int(check_number("seed", int(s) if isinstance(s, np.integer) else s, minimum=0, integer=True)) for s in seeds]
+    seeds = [
+        int(check_number("seed", int(s) if isinstance(s, np.integer) else s, minimum=0, integer=True)) for s in seeds
+    ]
     if shape is None:
         config = getattr(model, "config", None)
         if config is None or not hasattr(config, "sample_size"):

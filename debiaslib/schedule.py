@@ -1,6 +1,6 @@
 """Noise schedules: alpha_bar, the signal-to-noise ratio, and the forward process. Tables in float64.
 
-    x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) epsilon        SNR(t) = alpha_bar_t / (1 - alpha_bar_t)      (paper, eq. 3)
+    x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) epsilon      SNR(t) = alpha_bar_t / (1 - alpha_bar_t)    (eq. 3)
 
 t is 0-based: t = 0 is the least noisy step, t = T-1 the noisiest.
 """
@@ -15,7 +15,7 @@ from .errors import InputError, check_number
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """alpha_bar at every timestep: float64, shape (T,), in [0, 1) and strictly decreasing. Raises InputError otherwise."""
+    """alpha_bar at every timestep: float64, shape (T,), in [0, 1) and falling. Raises InputError otherwise."""
 
     alpha_bar: torch.Tensor
     name: str = "custom"
@@ -45,7 +45,7 @@ class Schedule:
 
     @classmethod
     def cosine(cls, T=1000, s=0.008, max_beta=0.999):
-        """Nichol & Dhariwal 2021, eq. 17: alpha_bar ~ cos^2((t/T + s) / (1 + s) pi/2), each beta clipped at `max_beta`."""
+        """alpha_bar ~ cos^2((t/T + s) / (1 + s) pi/2), betas clipped (Nichol & Dhariwal 2021, eq. 17)."""
         _check_T(T)
         check_number("s", s, minimum=0)
         check_number("max_beta", max_beta, above=0, below=1)
@@ -83,14 +83,14 @@ class Schedule:
         return Schedule(root**2, f"{self.name}, zero-terminal")
 
     def scales(self, t, like):
-        """(sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t)) with the dtype and device of `like` (N, ...), shaped to broadcast over it.
+        """(sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t)) in the dtype and on the device of `like` (N, ...), to broadcast.
 
         `t` is an int or an integer tensor (N,). Raises InputError for a t outside [0, T).
         """
         t = torch.as_tensor(t, device="cpu")
         if t.is_floating_point() or t.dtype == torch.bool:
             raise InputError(f"t has dtype {t.dtype}; timesteps are whole numbers")
-        if t.numel() and not (0 <= int(t.min()) and int(t.max()) < self.T):
+        if t.numel() and not (int(t.min()) >= 0 and int(t.max()) < self.T):
             outside = int(t.min()) if int(t.min()) < 0 else int(t.max())
             raise InputError(f"t is {outside}; it must be in [0, {self.T})")
         alpha_bar = self.alpha_bar.cpu()[t].reshape(-1, *[1] * (like.ndim - 1))

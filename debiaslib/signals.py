@@ -1,4 +1,4 @@
-"""Stopping cleanly: signals become a flag that a loop asks at its step boundary; a worker does not outlive its pipeline."""
+"""Stopping cleanly: a signal becomes a flag that a loop asks for; a worker does not outlive its pipeline."""
 
 import os
 import signal
@@ -36,14 +36,14 @@ class StopFlag:
         self._restore()
 
     def leave(self):
-        """End as the received signal would have: KeyboardInterrupt for SIGINT (exit 130), SystemExit(143) for SIGTERM."""
+        """End as the signal would have: KeyboardInterrupt for SIGINT (exit 130), SystemExit(143) for SIGTERM."""
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.signal)
 
 
 def end_with_parent():
-    """Send ourselves SIGTERM when the process that started us has died, so that no orphan writes on into the results."""
+    """Send ourselves SIGTERM when the process that started us has died: no orphan writes on into the results."""
     parent = os.getppid()
 
     def watch():

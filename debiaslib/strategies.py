@@ -1,4 +1,4 @@
-"""Names of the loss weightings: parsing, canonical form, label. Imports no torch, so a configuration is checked at once.
+"""Names of the loss weightings: parsing, canonical form, label. Imports no torch.
 
 A weighting is a string, so that papermill, a YAML file and a command line can carry it: `"debiased"`, `"min_snr"`,
 `"p2(k=1, gamma=0.5)"`. The formulas live in `weighting.py`.
@@ -43,7 +43,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Strategy:
-    """A parsed weighting. `str(strategy)` is canonical: every argument is written out, so equal strings are equal weights."""
+    """A parsed weighting. `str(strategy)` writes every argument out, so equal strings are equal weights."""
 
     name: str
     arguments: tuple[tuple[str, float], ...] = ()
@@ -70,8 +70,8 @@ class Strategy:
 def parse_strategy(text):
     """Parse `"name"` or `"name(argument=value, ...)"` into a `Strategy`, defaults filled in.
 
-    Raises InputError for an unknown name or argument (naming the nearest known one) and for a value that is not a finite
-    number in its range.
+    Raises InputError for an unknown name or argument (naming the nearest known one) and for a value that is not a
+    finite number in its range.
     """
     if isinstance(text, Strategy):
         return text

@@ -67,7 +67,7 @@ class Study:
         return {"config": sha256_json(run.config), "ema": record["snapshots"][-1]["sha256"]}
 
     def table(self, name, inputs, make):
-        """The path of tables/<name>: as it stands if it was made from equal inputs, else made by `make(temporary path)`.
+        """The path of tables/<name>: as it stands if made from equal inputs, else made by `make(temporary path)`.
 
         inputs: JSON-native; everything that decides the content. A file that is not what its record says is made again.
         """
@@ -103,7 +103,8 @@ def open_study(experiment="quick", dataset="", results=""):
 def begin(namespace):
     """The `Study` that a notebook's parameters name: call it as `begin(globals())` right after the parameters cell.
 
-    Raises InputError for a parameter that papermill was given and the notebook does not have, or of another type than declared.
+    Raises InputError for a parameter that papermill was given and the notebook does not have, or of another type than
+    declared.
     """
     import os
 

@@ -1,11 +1,13 @@
-"""Training: one (weighting, seed), resumable to the bit. `python -m debiaslib.training --experiment quick --weighting debiased --seed 0`
+"""Training of one (weighting, seed), resumable to the bit.
+
+    python -m debiaslib.training --experiment quick --weighting debiased --seed 0
 
 To resume, run the same command again. The loss of a batch is
 
     mean over images of  w(t) * mean over pixels of (output - target)^2
 
-with w from `weighting.loss_weight`. Images, timesteps, noise and flips of step s come from (seed, purpose, s) alone, so all
-weightings of one seed see the same ones, and start from equal network weights.
+with w from `weighting.loss_weight`. Images, timesteps, noise and flips of step s come from (seed, purpose, s) alone,
+so all weightings of one seed see the same ones, and start from equal network weights.
 """
 
 import json
@@ -40,10 +42,10 @@ _ON_DEVICE_BYTES = 2 << 30  # a data set up to this size lives on the device as 
 def train(config, results="", experiment="notebook", *, progress=True, checkpoint_seconds=30):
     """Train as `config` says in results/<experiment>/runs/<weighting>-s<seed>/ and return the `Run`.
 
-    Resumes from the last checkpoint; returns at once when the run is complete. SIGINT and SIGTERM save a checkpoint at the next
-    step and end the process (130, 143). Raises InputError, before anything is written, if the folder holds a run made with other
-    settings (naming the first field that differs), if another process has it, and if the device is absent; and if the loss
-    stops being finite (naming the step).
+    Resumes from the last checkpoint; returns at once when the run is complete. SIGINT and SIGTERM save a checkpoint at
+    the next step and end the process (130, 143). Raises InputError, before anything is written, if the folder holds a
+    run made with other settings (naming the first field that differs), if another process has it, and if the device is
+    absent; and if the loss stops being finite (naming the step).
     """
     check_device(config.device)
     images = load_images(config.dataset, config.resolution, progress=progress)
@@ -74,7 +76,9 @@ class _Training:
     def __init__(self, run, config, images):
         self.run, self.config, self.data = run, config, images
         self.network = build_network(config).to(config.device).train()
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
         self.ema = EMAModel(self.network.parameters(), decay=config.ema_decay, foreach=True)
         self.schedule = build_schedule(config)
         weight = loss_weight(
@@ -119,8 +123,7 @@ class _Training:
         config, steps = self.config, self.config.steps
         snapshots = {-(-count // config.batch_size) for count in (*config.snapshots, config.images)}
         saved = time.monotonic()
-        bar = tqdm(total=steps * config.batch_size, initial=self.step * config.batch_size, desc=self.run.name, unit="image",
-                   unit_scale=True, mininterval=2 if sys.stderr.isatty() else 10, disable=not progress)  # fmt: skip
+        bar = self._bar(progress)
         with StopFlag() as stop, open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as log, bar:
             while self.step < steps:
                 started = time.monotonic()
@@ -136,9 +139,24 @@ class _Training:
                     self._save()
                     saved = time.monotonic()
                 if stop.signal is not None and self.step < steps:
-                    print(f"saved {self.run.name} at step {self.step} of {steps}; the same call goes on from there", file=sys.stderr)
+                    print(
+                        f"saved {self.run.name} at step {self.step} of {steps}; the same call goes on from there",
+                        file=sys.stderr,
+                    )
                     stop.leave()
         self._record(snapshots)
+
+    def _bar(self, progress):
+        size = self.config.batch_size
+        return tqdm(
+            total=self.config.steps * size,
+            initial=self.step * size,
+            desc=self.run.name,
+            unit="image",
+            unit_scale=True,
+            mininterval=2 if sys.stderr.isatty() else 10,
+            disable=not progress,
+        )
 
     def _one_step(self):
         config = self.config
@@ -153,8 +171,8 @@ class _Training:
         values = torch.stack([loss.detach(), mse, norm]).double().cpu()
         if not bool(values.isfinite().all()):
             raise InputError(
-                f"the loss of {self.run.name} is not finite at step {self.step + 1} (loss {values[0]:g}, gradient norm {values[2]:g}); "
-                f"lower lr={config.lr:g} or bound the weight; the last checkpoint is kept"
+                f"the loss of {self.run.name} is not finite at step {self.step + 1} (loss {values[0]:g}, gradient norm "
+                f"{values[2]:g}); lower lr={config.lr:g} or bound the weight; the last checkpoint is kept"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -199,8 +217,17 @@ class _Training:
         loss, mse, norm = (self.sums / count).tolist()
         self.sums.zero_()
         images = self.step * self.config.batch_size
-        row = {"step": self.step, "images": images, "loss": loss, "mse": mse, "grad_norm": norm, "lr": self._lr(),
-               "ema_decay": self.ema.cur_decay_value, "images_per_second": images / self.seconds, "seconds": self.seconds}  # fmt: skip
+        row = {
+            "step": self.step,
+            "images": images,
+            "loss": loss,
+            "mse": mse,
+            "grad_norm": norm,
+            "lr": self._lr(),
+            "ema_decay": self.ema.cur_decay_value,
+            "images_per_second": images / self.seconds,
+            "seconds": self.seconds,
+        }
         file.write(json.dumps(row) + "\n")
         file.flush()
 
@@ -231,7 +258,8 @@ class _Training:
                 "seconds": self.seconds,
                 "images_per_second": config.steps * config.batch_size / self.seconds,
                 "snapshots": [
-                    {"images": step * config.batch_size, "file": path.name, "sha256": sha256_file(path)} for step, path in paths.items()
+                    {"images": step * config.batch_size, "file": path.name, "sha256": sha256_file(path)}
+                    for step, path in paths.items()
                 ],
                 **provenance(config.device, config.threads),
             },

@@ -42,8 +42,8 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     max_weight: upper bound on the weight of the epsilon loss, applied before the conversion.
     normalize: divide by the mean of the epsilon table, so that weightings differ in shape alone.
 
-    Raises InputError for an unknown strategy, an argument out of range, an SNR that is negative or not finite, and where the
-    weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
+    Raises InputError for an unknown strategy, an argument out of range, an SNR that is negative or not finite, and
+    where the weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
     """
     snr = _snr_table(schedule_or_snr)
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
@@ -95,6 +95,7 @@ def _x0_weight(strategy, S):
         return _X0_WEIGHTS[parsed.name](S, **dict(parsed.arguments))
     weight = torch.as_tensor(strategy(S)).to(S)
     if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
-        raise InputError(f"the weighting {strategy!r} must give one finite weight >= 0 for each of the {len(S)} timesteps")
+        raise InputError(
+            f"the weighting {strategy!r} must give one finite weight >= 0 for each of the {len(S)} timesteps"
+        )
     return S * weight
-
