@@ -22,7 +22,8 @@ SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 PRECISIONS = ("float32", "bfloat16")
 LR_DECAYS = ("none", "cosine")
 SAMPLERS = ("ddim", "ddpm")
-FEATURES = ("minifaces", "pooled", "inception")
+_DIMENSIONS = {"minifaces": 64, "pooled": 48, "inception": 2048}
+FEATURES = tuple(_DIMENSIONS)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ class Experiment:
                 check_number(name, steps, minimum=1, maximum=T, integer=True)
         for seed in self.seeds:
             check_number("seeds", seed, minimum=0, integer=True)
-        smallest = {"distance_images": 100, "reference_images": 100, "curve_images": 2}
+        enough = 1 + max(_DIMENSIONS[name] for name in self.features)  # for a covariance that is not singular
+        smallest = {"distance_images": enough, "reference_images": enough, "curve_images": 2}
         for name in ("shown_images", "curve_images", "optimum_images", "sampling_batch_size", "grid_images",
                      "distance_images", "reference_images"):  # fmt: skip
             check_number(name, getattr(self, name), minimum=smallest.get(name, 1), integer=True)

@@ -13,14 +13,15 @@ import torch
 
 from .analysis import mse_by_timestep, one_step_estimate
 from .cli import experiment_parser, run_command
-from .config import run_name
 from .errors import InputError, check_choice
 from .optimum import OptimalDenoiser
 from .prediction import PREDICTION_TYPES
 from .randomness import stream
-from .sampling import sample, to_float
+from .sample_measurements import distances, real_distances, samples, training_samples
+from .sampling import to_float
 from .strategies import parse_strategy
 from .study import open_study
+from .tables import load_arrays, save_arrays, subset, trained
 from .weighting import loss_weight
 
 
@@ -59,7 +60,7 @@ def one_step(study):
     difference between x0 and x0_hat + amplified error; t (K,); names (M,), the last of them "optimum".
     """
     e, seed = study.experiment, study.experiment.seeds[0]
-    inputs = {**_trained(study, [seed]), "t": e.shown_timesteps, "images": e.shown_images, "optimum": e.optimum_images}
+    inputs = {**trained(study, [seed]), "t": e.shown_timesteps, "images": e.shown_images, "optimum": e.optimum_images}
 
     def make(path):
         x0, optimal = _train_images(study, e.shown_images)
@@ -68,19 +69,19 @@ def one_step(study):
         estimates = [[_shown(m, x0, t, study.schedule, p) for t in e.shown_timesteps] for m, p in models.values()]
         arrays = {key: np.array([[one[key] for one in row] for row in estimates]) for key in estimates[0][0]}
         arrays["x_t"] = arrays["x_t"][0]
-        _save_arrays(path, names=np.array(list(models)), t=np.array(e.shown_timesteps), x0=x0.numpy(), **arrays)
+        save_arrays(path, names=np.array(list(models)), t=np.array(e.shown_timesteps), x0=x0.cpu().numpy(), **arrays)
 
-    return _load_arrays(study.table("one_step.npz", inputs, make))
+    return load_arrays(study.table("one_step.npz", inputs, make))
 
 
 def _shown(model, x0, t, schedule, prediction_type):
-    noise = torch.randn(x0.shape, generator=stream(0, "one step", t))
+    noise = torch.randn(x0.shape, generator=stream(0, "one step", t)).to(x0)
     one = one_step_estimate(model, x0, t, noise, schedule, prediction_type)
     residual = (x0 - one.x0_hat - one.amplified_error).abs().max().item()
     return {
-        "x_t": one.x_t.numpy(),
-        "x0_hat": one.x0_hat.numpy(),
-        "amplified_error": one.amplified_error.numpy(),
+        "x_t": one.x_t.cpu().numpy(),
+        "x0_hat": one.x0_hat.cpu().numpy(),
+        "amplified_error": one.amplified_error.cpu().numpy(),
         "residual": residual,
     }
 
@@ -93,14 +94,14 @@ def mse(study):
     the same noise.
     """
     e = study.experiment
-    inputs = {**_trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images, "optimum": e.optimum_images}
+    inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images, "optimum": e.optimum_images}
 
     def make(path):
         train, optimal = _train_images(study, e.curve_images)
         splits = {"train": (train, optimal)}
         heldout = study.images("heldout")
         if heldout is not None:
-            splits["heldout"] = to_float(_subset(heldout.images, e.curve_images)), None
+            splits["heldout"] = to_float(subset(heldout.images, e.curve_images)).to(study.device), None
         tables = [
             _summary(_error_rows(study, seed, x0, optimal), e.weightings[0]).assign(split=split, seed=seed)
             for split, (x0, optimal) in splits.items()
@@ -136,141 +137,10 @@ def _summary(rows, baseline):
     return pd.concat([table[~trivial], floor])
 
 
-def samples(study, weighting, seed):
-    """Samples by number of steps from the same noise: steps (K,), seeds (N,), images uint8 (K, N, 3, R, R)."""
-    e = study.experiment
-    inputs = {**_trained(study, [seed], [weighting]), **_sampling(e), "steps": e.grid_steps, "n": e.grid_images}
-
-    def make(path):
-        model = study.model(weighting, seed)
-        images = np.stack([_sample(study, model, e.grid_images, steps) for steps in e.grid_steps])
-        _save_arrays(path, steps=np.array(e.grid_steps), seeds=np.arange(e.grid_images), images=images)
-
-    return _load_arrays(study.table(f"samples-{run_name(weighting, seed)}.npz", inputs, make))
-
-
-def training_samples(study, weighting, seed):
-    """Samples by the EMA weights at each snapshot: images_seen (S,), seeds (N,), images uint8 (S, N, 3, R, R)."""
-    e = study.experiment
-    inputs = {**_trained(study, [seed], [weighting]), **_sampling(e), "steps": e.snapshot_steps, "n": e.grid_images}
-
-    def make(path):
-        seen = _snapshots(study, weighting, seed)
-        models = [study.model(weighting, seed, count) for count in seen]
-        images = np.stack([_sample(study, model, e.grid_images, e.snapshot_steps[-1]) for model in models])
-        _save_arrays(path, images_seen=np.array(seen), seeds=np.arange(e.grid_images), images=images)
-
-    return _load_arrays(study.table(f"training-{run_name(weighting, seed)}.npz", inputs, make))
-
-
-def distances(study, weighting, seed):
-    """Distances of samples from the data, by sampling steps and by images seen: a DataFrame, a row a metric."""
-    e = study.experiment
-    inputs = {**_trained(study, [seed], [weighting]), **_sampling(e), **_judging(study)}
-    inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps}
-
-    def make(path):
-        final = _snapshots(study, weighting, seed)[-1]
-        jobs = [(final, steps) for steps in e.distance_steps]
-        jobs += [(seen, steps) for seen in _snapshots(study, weighting, seed) for steps in e.snapshot_steps]
-        rows = []
-        for seen, steps in dict.fromkeys(jobs):
-            images = _sample(study, study.model(weighting, seed, seen), e.distance_images, steps)
-            facts = {"weighting": weighting, "seed": seed, "sampler": e.sampler, "steps": steps, "images_seen": seen}
-            rows += [{**facts, **row} for row in _judged(study, images)]
-        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")
-
-    return pd.read_csv(study.table(f"distances-{run_name(weighting, seed)}.csv", inputs, make))
-
-
-def real_distances(study):
-    """The same for held-out images in place of samples: what a perfect sampler would get. None without them."""
-    heldout = study.images("heldout")
-    if heldout is None:
-        return None
-    inputs = {**_judging(study), "heldout": heldout.fingerprint}
-
-    def make(path):
-        images = _subset(heldout.images, study.experiment.distance_images)
-        facts = {"weighting": "real", "seed": None, "sampler": None, "steps": None, "images_seen": None}
-        pd.DataFrame([{**facts, **row} for row in _judged(study, images)]).to_csv(
-            path, index=False, float_format="%.10g"
-        )
-
-    return pd.read_csv(study.table("distances-real.csv", inputs, make))
-
-
-def _judged(study, images):
-    from .features import load_extractor
-    from .metrics import evaluate
-
-    data = study.images()
-    reference = _subset(data.images, study.experiment.reference_images)
-    extractors = [load_extractor(name) for name in study.experiment.features]
-    return [row for extractor in extractors for row in evaluate(images, reference, extractor)]
-
-
-def _judging(study):
-    e = study.experiment
-    return {
-        "data": study.images().fingerprint,
-        "features": e.features,
-        "n": e.distance_images,
-        "reference": e.reference_images,
-    }
-
-
-def _sampling(e):
-    return {"sampler": e.sampler, "clip_x0": e.clip_x0, "batch": e.sampling_batch_size}
-
-
-def _sample(study, model, count, steps):
-    e = study.experiment
-    return sample(
-        model,
-        study.schedule,
-        range(count),
-        sampler=e.sampler,
-        steps=steps,
-        prediction_type=study.prediction_type,
-        clip_x0=e.clip_x0,
-        batch_size=e.sampling_batch_size,
-        progress=True,
-    )
-
-
-def _snapshots(study, weighting, seed):
-    return [entry["images"] for entry in study.run(weighting, seed).record["snapshots"]]
-
-
-def _trained(study, seeds, weightings=None):
-    """The identity of the runs that a table is made from; trains those that are missing."""
-    pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings]
-    for weighting, seed in pairs:
-        study.run(weighting, seed)
-    return {"runs": {run_name(w, s): study.identity(w, s) for w, s in pairs}}
-
-
 def _train_images(study, count):
     """`count` images in [-1, 1] of the set that the optimum is over, and the `OptimalDenoiser`."""
     images = study.images().images[: study.experiment.optimum_images]
-    return to_float(_subset(images, count)), OptimalDenoiser(images, study.schedule)
-
-
-def _subset(images, count):
-    """`count` images (all, if fewer) in an order that is drawn once, since files may lie sorted by class."""
-    order = torch.randperm(len(images), generator=stream(0, "subset"))[:count]
-    return np.ascontiguousarray(images[np.sort(order.numpy())])
-
-
-def _save_arrays(path, **arrays):
-    with open(path, "wb") as file:  # an open file: numpy would append .npz to a path
-        np.savez_compressed(file, **arrays)
-
-
-def _load_arrays(path):
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    return to_float(subset(images, count)).to(study.device), OptimalDenoiser(images, study.schedule)
 
 
 OF_ALL = {"weights": weights, "one_step": one_step, "mse": mse, "real_distances": real_distances}

@@ -34,7 +34,7 @@ class Study:
         """The EMA network of one (weighting, seed) after `images` images (None: at the end)."""
         from .models import load_model
 
-        return load_model(self.run(weighting, seed), images)
+        return load_model(self.run(weighting, seed), images, self.device)
 
     @property
     def schedule(self):
@@ -42,6 +42,11 @@ class Study:
         from .models import build_schedule
 
         return build_schedule(self._config)
+
+    @property
+    def device(self):
+        """The device that the experiment's networks run on."""
+        return self._config.device
 
     @property
     def prediction_type(self):

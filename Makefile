@@ -1,0 +1,60 @@
+# The commands of this project. GNU make 3.81 (macOS) and a POSIX shell are enough.
+# Variables reach the recipes through the environment, so that folders may have spaces, quotes or accents in their names.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce figures lab test test-all lint
+
+EXPERIMENT ?= quick
+DATASET ?=
+RESULTS ?=
+JOBS ?= 2
+PYTHON ?=
+ARGS ?=
+export EXPERIMENT DATASET RESULTS JOBS PYTHON
+
+# SETUP=no: use the `python` of the active environment (conda, a container) as it is.
+ifeq ($(SETUP),no)
+PY := python
+else
+PY := .venv/bin/python
+endif
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  EXPERIMENT=quick    a file of config/, without .yaml"
+	@echo "  DATASET=path        a folder of images, a parquet file or folder, or a hub id, instead of the experiment's own"
+	@echo "  RESULTS=folder      where results go (results)"
+	@echo "  JOBS=2              processes side by side"
+	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 to 3.14"
+	@echo "  SETUP=no            use the active environment (conda, a container) instead of .venv"
+	@echo "  ARGS='...'          more arguments for test, test-all and lab"
+
+setup:  ## make .venv ready: at once when it is
+ifneq ($(SETUP),no)
+	@sh tools/setup.sh
+endif
+
+reproduce: setup  ## train, measure, run the notebooks and write the report of EXPERIMENT; goes on where it was stopped
+	@set -- --experiment "$$EXPERIMENT" --jobs "$$JOBS"; \
+	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
+	if [ -n "$$RESULTS" ]; then set -- "$$@" --results "$$RESULTS"; fi; \
+	exec $(PY) -m debiaslib.pipeline "$$@"
+
+figures: setup  ## draw every figure of EXPERIMENT again from its saved tables
+	@exec $(PY) -m debiaslib.figures --results "$${RESULTS:-results}/$$EXPERIMENT"
+
+lab: setup  ## open the notebooks in JupyterLab
+	@exec $(PY) -m jupyterlab $(ARGS) notebooks
+
+# One thread for each test process: with more, JOBS processes would fight for the same cores.
+test: setup  ## the tests, without the slow ones
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} exec $(PY) -m pytest -q -n "$$JOBS" -m "not slow" $(ARGS)
+
+test-all: setup  ## all tests
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} exec $(PY) -m pytest -q -n "$$JOBS" $(ARGS)
+
+lint: setup  ## ruff, on the notebooks too, and the form of the notebooks
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m debiaslib.notebook_form notebooks
