@@ -94,12 +94,13 @@ def mse(study):
     the same noise.
     """
     e = study.experiment
+    heldout = study.images("heldout")
     inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images, "optimum": e.optimum_images}
+    inputs["heldout"] = heldout.fingerprint if heldout is not None else None
 
     def make(path):
         train, optimal = _train_images(study, e.curve_images)
         splits = {"train": (train, optimal)}
-        heldout = study.images("heldout")
         if heldout is not None:
             splits["heldout"] = to_float(subset(heldout.images, e.curve_images)).to(study.device), None
         tables = [

@@ -1,0 +1,257 @@
+"""From saved tables to the arguments of the figures, and to the facts that their captions state. Imports no torch.
+
+Each loader takes `Tables` and returns (arguments of the plotting function, facts for the caption).
+"""
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .errors import InputError, check_choice
+from .figure_style import label, ordered
+from .files import sha256_file
+from .paths import checkout
+from .runs import Run
+from .strategies import KNOWN, Strategy
+
+PAPER_CURVES = "reference/paper/fid-curves.csv"
+MADE_BY = {
+    "tables/weights.csv": "notebook 04_weighting_comparison",
+    "tables/one_step.npz": "notebook 02_one_step_estimation",
+    "tables/mse.csv": "notebook 03_mse_step_curves",
+    "tables/samples-*.npz": "notebook 04_weighting_comparison",
+    "tables/training-*.npz": "notebook 05_training",
+    "tables/distances-*.csv": "notebook 06_fid_evaluation",
+    "runs/*/log.jsonl": "notebook 05_training",
+    PAPER_CURVES: "the checkout of the project (results/reference/paper/fid-curves.csv)",
+}
+
+
+class Tables:
+    """The saved tables of one experiment, read as a figure asks for them; `used` lists what was read."""
+
+    def __init__(self, folder, run=""):
+        self.folder, self.run, self.used = Path(folder), run, []
+
+    def find(self, pattern):
+        """Paths that match, sorted. Raises InputError, naming the table and what makes it, if there is none."""
+        if pattern == PAPER_CURVES:
+            found = [path for root in (self.folder.parent, _checkout_results()) if (path := root / pattern).exists()][
+                :1
+            ]
+        else:
+            found = sorted(self.folder.glob(pattern))
+        if not found:
+            raise InputError(f"{pattern} is missing in {self.folder}; {MADE_BY[pattern]} makes it")
+        return found
+
+    def frame(self, path, columns):
+        """A CSV file as a DataFrame. Raises InputError if it is damaged or lacks one of the columns."""
+        self._use(path)
+        try:
+            table = pd.read_csv(path)
+        except (ValueError, pd.errors.ParserError) as error:
+            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
+        for column in columns.split():
+            if column not in table:
+                raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
+        return table
+
+    def arrays(self, path, names):
+        """An npz file as a dict of arrays. Raises InputError if it is damaged or lacks one of the names."""
+        self._use(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
+        for name in names.split():
+            if name not in arrays:
+                raise InputError(f"{path} has no array {name!r}; it has {', '.join(arrays)}")
+        return arrays
+
+    def _use(self, path):
+        inside = path.is_relative_to(self.folder)
+        self.used.append(
+            {"file": path.relative_to(self.folder).as_posix() if inside else PAPER_CURVES, "sha256": sha256_file(path)}
+        )
+
+    def chosen_run(self, names):
+        """Of the names of runs the one that was asked for, or else debiased with the lowest seed, or else the first."""
+        if self.run:
+            return check_choice("run", self.run, names)
+        return min(names, key=lambda name: (parse_run(name)[0] != "debiased", parse_run(name)[1], name))
+
+
+def _checkout_results():
+    try:
+        return checkout() / "results"
+    except InputError:  # installed without the checkout
+        return Path("results")
+
+
+def parse_run(name):
+    """(canonical weighting, seed) of a run's name, ("p2(k=1,gamma=1)", 0) of "p2-k1-gamma1-s0", else InputError."""
+    for strategy, arguments in KNOWN.items():
+        match = re.fullmatch(strategy + "".join(f"-{key}(.+)" for key in arguments) + r"-s(\d+)", name)
+        if match:
+            *values, seed = match.groups()
+            return str(Strategy(strategy, tuple(zip(arguments, map(float, values), strict=True)))), int(seed)
+    raise InputError(f"{name!r} is no name of a run; it must be like 'debiased-s0' or 'p2-k1-gamma1-s0'")
+
+
+def weights(tables):
+    table = tables.frame(*tables.find("tables/weights.csv"), "t snr weighting prediction_type raw normalized share")
+    return {"table": table}, {"T": int(table.t.max()) + 1, "weightings": _listed(table.weighting)}
+
+
+def snr(tables):
+    arguments, facts = weights(tables)
+    return {"table": arguments["table"].drop_duplicates("t").sort_values("t").reset_index(drop=True)}, facts
+
+
+def _one_step(tables):
+    return tables.arrays(*tables.find("tables/one_step.npz"), "t names x0 x_t x0_hat amplified_error")
+
+
+def anatomy(tables):
+    arrays = _one_step(tables)
+    shown = _preferred([str(name) for name in arrays["names"] if name != "optimum"])
+    identity = f" It holds to {arrays['residual'].max():.1g} in every pixel." if "residual" in arrays else ""
+    return {"arrays": arrays, "weightings": shown}, {"weightings": _listed(shown), "identity": identity}
+
+
+def estimates(tables):
+    arrays = _one_step(tables)
+    shown = [*_preferred([str(name) for name in arrays["names"] if name != "optimum"]), "optimum"]
+    shown = [who for who in shown if who in arrays["names"]]
+    return {"arrays": arrays, "weightings": shown}, {"weightings": _listed(shown)}
+
+
+def errors(tables, split="train"):
+    table = tables.frame(
+        *tables.find("tables/mse.csv"), "split seed model t quantity mean se n difference difference_se"
+    )
+    table = table[table.split == split]
+    trained = table[~table.model.isin(["optimum", "initial"])]
+    seeds, n = trained.seed.nunique(), int(table.n.max()) if len(table) else 0
+    if table.empty:
+        over = f": the data set has no {split} images"
+    elif seeds > 1:
+        over = f" and, of its logarithm, over {_seeds(trained.seed)}; bands: 95 % t-intervals over the seeds"
+    else:
+        over = f", {_seeds(trained.seed)}; bands: 95 % intervals over the images, without the spread between seeds"
+    return {"table": table}, {"n": n, "over": over}
+
+
+def heldout(tables):
+    return errors(tables, "heldout")
+
+
+def samples(tables, only_two=False):
+    paths = {parse_run(path.stem.removeprefix("samples-")): path for path in tables.find("tables/samples-*.npz")}
+    first = {}
+    for weighting, seed in sorted(paths, key=lambda key: key[1]):
+        first.setdefault(weighting, (seed, paths[weighting, seed]))
+    shown = _preferred(first) if only_two else ordered(first)
+    loaded = {who: tables.arrays(first[who][1], "steps images") for who in shown}
+    return {"samples": loaded}, {"weightings": _listed(shown), "seeds": _seeds(first[who][0] for who in shown)}
+
+
+def two_samples(tables):
+    return samples(tables, only_two=True)
+
+
+def training_log(tables):
+    logs = {path.parent.name: path for path in tables.find("runs/*/log.jsonl")}
+    name = tables.chosen_run(logs)
+    rows = pd.DataFrame(Run(logs[name].parent).log())
+    if not len(rows) or not {"images", "loss"} <= set(rows):
+        raise InputError(f"{logs[name]} holds no row with images and loss yet")
+    tables._use(logs[name])
+    return {"log": rows, "weighting": parse_run(name)[0]}, {"run": name, "weighting": label(parse_run(name)[0])}
+
+
+def training_snapshots(tables):
+    paths = {path.stem.removeprefix("training-"): path for path in tables.find("tables/training-*.npz")}
+    name = tables.chosen_run(paths)
+    arrays = tables.arrays(paths[name], "images_seen seeds images")
+    return {"arrays": arrays, "weighting": parse_run(name)[0]}, {"run": name, "weighting": label(parse_run(name)[0])}
+
+
+def _distances(tables):
+    paths = tables.find("tables/distances-*.csv")
+    columns = "weighting seed sampler steps images_seen metric value se features n n_reference"
+    frames = {path.stem: tables.frame(path, columns) for path in paths}
+    real = frames.pop("distances-real", None)
+    if not frames:
+        raise InputError(
+            f"tables/distances-<run>.csv is missing in {tables.folder}; {MADE_BY['tables/distances-*.csv']} makes it"
+        )
+    table = pd.concat(list(frames.values()), ignore_index=True)
+    for column in ("value", "se"):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    table["images_seen"] = table.images_seen.fillna(table.images_seen.max()).fillna(0)
+    return table[table["value"].notna()], real
+
+
+def _distance_facts(table, real):
+    seeds = table.seed.nunique()
+    many = f"mean over {seeds} training seeds; bands: 95 % t-intervals over them"
+    one = "one training seed; bands, where drawn: 95 % from the metric's own standard error, not between seeds"
+    with_real = (
+        " Grey: other real images in the place of samples, n as in their table, what a perfect sampler would get."
+    )
+    return {
+        "spread": many if seeds > 1 else one,
+        "n": _range(table.n),
+        "n_reference": _range(table.n_reference),
+        "samplers": ", ".join(sorted(table.sampler.dropna().astype(str).unique())),
+        "real": with_real if real is not None else " No real images were measured for comparison.",
+    }
+
+
+def by_steps(tables):
+    table, real = _distances(tables)
+    last = table.groupby(["weighting", "seed"]).images_seen.transform("max")
+    table = table[table.images_seen == last]
+    return {"table": table, "real": real}, _distance_facts(table, real)
+
+
+def by_images(tables):
+    """Rows of those numbers of steps at which the networks were measured during training."""
+    table, real = _distances(tables)
+    snapshots = table.groupby("steps").images_seen.transform("nunique")
+    table = table[snapshots > 1] if (snapshots > 1).any() else table.iloc[:0]
+    return {"table": table, "real": real}, _distance_facts(table, real)
+
+
+def paper(tables):
+    table = tables.frame(*tables.find(PAPER_CURVES), "panel series x fid10k uncertainty")
+    return {"table": table}, {"low": table.uncertainty.min(), "high": table.uncertainty.max()}
+
+
+def _preferred(names):
+    """Constant and debiased, or whichever is there, or the first two weightings."""
+    names = ordered(names)
+    return [name for name in names if name in ("constant", "debiased")] or names[:2]
+
+
+def _listed(names):
+    return ", ".join(label(name) for name in ordered(names))
+
+
+def _seeds(seeds):
+    seeds = sorted({int(seed) for seed in seeds})
+    return f"seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}" if seeds else "no seed"
+
+
+def _range(counts):
+    counts = counts.dropna()
+    if counts.empty:
+        return "?"
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,0 +1,173 @@
+"""The registry of figures: which saved tables each one shows, how it is drawn, and how it is saved. Imports no torch.
+
+from debiaslib import figures
+figures.draw("snr", "results/quick")      # saves figures/snr.{png,pdf,json}; a notebook shows the Figure it returns
+
+python -m debiaslib.figures --results results/quick       # draws all of them again from the saved tables
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from . import distance_plots, image_grids, plotting
+from . import figure_tables as load
+from .errors import InputError, check_choice
+from .figure_captions import CAPTIONS
+from .figure_style import note, style
+from .figure_tables import Tables
+from .files import atomic_path, read_json, write_json
+from .runs import git_state, package_versions
+
+__all__ = ["FIGURES", "FigureSpec", "available", "caption", "draw"]
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """One figure: `tables` are patterns below the experiment's folder, `caption` a template for the facts of `load`."""
+
+    title: str
+    caption: str
+    notebook: str
+    tables: tuple[str, ...]
+    load: Callable
+    plot: Callable
+
+
+def _heldout(table):
+    if table.empty:
+        return note("This data set has no held-out images.")
+    return plotting.error_curves(table, ["epsilon_mse", "x0_mse"], ["Error of epsilon", "Error of x0"])
+
+
+_SOURCES = {  # kind of table: where it lies
+    "weights": "tables/weights.csv",
+    "one_step": "tables/one_step.npz",
+    "mse": "tables/mse.csv",
+    "samples": "tables/samples-*.npz",
+    "training": "tables/training-*.npz",
+    "log": "runs/*/log.jsonl",
+    "distances": "tables/distances-*.csv",
+    "paper": load.PAPER_CURVES,
+}
+_N1, _N2, _N3 = "01_bias_existence", "02_one_step_estimation", "03_mse_step_curves"
+_N4, _N5, _N6 = "04_weighting_comparison", "05_training", "06_fid_evaluation"
+_REGISTRY = {  # name: notebook, kind of table, loader, plotting function
+    "snr": (_N1, "weights", load.snr, plotting.snr),
+    "one_step_anatomy": (_N1, "one_step", load.anatomy, image_grids.one_step_anatomy),
+    "samples_by_steps": (_N1, "samples", load.two_samples, image_grids.samples_by_steps),
+    "one_step_estimates": (_N2, "one_step", load.estimates, image_grids.one_step_estimates),
+    "colour_error": (_N2, "mse", load.errors, partial(plotting.error_curves, quantities=["colour_mse"])),
+    "mse_epsilon": (_N3, "mse", load.errors, partial(plotting.mse, quantity="epsilon_mse")),
+    "mse_x0": (_N3, "mse", load.errors, partial(plotting.mse, quantity="x0_mse")),
+    "excess": (_N3, "mse", load.errors, plotting.excess),
+    "mse_heldout": (_N3, "mse", load.heldout, _heldout),
+    "weights": (_N4, "weights", load.weights, plotting.weights),
+    "weight_share": (_N4, "weights", load.weights, plotting.weight_share),
+    "weights_units": (_N4, "weights", load.weights, plotting.weights_units),
+    "samples_all": (_N4, "samples", load.samples, image_grids.samples_by_steps),
+    "training_curves": (_N5, "log", load.training_log, plotting.training_curves),
+    "training_samples": (_N5, "training", load.training_snapshots, image_grids.training_samples),
+    "distance_by_steps": (_N6, "distances", load.by_steps, distance_plots.distance_by_steps),
+    "distance_by_images": (_N6, "distances", load.by_images, distance_plots.distance_by_images),
+    "precision_recall": (_N6, "distances", load.by_steps, distance_plots.precision_recall),
+    "paper_fid": (_N6, "paper", load.paper, distance_plots.paper_fid),
+}
+FIGURES = {
+    name: FigureSpec(title, " ".join(text.split()), notebook, (_SOURCES[kind],), loader, plot)
+    for name, (notebook, kind, loader, plot) in _REGISTRY.items()
+    for title, text in [CAPTIONS[name]]
+}
+
+
+def available(folder):
+    """Names of the figures whose tables are all in the experiment's `folder`, in the order of the registry."""
+    return [name for name, spec in FIGURES.items() if not _missing(spec, folder)]
+
+
+def caption(name, folder, run=""):
+    """The caption of a figure, filled from the tables in `folder`. Raises InputError as `draw` does."""
+    spec, tables = _find(name), Tables(folder, run or _last_run(name, folder))
+    return spec.caption.format(**spec.load(tables)[1])
+
+
+def draw(name, folder, run=""):
+    """Draw a figure from the tables in results/<experiment> `folder` and save it; return the matplotlib Figure.
+
+    Writes figures/<name>.png, .pdf and last .json (caption, title, notebook, sha256 of the data, versions), each whole
+    or not at all; the same tables and versions give the same bytes. `run` ("debiased-s0") chooses the run of a figure
+    about one training; without it, that of the last time. Raises InputError for an unknown figure and a missing table.
+    """
+    spec, tables = _find(name), Tables(folder, run or _last_run(name, folder))
+    arguments, facts = spec.load(tables)
+    figure = spec.plot(**arguments)
+    path = Path(folder) / "figures" / name
+    with style():
+        _save(figure, path)
+    write_json(path.with_suffix(".json"), {
+        "title": spec.title,
+        "caption": spec.caption.format(**facts),
+        "notebook": spec.notebook,
+        "data": tables.used,
+        "made_by": f"debiaslib.figures.draw({name!r})",
+        **({"run": facts["run"]} if "run" in facts else {}),
+        **git_state(),
+        "packages": {key: package_versions()[key] for key in ("debiaslib", "matplotlib", "numpy", "pandas")},
+    })  # fmt: skip
+    return figure
+
+
+def _save(figure, path):
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        with atomic_path(path.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+        figure.set_layout_engine("none")  # settled by the first drawing: both files, and the notebook, show the same
+
+
+def _find(name):
+    return FIGURES[check_choice("figure", name, FIGURES)]
+
+
+def _last_run(name, folder):
+    record = read_json(Path(folder) / "figures" / f"{name}.json") or {}
+    run = record.get("run", "")
+    return run if (Path(folder) / "runs" / run).is_dir() else ""
+
+
+def _missing(spec, folder):
+    for pattern in spec.tables:
+        try:
+            Tables(folder).find(pattern)
+        except InputError as error:
+            return str(error)
+    return ""
+
+
+def main(arguments=None):
+    """The command line: draw every figure whose tables are there, one line each. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m debiaslib.figures", description="Draw every figure again.")
+    parser.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="as in results/quick")
+    folder = parser.parse_args(arguments).results
+    if not folder.is_dir():
+        print(f"error: {folder} does not exist; give an experiment's folder, e.g. results/quick", file=sys.stderr)
+        return 2
+    failed = 0
+    for name, spec in FIGURES.items():
+        started = time.perf_counter()
+        missing = _missing(spec, folder)
+        try:
+            if not missing:
+                draw(name, folder)
+            said = f"not drawn: {missing}" if missing else f"{time.perf_counter() - started:.1f} s"
+        except InputError as error:
+            said, failed = f"FAILED: {error}", 1
+        print(f"{name:20} {said}", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

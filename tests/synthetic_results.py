@@ -1,0 +1,218 @@
+"""Tables of an experiment that nobody trained, in the real ones' formats, so that every figure can be drawn at once."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from debiaslib.config import run_name
+from debiaslib.minifaces import render
+from debiaslib.strategies import parse_strategy
+
+WEIGHTINGS = ("constant", "debiased", "p2(k=1,gamma=1)", "min_snr(gamma=5)")
+TIMESTEPS = [0, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 850, 900, 950, 999]
+SHOWN = [50, 200, 400, 600, 700, 800, 900, 999]
+STEPS = [2, 3, 4, 5, 10, 50, 100]
+SEEN = [16_000, 32_000, 64_000, 96_000, 128_000]
+ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+SNR = ALPHA_BAR / (1 - ALPHA_BAR)
+_QUALITY = {"constant": 1.0, "debiased": 0.35, "p2": 0.55, "min_snr": 0.7}
+
+
+def write_synthetic_results(folder, seeds=(0,), weightings=WEIGHTINGS, resolution=16, heldout=True, real=True):
+    """Write tables/ and runs/*/log.jsonl below `folder`, the same bytes for the same arguments. Returns `folder`."""
+    weightings = tuple(str(parse_strategy(w)) for w in weightings)
+    tables, rng = folder / "tables", np.random.default_rng(0)
+    tables.mkdir(parents=True, exist_ok=True)
+    _weights(weightings).to_csv(tables / "weights.csv", index=False)
+    _mse(weightings, seeds, ["train", "heldout"] if heldout else ["train"], rng).to_csv(tables / "mse.csv", index=False)
+    _one_step(tables / "one_step.npz", weightings, resolution, rng)
+    for weighting in weightings:
+        for seed in seeds:
+            _one_run(folder, weighting, seed, resolution, rng)
+    if real:
+        rows = [
+            _distance("real", None, None, None, metric, value)
+            for metric, value in {
+                "fd_minifaces": 0.11,
+                "kid_minifaces": 0.0004,
+                "precision": 0.93,
+                "recall": 0.95,
+            }.items()
+        ]
+        pd.DataFrame(rows).to_csv(tables / "distances-real.csv", index=False)
+    return folder
+
+
+def quality(weighting):
+    """How wrong a synthetic network is: 1 for constant, less for the others."""
+    return _QUALITY.get(parse_strategy(weighting).name, 0.8)
+
+
+def _weights(weightings):
+    forms = {
+        "constant": np.ones_like,
+        "debiased": lambda s: s**-0.5,
+        "p2": lambda s: 1 / (1 + s),
+        "inverse_snr": lambda s: 1 / s,
+        "min_snr": lambda s: np.minimum(1, 5 / s),
+    }
+    units = {"epsilon": np.ones(1000), "sample": SNR, "v_prediction": SNR / (1 + SNR)}
+    frames = []
+    for weighting in weightings:
+        strategy = parse_strategy(weighting)
+        epsilon = forms.get(strategy.name, lambda s: np.maximum(1, 1 / s))(SNR)
+        for unit, factor in units.items():
+            raw = epsilon * factor
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "t": range(1000),
+                        "snr": SNR,
+                        "weighting": weighting,
+                        "label": strategy.label,
+                        "prediction_type": unit,
+                        "raw": raw,
+                        "normalized": raw / epsilon.mean(),
+                        "share": epsilon.cumsum() / epsilon.sum(),
+                    }
+                )
+            )
+    return pd.concat(frames)
+
+
+def _mse(weightings, seeds, splits, rng):
+    snr = SNR[TIMESTEPS]
+    floor = 0.25 / (1 + snr) ** 0.75
+    initial = {"epsilon_mse": 1 / snr**0.3, "x0_mse": 1 / (1 + snr), "colour_mse": 0.05 / (1 + snr)}
+    rows = []
+    for split in splits:
+        for seed in seeds:
+            base = None
+            for model in (*weightings, "initial", *(["optimum"] if split == "train" else [])):
+                if model == "initial":
+                    values = initial
+                else:
+                    left = (
+                        0.0
+                        if model == "optimum"
+                        else quality(model) * (0.02 + 0.3 / snr**0.75) * rng.lognormal(0, 0.1, len(snr))
+                    )
+                    left = left + (0.002 / max(quality(model), 0.1) if model != "optimum" else 0)
+                    values = {
+                        "x0_mse": floor + left,
+                        "epsilon_mse": (floor + left) * snr,
+                        "colour_mse": floor / 9 + left / 4,
+                    }
+                    if split == "train" and model != "optimum":
+                        values |= {"excess": left, "colour_excess": left / 4}
+                base = base or values
+                rows += [
+                    _error(split, seed, model, quantity, value, base[quantity]) for quantity, value in values.items()
+                ]
+            if split == "train":
+                rows.append(_error(split, seed, "optimum", "floor", floor, np.full(len(floor), np.nan)))
+    return pd.concat(rows)
+
+
+def _error(split, seed, model, quantity, mean, base):
+    return pd.DataFrame(
+        {
+            "split": split,
+            "seed": seed,
+            "model": model,
+            "t": TIMESTEPS,
+            "quantity": quantity,
+            "mean": mean,
+            "se": mean * 0.06,
+            "n": 256,
+            "difference": mean - base,
+            "difference_se": mean * 0.03,
+        }
+    )
+
+
+def _faces(first, count, resolution):
+    return render(range(first, first + count), resolution).astype(np.float32) / 127.5 - 1
+
+
+def _one_step(path, weightings, resolution, rng):
+    x0, names = _faces(0, 8, resolution), [*weightings, "optimum"]
+    signal = np.sqrt(ALPHA_BAR[SHOWN])[:, None, None, None, None]
+    blur = np.clip(0.9 / SNR[SHOWN] ** 0.5 / 20, 0, 1)[:, None, None, None, None]
+    x_t = signal * x0 + np.sqrt(1 - signal**2) * rng.standard_normal((len(SHOWN), *x0.shape))
+    best = (1 - blur) * x0 + blur * x0.mean(axis=0)
+    cast = rng.standard_normal((len(SHOWN), 8, 3, 1, 1)) * blur * 3
+    texture = rng.standard_normal((len(SHOWN), *x0.shape)) * blur
+    x0_hat = np.stack([best if n == "optimum" else best + quality(n) * (cast + texture) for n in names]).astype(
+        np.float32
+    )
+    np.savez_compressed(
+        path,
+        t=SHOWN,
+        names=np.array(names),
+        x0=x0,
+        x_t=x_t.astype(np.float32),
+        x0_hat=x0_hat,
+        amplified_error=x0 - x0_hat,
+        residual=np.full((len(names), len(SHOWN)), 3e-6),
+    )
+
+
+def _one_run(folder, weighting, seed, resolution, rng):
+    name, tables = run_name(weighting, seed), folder / "tables"
+    cast = rng.standard_normal((8, 3, 1, 1)) * quality(weighting)
+
+    def cast_images(amounts):
+        images = np.stack([_faces(100, 8, resolution) + amount * cast for amount in amounts])
+        return np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+
+    np.savez_compressed(
+        tables / f"samples-{name}.npz", steps=STEPS, seeds=range(8), images=cast_images([2 / s**0.5 for s in STEPS])
+    )
+    np.savez_compressed(
+        tables / f"training-{name}.npz", images_seen=SEEN, seeds=range(8), images=cast_images([3e4 / s for s in SEEN])
+    )
+    rows = []
+    for seen, steps in [(SEEN[-1], s) for s in (5, 10, 20, 50, 100)] + [(s, 20) for s in SEEN[:-1]]:
+        fd = quality(weighting) ** 2 * 30 * (1 + 4 / steps) * (SEEN[-1] / seen) ** 0.7 * rng.lognormal(0, 0.12)
+        values = {"fd_minifaces": fd, "kid_minifaces": fd / 300, "precision": 1 - fd / 200, "recall": 0.9 - fd / 150}
+        rows += [_distance(weighting, seed, steps, seen, metric, value) for metric, value in values.items()]
+    pd.DataFrame(rows).to_csv(tables / f"distances-{name}.csv", index=False)
+    _log(folder / "runs" / name / "log.jsonl", rng)
+
+
+def _distance(weighting, seed, steps, seen, metric, value):
+    return {
+        "weighting": weighting,
+        "seed": seed,
+        "sampler": None if seed is None else "ddim",
+        "steps": steps,
+        "images_seen": seen,
+        "metric": metric,
+        "value": value,
+        "se": value * 0.05 if metric.startswith("kid") else None,
+        "features": "minifaces",
+        "n": 500,
+        "n_reference": 2048,
+        "library": "torch-fidelity",
+    }
+
+
+def _log(path, rng):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        for step in range(10, 2001, 10):
+            loss = (0.02 + 2 / step**0.8) * float(rng.lognormal(0, 0.15))
+            row = {
+                "step": step,
+                "images": step * 64,
+                "loss": loss,
+                "mse": loss * 1.3,
+                "grad_norm": 3 * loss**0.5,
+                "lr": 2e-3,
+                "ema_decay": 0.99,
+                "images_per_second": 480 + 20 * float(rng.standard_normal()),
+                "seconds": step * 0.13,
+            }
+            file.write(json.dumps(row) + "\n")
