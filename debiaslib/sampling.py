@@ -9,7 +9,7 @@ at the end), from the network's estimates x0_hat and epsilon_hat:
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .errors import InputError, check_choice, check_number
 from .prediction import call_network, to_x0_epsilon
@@ -60,7 +60,16 @@ def sample(
     timesteps = respaced_timesteps(steps, schedule.T)
     move = _ddim_step if sampler == "ddim" else _ddpm_step
     images = np.empty((len(seeds), *shape), np.uint8)
-    bar = tqdm(total=len(seeds), desc=f"{sampler} {steps} steps", unit="image", mininterval=2, disable=not progress)
+    # A bar only for what takes longer than a breath, so that executed notebooks stay quiet.
+    bar = tqdm(
+        total=len(seeds),
+        desc=f"{sampler}, {steps} steps",
+        unit="image",
+        mininterval=2,
+        delay=5,
+        leave=False,
+        disable=not progress,
+    )
     for start in range(0, len(seeds), batch_size):
         batch = seeds[start : start + batch_size]
         generators = [torch.Generator().manual_seed(seed) for seed in batch]

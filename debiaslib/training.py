@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors.torch import save_file
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .checkpoints import load_checkpoint, save_checkpoint
 from .cli import experiment_parser, run_command
@@ -105,6 +105,7 @@ class _Training:
             self.ema.to(self.config.device)
             self.sums, self.seconds = state["sums"], state["seconds"]
         kept = [row for row in self.run.log() if row["step"] <= step]
+        self.last_row = kept[-1] if kept else {"images": 0, "seconds": 0.0}
         write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         return step
 
@@ -216,7 +217,7 @@ class _Training:
         count = rows if self.step % rows == 0 else self.step % rows
         loss, mse, norm = (self.sums / count).tolist()
         self.sums.zero_()
-        images = self.step * self.config.batch_size
+        images, last = self.step * self.config.batch_size, self.last_row
         row = {
             "step": self.step,
             "images": images,
@@ -225,9 +226,10 @@ class _Training:
             "grad_norm": norm,
             "lr": self._lr(),
             "ema_decay": self.ema.cur_decay_value,
-            "images_per_second": images / self.seconds,
+            "images_per_second": (images - last["images"]) / (self.seconds - last["seconds"]),
             "seconds": self.seconds,
         }
+        self.last_row = row
         file.write(json.dumps(row) + "\n")
         file.flush()
 
