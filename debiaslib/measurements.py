@@ -100,12 +100,12 @@ def mse(study):
 
     def make(path):
         train, optimal = _train_images(study, e.curve_images)
-        splits = {"train": (train, optimal)}
+        splits = {"train": (train, optimal, 0)}  # images, optimum, seed of the noise
         if heldout is not None:
-            splits["heldout"] = to_float(subset(heldout.images, e.curve_images)).to(study.device), None
+            splits["heldout"] = to_float(subset(heldout.images, e.curve_images)).to(study.device), None, 1
         tables = [
-            _summary(_error_rows(study, seed, x0, optimal), e.weightings[0]).assign(split=split, seed=seed)
-            for split, (x0, optimal) in splits.items()
+            _summary(_error_rows(study, seed, *measured), e.weightings[0]).assign(split=split, seed=seed)
+            for split, measured in splits.items()
             for seed in e.seeds
         ]
         pd.concat(tables).to_csv(path, index=False, float_format="%.8g")
@@ -113,10 +113,12 @@ def mse(study):
     return pd.read_csv(study.table("mse.csv", inputs, make))
 
 
-def _error_rows(study, seed, x0, optimal):
+def _error_rows(study, seed, x0, optimal, noise_seed):
     models = {w: study.model(w, seed) for w in study.experiment.weightings}
     timesteps, kind = study.experiment.curve_timesteps, study.prediction_type
-    return mse_by_timestep(models, x0, timesteps, study.schedule, prediction_type=kind, optimal=optimal)
+    return mse_by_timestep(
+        models, x0, timesteps, study.schedule, prediction_type=kind, seed=noise_seed, optimal=optimal
+    )
 
 
 def _summary(rows, baseline):
