@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from .errors import InputError, check_choice, check_number
+from .errors import InputError, check_choice, check_number, shown
 from .paths import checkout
 from .prediction import PREDICTION_TYPES
 from .presets import PRESETS, Preset, get_preset
@@ -80,7 +80,7 @@ class TrainConfig:
     def _check_device(self):
         kind, _, index = self.device.partition(":")
         check_choice("device", kind, ("cpu", "cuda", "mps"))
-        if index and not index.isdecimal():
+        if ":" in self.device and not index.isdecimal():
             raise InputError(f"device is {self.device!r}; write it as 'cpu', 'cuda', 'cuda:0' or 'mps'")
 
     @property
@@ -187,6 +187,8 @@ class Experiment:
         settings = {**preset, **self.training, "preset": self.preset, "weighting": weighting, "seed": seed}
         if self.dataset:
             settings["dataset"] = self.dataset
+        if isinstance(settings["network"], dict):  # samples and exported pipelines take their size from the network
+            settings["network"] = {**settings["network"], "sample_size": settings["resolution"]}
         return TrainConfig(**settings)
 
     @property
@@ -213,7 +215,8 @@ def load_experiment(name, dataset=""):
     path = _experiment_file(name)
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # ValueError: not UTF-8, or what looks like a date and is none
         raise InputError(f"experiment file {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"experiment file {path} must hold 'name: value' lines")
@@ -254,18 +257,18 @@ def _coerced(name, value, kind):
         return None if value is None else _coerced(name, value, typing.get_args(kind)[0])
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise InputError(f"{name} is {value!r}; it must be a list")
+            raise InputError(f"{name} is {shown(value)}; it must be a list")
         return tuple(_coerced(name, entry, typing.get_args(kind)[0]) for entry in value)
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
         try:
             return float(value)
-        except ValueError:
-            raise InputError(f"{name} is {value!r}; it must be a number") from None
+        except (ValueError, OverflowError):
+            raise InputError(f"{name} is {shown(value)}; it must be a number") from None
     if kind is str and isinstance(value, Path):
         return str(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         expected = {int: "a whole number", str: "a text", bool: "true or false", dict: "a mapping", float: "a number"}
-        raise InputError(f"{name} is {value!r}; it must be {expected[kind]}")
+        raise InputError(f"{name} is {shown(value)}; it must be {expected[kind]}")
     return value
 
 

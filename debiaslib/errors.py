@@ -13,6 +13,12 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+def shown(value, width=80):
+    """repr(value), cut in the middle, so that a line stays a line whatever was given."""
+    text = repr(value)
+    return text if len(text) <= width else f"{text[: width // 2]}...{text[-width // 4 :]}"
+
+
 def check_choice(name, value, known):
     """Return `value` if it is one of `known`; otherwise raise InputError with the nearest known one."""
     known = list(known)
@@ -20,7 +26,7 @@ def check_choice(name, value, known):
         return value
     near = difflib.get_close_matches(str(value), [str(k) for k in known], n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"{name} {value!r} is unknown; {hint}known: {', '.join(map(str, known))}")
+    raise InputError(f"{name} {shown(value)} is unknown; {hint}known: {', '.join(map(str, known))}")
 
 
 def check_number(name, value, *, minimum=None, maximum=None, above=None, below=None, integer=False):
@@ -30,8 +36,8 @@ def check_number(name, value, *, minimum=None, maximum=None, above=None, below=N
     """
     wanted = _describe(minimum, maximum, above, below, integer)
     number = isinstance(value, numbers.Integral if integer else numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}; it must be {wanted}")
+    if not number or not _is_finite(value):
+        raise InputError(f"{name} is {shown(value)}; it must be {wanted}")
     outside = (
         (minimum is not None and value < minimum)
         or (maximum is not None and value > maximum)
@@ -39,8 +45,15 @@ def check_number(name, value, *, minimum=None, maximum=None, above=None, below=N
         or (below is not None and value >= below)
     )
     if outside:
-        raise InputError(f"{name} is {value!r}; it must be {wanted}")
+        raise InputError(f"{name} is {shown(value)}; it must be {wanted}")
     return value
+
+
+def _is_finite(value):
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds, as YAML and JSON can carry
+        return False
 
 
 def _describe(minimum, maximum, above, below, integer):

@@ -74,6 +74,13 @@ def sha256_json(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def _owner(path):
+    try:
+        return path.read_text(encoding="utf-8") or "another process"
+    except FileNotFoundError:  # it has just left, or not yet said who it is
+        return "another process"
+
+
 @contextmanager
 def exclusive(path, what, wait=None):
     """Hold the lock file `path`; the system frees it when the process ends, however it ends.
@@ -90,7 +97,7 @@ def exclusive(path, what, wait=None):
             lock.acquire(timeout=0.5)
             break
         except Timeout:
-            holder = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+            holder = _owner(owner)
             if wait is not None and time.monotonic() - started >= wait:
                 raise InputError(f"{what} is in use by {holder}; try again when it has ended") from None
             if not told:

@@ -148,8 +148,17 @@ def _error_panel(ax, rows, ylabel):
     for who in ordered(found.model):
         curve(ax, found[found.model == who], "t", who)
     ax.margins(x=0.02)
-    log_axis(ax.yaxis)
+    _limits(ax, found)
     ax.set(xlabel=TIMESTEP, ylabel=ylabel)
+
+
+def _limits(ax, found):
+    # At low t the optimum over a finite set is exact up to rounding, twelve decades below anything trained: the axis
+    # ends where the networks do.
+    trained = found[found.model != "optimum"]["mean"]
+    if len(trained):
+        ax.set_ylim(0.3 * trained.min(), 3 * max(found["mean"].max(), trained.max()))
+    log_axis(ax.yaxis)
 
 
 @style()
@@ -212,8 +221,9 @@ def excess(table):
         _error_panel(ax, table[table.quantity == kind], r"squared distance of $\hat x_0$ from $E[x_0|x_t]$")
         ax.set_title(title)
     if len(floor):
+        bottom, top = axes[0].get_ylim()
         axes[0].plot(floor.index, floor, **look("optimum").line, label=r"floor $E\,\mathrm{Var}(x_0|x_t)$")
-        log_axis(axes[0].yaxis)
+        axes[0].set_ylim(bottom, max(top, 3 * floor.max()))
     legend_below(figure, axes)
     return figure
 

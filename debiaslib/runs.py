@@ -49,12 +49,12 @@ class Run:
     def log(self):
         """The training log: a list of dicts, one each few steps. A half-written last line is left out."""
         path = self.folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_bytes().splitlines() if path.exists() else []
         rows = []
         for line in lines:
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
+            except ValueError:  # no JSON, or a letter cut in two
                 break
         return rows
 

@@ -21,7 +21,7 @@ class Schedule:
     name: str = "custom"
 
     def __post_init__(self):
-        table = torch.as_tensor(self.alpha_bar).to(torch.float64)
+        table = torch.as_tensor(self.alpha_bar, dtype=torch.float64)  # at once: torch reads a list as float32
         if table.ndim != 1 or len(table) == 0:
             raise InputError(f"alpha_bar has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
         if not bool(((table >= 0) & (table < 1)).all()):  # also false for NaN
@@ -88,12 +88,14 @@ class Schedule:
         `t` is an int or an integer tensor (N,). Raises InputError for a t outside [0, T).
         """
         t = torch.as_tensor(t, device="cpu")
-        if t.is_floating_point() or t.dtype == torch.bool:
+        if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
             raise InputError(f"t has dtype {t.dtype}; timesteps are whole numbers")
+        if not like.is_floating_point():
+            raise InputError(f"the images have dtype {like.dtype}; they must be floating-point, in [-1, 1]")
         if t.numel() and not (int(t.min()) >= 0 and int(t.max()) < self.T):
             outside = int(t.min()) if int(t.min()) < 0 else int(t.max())
             raise InputError(f"t is {outside}; it must be in [0, {self.T})")
-        alpha_bar = self.alpha_bar.cpu()[t].reshape(-1, *[1] * (like.ndim - 1))
+        alpha_bar = self.alpha_bar.cpu()[t.long()].reshape(-1, *[1] * (like.ndim - 1))
         return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)
 
     def add_noise(self, x0, noise, t):

@@ -8,7 +8,7 @@ import ast
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .errors import InputError, check_choice, check_number
+from .errors import InputError, check_choice, check_number, shown
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,29 @@ class Strategy:
     arguments: tuple[tuple[str, float], ...] = ()
 
     def __str__(self):
-        inside = ",".join(f"{key}={value:g}" for key, value in self.arguments)
+        inside = ",".join(f"{key}={_digits(value)}" for key, value in self.arguments)
         return f"{self.name}({inside})" if inside else self.name
 
     @property
     def slug(self):
         """The name as part of a file name: `p2-k1-gamma0.5`."""
-        return "-".join([self.name, *(f"{key}{value:g}" for key, value in self.arguments)])
+        return "-".join([self.name, *(f"{key}{_digits(value)}" for key, value in self.arguments)])
 
     @property
     def label(self):
         """The name in a figure: `P2 (1, 1)`, `Min-SNR-5`."""
-        label, values = LABELS[self.name], [f"{value:g}" for _, value in self.arguments]
+        label, values = LABELS[self.name], [_digits(value) for _, value in self.arguments]
         if not values:
             return label
         return f"{label}-{values[0]}" if len(values) == 1 else f"{label} ({', '.join(values)})"
 
 
-@lru_cache(maxsize=256)
+def _digits(value):
+    # Short where that says the same number: a configuration is stored and compared in this form.
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 def parse_strategy(text):
     """Parse `"name"` or `"name(argument=value, ...)"` into a `Strategy`, defaults filled in.
 
@@ -76,7 +81,12 @@ def parse_strategy(text):
     if isinstance(text, Strategy):
         return text
     if not isinstance(text, str):
-        raise InputError(f"weighting is {text!r}; it must be a string such as 'debiased' or 'min_snr(gamma=5)'")
+        raise InputError(f"weighting is {shown(text)}; it must be a string such as 'debiased' or 'min_snr(gamma=5)'")
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(text):
     name, given = _split(text)
     arguments = KNOWN[check_choice("weighting", name, KNOWN)]
     for key in given:
@@ -91,16 +101,19 @@ def parse_strategy(text):
 
 
 def _split(text):
-    wrong = InputError(f"weighting {text!r} cannot be read; write it as 'name' or 'name(argument=value)'")
+    wrong = InputError(f"weighting {shown(text)} cannot be read; write it as 'name' or 'name(argument=value)'")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a null byte, a lone surrogate, a thousand brackets
         raise wrong from None
     if isinstance(tree, ast.Name):
         return tree.id, {}
     if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)) or tree.args:
         raise wrong
     try:
-        return tree.func.id, {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
-    except ValueError:
+        given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+    except (ValueError, TypeError, RecursionError, MemoryError):
         raise wrong from None
+    if len(given) < len(tree.keywords):  # ast does not mind an argument given twice
+        raise wrong
+    return tree.func.id, given

@@ -50,7 +50,19 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     if max_weight is not None:
         check_number("max_weight", max_weight, above=0)
     weight = _table(strategy, snr, prediction_type, max_weight)
-    return weight / _table(strategy, snr, "epsilon", max_weight).mean() if normalize else weight
+    return weight / _mean(strategy, snr, max_weight) if normalize else weight
+
+
+def _mean(strategy, snr, max_weight):
+    try:
+        mean = _table(strategy, snr, "epsilon", max_weight).mean()
+    except InputError:
+        raise InputError(
+            f"normalize divides by the mean epsilon weight of {str(strategy)!r}, which is infinite; use max_weight"
+        ) from None
+    if not mean > 0:
+        raise InputError(f"normalize divides by the mean weight of {str(strategy)!r}, which is 0")
+    return mean
 
 
 def _table(strategy, snr, prediction_type, max_weight):
@@ -60,13 +72,17 @@ def _table(strategy, snr, prediction_type, max_weight):
             x0_weight = torch.minimum(x0_weight, max_weight * S)
         return x0_weight / {"epsilon": S, "sample": 1, "v_prediction": 1 + S}[prediction_type]
 
-    weight = at(snr.clamp(min=_NEARER_ZERO))
-    if bool((snr == 0).any()):
-        weight = _limit_at_zero(weight, at(snr.clamp(min=_NEAR_ZERO)), snr == 0)
-    if not bool(weight.isfinite().all()):
+    zero = snr == 0
+    weight = at(torch.where(zero, _NEARER_ZERO, snr))
+    if bool(zero.any()):
+        weight = _limit_at_zero(weight, at(torch.where(zero, _NEAR_ZERO, snr)), zero)
+    infinite = ~weight.isfinite()
+    if bool(infinite.any()):
+        way_out = "use prediction_type='v_prediction', or " if prediction_type == "epsilon" else ""
+        where = f"SNR = {float(snr[infinite].min()):.3g}"
         raise InputError(
-            f"the {prediction_type} weight of {str(strategy)!r} is infinite where SNR = 0; "
-            "use prediction_type='v_prediction', or bound it with max_weight"
+            f"the {prediction_type} weight of {str(strategy)!r} is infinite where {where}; "
+            f"{way_out}bound it with max_weight"
         )
     return weight
 
@@ -80,10 +96,9 @@ def _limit_at_zero(nearer, near, zero):
 
 def _snr_table(schedule_or_snr):
     table = schedule_or_snr.snr if isinstance(schedule_or_snr, Schedule) else schedule_or_snr
-    table = torch.as_tensor(table)
+    table = torch.as_tensor(table, dtype=torch.float64)  # at once: torch reads a list as float32
     if table.ndim != 1:
         raise InputError(f"the SNR table has shape {tuple(table.shape)}; it must be one-dimensional")
-    table = table.to(torch.float64)
     if not bool((table.isfinite() & (table >= 0)).all()):
         raise InputError("the SNR table has values that are negative or not finite")
     return table

@@ -1,0 +1,290 @@
+"""A file is there whole or not at all; a lock is held by one process and freed however that one ends."""
+
+import hashlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from debiaslib import files
+from debiaslib.errors import InputError
+from debiaslib.files import atomic_path, exclusive, read_json, sha256_file, sha256_json, write_json, write_text
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HOLD = """
+import sys, time
+from debiaslib.files import exclusive
+with exclusive(sys.argv[1], "the run", wait=float(sys.argv[2]) if sys.argv[2] else None):
+    print("held", time.monotonic(), flush=True)
+    sys.stdin.readline()
+"""
+
+
+# atomic writes
+
+
+def test_a_file_appears_when_the_block_is_left(tmp_path):
+    path = tmp_path / "deep" / "folder" / "table.csv"
+    with atomic_path(path) as temporary:
+        assert (
+            temporary.parent == path.parent and temporary.suffix == ".csv"
+        )  # one file system; pandas reads the suffix
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["table.csv"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644  # not mkstemp's 0600: others may read a result
+
+
+class Stop(BaseException):
+    """As Ctrl-C: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Stop])
+def test_an_error_leaves_the_old_file_and_nothing_beside(tmp_path, error):
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    with pytest.raises(error), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_an_error_where_there_was_no_file_leaves_none(tmp_path):
+    with pytest.raises(ValueError), atomic_path(tmp_path / "record.json") as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_full_or_forbidden_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
+    def fails(*arguments):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    monkeypatch.setattr(files.os, step, fails)
+    with pytest.raises(OSError):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(files.os, name, lambda *a, real=real, name=name: done.append(name) or real(*a))
+    write_text(tmp_path / "x", "new")
+    assert done == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+
+
+def test_a_read_only_old_file_is_replaced_and_stays_open_to_its_readers(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_text("old")
+    path.chmod(0o444)
+    with open(path) as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
+def test_a_read_only_folder():
+    # Root may write everywhere, so it becomes nobody meanwhile; tmp_path lies in a folder that nobody may enter.
+    with tempfile.TemporaryDirectory() as name:
+        folder, root = Path(name), os.geteuid() == 0
+        (folder / "record.json").write_text("old")
+        folder.chmod(0o555)
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError):
+                write_text(folder / "record.json", "new")
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+        assert os.listdir(folder) == ["record.json"] and (folder / "record.json").read_text() == "old"
+
+
+def test_readers_never_see_half_a_file(tmp_path):
+    path, seen, stop = tmp_path / "state.json", set(), threading.Event()
+    write_json(path, {"rows": [0] * 1000})
+
+    def read():
+        while not stop.is_set():
+            seen.add(len(read_json(path)["rows"]))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for size in [1000, 20_000] * 10:
+        write_json(path, {"rows": [0] * size})
+    stop.set()
+    reader.join()
+    assert seen <= {1000, 20_000} and seen
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom debiaslib.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as t:\n    t.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    assert subprocess.run([sys.executable, "-c", code, path], cwd=REPOSITORY).returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+
+
+# JSON and hashes
+
+
+def test_json_and_back(tmp_path):
+    value = {"b": [1, 2.5, None, True], "a": {"text": "é\n\u2028"}, "tiny": 1e-300, "digits": 0.1 + 0.2}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+    text = (tmp_path / "x.json").read_text()
+    assert list(json.loads(text)) == ["b", "a", "tiny", "digits"] and text.endswith("}\n") and "\n  " in text
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_what_json_cannot_say_is_refused_and_the_old_file_kept(tmp_path, number):
+    write_json(tmp_path / "x.json", {"loss": 1.0})
+    for value in ({"loss": number}, [number], {"deep": {"list": [1, number]}}):
+        with pytest.raises(ValueError):
+            write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == {"loss": 1.0}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_no_file_is_none(tmp_path):
+    assert read_json(tmp_path / "none.json") is None
+    assert read_json(tmp_path / "no" / "folder.json") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1,', b"\xff\xfe", b'{"a": 1} x', b"\0" * 10])
+def test_a_damaged_file_is_one_line_that_names_it(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_json(path)
+    assert str(path) in str(caught.value) and "is damaged" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", bytes(range(256)) * 5000])
+def test_sha256_of_a_file(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    assert sha256_file(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+def test_sha256_of_nothing_is_the_known_one(tmp_path):
+    (tmp_path / "x").touch()
+    assert sha256_file(tmp_path / "x") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+                    max_leaves=6)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON, max_size=4))
+def test_sha256_of_json_does_not_depend_on_the_order(value):
+    turned = dict(reversed(value.items()))
+    assert sha256_json(turned) == sha256_json(value) == sha256_json(json.loads(json.dumps(value)))
+    assert sha256_json({**value, "one more": 1}) != sha256_json(value)
+    assert sha256_json([value]) != sha256_json(value)
+
+
+def test_sha256_of_json_golden():
+    assert sha256_json({"b": 1, "a": [2, 3]}) == hashlib.sha256(b'{"a": [2, 3], "b": 1}').hexdigest()
+
+
+# locks
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """Start a process that holds, or waits for, the lock; each is ended by its own id."""
+    started = []
+
+    def start(wait=""):
+        command = [sys.executable, "-c", HOLD, str(tmp_path / "run.lock"), str(wait)]
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_waits_for_the_first_says_for_whom_and_goes_on(tmp_path, hold):
+    first = hold()
+    assert first.stdout.readline().startswith("held")
+    second = hold()
+    told = second.stderr.readline()
+    assert told.startswith(f"waiting for process {first.pid} on ") and told.endswith("which has the run\n")
+    time.sleep(1.2)  # two more looks at the lock
+    first.communicate("done\n", timeout=20)
+    assert second.stdout.readline().startswith("held")
+    assert first.returncode == 0
+    rest = second.communicate("done\n", timeout=20)[1]
+    assert rest == ""  # it was said once
+
+
+def test_a_killed_holder_frees_the_lock_within_a_second(tmp_path, hold):
+    first = hold()
+    assert first.stdout.readline().startswith("held")
+    second = hold()
+    assert "waiting" in second.stderr.readline()
+    killed = time.monotonic()
+    os.kill(first.pid, signal.SIGKILL)
+    word, held = second.stdout.readline().split()
+    assert word == "held" and float(held) - killed < 1
+    assert (tmp_path / "run.lock.owner").read_text().startswith(f"process {second.pid} on ")
+
+
+def test_patience_ends_in_one_line_that_names_the_owner(tmp_path, hold):
+    first = hold()
+    assert first.stdout.readline().startswith("held")
+    began = time.monotonic()
+    with pytest.raises(InputError) as caught, exclusive(tmp_path / "run.lock", "the run", wait=0.2):
+        pytest.fail("two processes hold one lock")
+    assert 0.2 <= time.monotonic() - began < 5
+    line = str(caught.value)
+    assert line.startswith(f"the run is in use by process {first.pid} on ") and "\n" not in line
+    assert first.poll() is None
+
+
+def test_a_lock_is_free_after_the_block_and_after_an_error(tmp_path):
+    path = tmp_path / "deep" / "run.lock"
+    with exclusive(path, "the run", wait=0):
+        assert path.with_name("run.lock.owner").read_text().startswith(f"process {os.getpid()} on ")
+    with pytest.raises(KeyError), exclusive(path, "the run", wait=0):
+        raise KeyError
+    with exclusive(path, "the run", wait=0):
+        pass
+    assert not path.with_name("run.lock.owner").exists()
+
+
+def test_a_holder_that_has_just_left_is_no_error(tmp_path, hold, monkeypatch):
+    # The owner's name may vanish between the look and the reading.
+    first = hold()
+    assert first.stdout.readline().startswith("held")
+    (tmp_path / "run.lock.owner").unlink()
+    monkeypatch.setattr(files.Path, "exists", lambda self, **_: True)
+    with pytest.raises(InputError, match="in use by another process"), exclusive(tmp_path / "run.lock", "it", wait=0):
+        pass

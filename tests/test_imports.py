@@ -1,0 +1,107 @@
+"""The weight needs torch and numpy alone, a configuration is checked without torch, and no import is circular."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import debiaslib
+
+PACKAGE = Path(__file__).resolve().parent.parent / "debiaslib"
+MODULES = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+WITHOUT_TORCH = ["errors", "paths", "files", "strategies", "presets", "config", "runs", "plotting"]
+
+BARE = """
+import importlib.abc, sys
+
+class Bare(importlib.abc.MetaPathFinder):
+    '''An environment of the standard library, torch, numpy and what those two cannot start without.'''
+    allowed = {*sys.stdlib_module_names, "debiaslib", "torch", "torchgen", "functorch", "numpy", "typing_extensions"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in self.allowed:
+            raise ModuleNotFoundError(f"{name} is not in a bare environment", name=name)
+
+sys.meta_path.insert(0, Bare())
+"""
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
+
+
+def bare(code):
+    return python(BARE + code)
+
+
+def test_the_bare_environment_is_bare():
+    for name in ("diffusers", "pandas", "matplotlib", "filelock", "yaml", "scipy", "datasets", "tqdm", "PIL"):
+        done = bare(f"import {name}")
+        assert done.returncode != 0 and "not in a bare environment" in done.stderr, name
+
+
+def test_the_weight_needs_torch_and_numpy_alone():
+    done = bare(
+        "from debiaslib import loss_weight, Schedule, parse_strategy, to_x0_epsilon, prediction_target, InputError\n"
+        "import torch\n"
+        "schedule = Schedule.linear(T=1000)\n"
+        "for kind in ('epsilon', 'sample', 'v_prediction'):\n"
+        "    for name in ('constant', 'debiased', 'p2(k=1,gamma=1)', 'min_snr(gamma=5)', 'soft_min_snr', 'max_snr'):\n"
+        "        loss_weight(name, schedule, kind)\n"
+        "print(round(float(loss_weight('debiased', schedule).mean()), 2))\n"
+        "to_x0_epsilon(torch.zeros(1, 3), schedule.add_noise(torch.zeros(1, 3), torch.ones(1, 3), 5), 5, schedule)\n"
+    )
+    assert done.stdout == "17.82\n", done.stderr
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_no_torch(name):
+    if name not in MODULES:
+        pytest.skip(f"there is no {name}.py yet")
+    code = f"import debiaslib.{name}, sys; print(sorted({{'torch', 'diffusers', 'torchvision'}} & set(sys.modules)))"
+    done = python(code)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_package_itself_imports_nothing():
+    done = python("import sys, debiaslib; print(sorted({'torch', 'numpy', 'yaml', 'pandas'} & set(sys.modules)))")
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_every_public_name_is_there():
+    assert dir(debiaslib) == sorted(debiaslib.__all__)
+    for name in debiaslib.__all__:
+        if debiaslib._HOMES[name] in MODULES:
+            assert getattr(debiaslib, name) is not None
+        else:
+            pytest.skip(f"there is no {debiaslib._HOMES[name]}.py yet")
+
+
+def test_an_unknown_public_name():
+    with pytest.raises(AttributeError, match="no attribute 'loss_wieght'"):
+        debiaslib.loss_wieght  # noqa: B018
+    with pytest.raises(ImportError):
+        from debiaslib import loss_wieght  # noqa: F401
+
+
+def imported(path):
+    """The modules of the package that a file imports, at its top or within a function."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names |= {node.module.partition(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("debiaslib."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("debiaslib.")}
+    return names & set(MODULES)
+
+
+def test_imports_run_one_way():
+    # TopologicalSorter raises CycleError, which names the circle.
+    order = list(TopologicalSorter({name: imported(path) for name, path in MODULES.items()}).static_order())
+    assert order.index("errors") < order.index("schedule") < order.index("weighting")
+    assert imported(MODULES["weighting"]) == {"errors", "prediction", "schedule", "strategies"}

@@ -1,0 +1,275 @@
+"""Schedules against the published formulas in float64, against diffusers within its float32, and golden numbers."""
+
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from debiaslib.errors import InputError
+from debiaslib.schedule import Schedule
+
+# ours, the betas as published (numpy, float64), diffusers' name
+LINEAR = (Schedule.linear, lambda T, b0=1e-4, b1=0.02: np.linspace(b0, b1, T), "linear")
+SCALED = (
+    Schedule.scaled_linear,
+    lambda T, b0=0.00085, b1=0.012: np.linspace(b0**0.5, b1**0.5, T) ** 2,
+    "scaled_linear",
+)
+SIGMOID = (
+    Schedule.sigmoid,
+    lambda T, b0=1e-4, b1=0.02: b0 + (b1 - b0) / (1 + np.exp(-np.linspace(-6, 6, T))),
+    "sigmoid",
+)
+
+
+def cosine_betas(T, s=0.008, max_beta=0.999):
+    def f(i):
+        return math.cos((i / T + s) / (1 + s) * math.pi / 2) ** 2
+
+    return np.array([min(1 - f(i + 1) / f(i), max_beta) for i in range(T)])
+
+
+COSINE = (Schedule.cosine, cosine_betas, "squaredcos_cap_v2")
+ALL = [LINEAR, SCALED, COSINE, SIGMOID]
+NAMES = ["linear", "scaled_linear", "cosine", "sigmoid"]
+DEFAULTS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "cosine": (1e-4, 0.02), "sigmoid": (1e-4, 0.02)}
+every_schedule = pytest.mark.parametrize("ours, betas, theirs", ALL, ids=NAMES)
+# First t (0-based) with S < 1; statistics of the debiased weight, its share on the last step, its effective sample size
+# (mean w)^2 / mean w^2. Written with the digits that are known.
+GOLDEN = {
+    "linear": {"S_0": "9999", "S_T": "4.036e-5", "first": "259", "min": "0.0100", "max": "157.4", "mean": "17.82",
+               "median": "3.43", "share": "0.009", "ess": "0.242"},
+    "cosine": {"S_0": "2.42e4", "S_T": "2.43e-9", "first": "496", "min": "0.0064", "max": "2.03e4", "mean": "24.8",
+               "median": "1.01", "share": "0.818", "ess": "0.001"},
+    "scaled_linear": {"S_0": "1175", "S_T": "4.68e-3", "first": "354", "min": "0.029", "max": "14.6", "mean": "3.02",
+                      "median": "1.62", "ess": "0.450"},
+}  # fmt: skip
+
+
+def reference(betas):
+    """alpha_bar by another route than a cumulative product: exact sums of log(1 - beta)."""
+    logs = np.log1p(-betas)
+    return np.exp([math.fsum(logs[: t + 1]) for t in range(len(logs))])
+
+
+def diffusers_scheduler(theirs, T=1000, **options):
+    name = {"squaredcos_cap_v2": "cosine"}.get(theirs, theirs)
+    start, end = DEFAULTS[name]
+    return DDPMScheduler(T, beta_start=start, beta_end=end, beta_schedule=theirs, clip_sample=False, **options)
+
+
+def refused(call, *arguments, **options):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@every_schedule
+@pytest.mark.parametrize("T", [1, 2, 10, 1000, 4000])
+def test_the_published_formula_in_float64(ours, betas, theirs, T):
+    table = ours(T).alpha_bar
+    assert table.dtype == torch.float64 and table.shape == (T,)
+    wanted = reference(betas(T))
+    assert np.abs(table.numpy() - wanted).max() < 1e-12
+    assert np.abs(table.numpy() / wanted - 1).max() < 1e-10
+
+
+@every_schedule
+@pytest.mark.parametrize("T", [50, 1000])
+def test_diffusers_within_its_float32(ours, betas, theirs, T):
+    table = diffusers_scheduler(theirs, T).alphas_cumprod
+    assert table.dtype == torch.float32
+    assert (ours(T).alpha_bar - table).abs().max() < 1e-6
+
+
+@every_schedule
+@settings(max_examples=100)
+@given(T=st.integers(1, 600))
+def test_any_number_of_timesteps(ours, betas, theirs, T):
+    schedule = ours(T)
+    assert schedule.T == len(schedule.snr) == T
+    assert np.allclose(schedule.alpha_bar.numpy(), reference(betas(T)), rtol=1e-10, atol=0)
+    assert (schedule.snr > 0).all() and (schedule.snr.diff() < 0).all()
+
+
+@given(T=st.integers(1, 300), start=st.floats(1e-6, 0.9), end=st.floats(1e-6, 0.9), which=st.sampled_from([0, 1, 3]))
+def test_any_betas(T, start, end, which):
+    ours, betas, _ = ALL[which]
+    assert np.allclose(ours(T, start, end).alpha_bar.numpy(), reference(betas(T, start, end)), rtol=1e-9, atol=0)
+
+
+@given(T=st.integers(1, 300), s=st.floats(0, 0.5), max_beta=st.floats(0.1, 0.9999))
+def test_any_cosine(T, s, max_beta):
+    table = Schedule.cosine(T, s=s, max_beta=max_beta).alpha_bar.numpy()
+    assert np.allclose(table, reference(cosine_betas(T, s, max_beta)), rtol=1e-9, atol=0)
+
+
+def test_the_betas_are_not_rescaled_with_the_number_of_timesteps():
+    assert Schedule.linear(10).alpha_bar[0] == Schedule.linear(1000).alpha_bar[0] == 1 - 1e-4
+    assert Schedule.linear(10).snr[-1] > 1  # ten steps of these betas leave most of the signal
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_numbers(name):
+    golden, snr = GOLDEN[name], getattr(Schedule, name)(1000).snr.numpy()
+    weight = snr**-0.5
+    found = {
+        "S_0": snr[0],
+        "S_T": snr[-1],
+        "first": int((snr < 1).argmax()),
+        "min": weight.min(),
+        "max": weight.max(),
+        "mean": weight.mean(),
+        "median": np.median(weight),
+        "share": weight[-1] / weight.sum(),
+        "ess": weight.mean() ** 2 / (weight**2).mean(),
+    }
+    for key, wanted in golden.items():
+        last_digit = 10.0 ** Decimal(wanted).as_tuple().exponent
+        assert abs(found[key] - float(wanted)) <= 0.5001 * last_digit, (key, found[key], wanted)
+
+
+def test_over_half_of_the_debiased_weight_lies_on_the_last_tenth():
+    weight = Schedule.linear(1000).snr.numpy() ** -0.5
+    assert weight[900:].sum() / weight.sum() == pytest.approx(0.566, abs=5e-4)
+
+
+@every_schedule
+def test_add_noise_is_the_forward_process(ours, betas, theirs):
+    schedule, generator = ours(1000), torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 6, 3, 4, 4, generator=generator, dtype=torch.float64)
+    t = torch.tensor([0, 1, 250, 500, 998, 999])
+    alpha_bar = reference(betas(1000))[t.numpy()].reshape(-1, 1, 1, 1)
+    wanted = np.sqrt(alpha_bar) * x0.numpy() + np.sqrt(1 - alpha_bar) * noise.numpy()
+    assert np.allclose(schedule.add_noise(x0, noise, t).numpy(), wanted, rtol=0, atol=1e-12)
+
+    scheduler = diffusers_scheduler(theirs)
+    theirs_x_t = scheduler.add_noise(x0.float(), noise.float(), t)
+    ours_x_t = schedule.add_noise(x0.float(), noise.float(), t)
+    assert ours_x_t.dtype == torch.float32
+    # 1 - alpha_bar loses digits in float32 near t = 0, so sqrt(1 - alpha_bar) is off by about 1e-6 there.
+    assert (ours_x_t - theirs_x_t).abs().max() < 2e-5
+    scheduler.alphas_cumprod = schedule.alpha_bar  # their arithmetic on our table
+    assert (schedule.add_noise(x0, noise, t) - scheduler.add_noise(x0, noise, t)).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor, lambda t: torch.tensor([t]), lambda t: [t]])
+def test_one_timestep_for_all(kind):
+    schedule = Schedule.linear(10)
+    x0, noise = torch.ones(2, 3, 2, 2), torch.full((2, 3, 2, 2), 2.0)
+    wanted = schedule.alpha_bar[7].sqrt() + 2 * (1 - schedule.alpha_bar[7]).sqrt()
+    x_t = schedule.add_noise(x0, noise, kind(7))
+    assert x_t.shape == x0.shape
+    assert torch.allclose(x_t, wanted.float().expand_as(x_t))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8])
+def test_every_integer_type_indexes(dtype):
+    # torch reads a uint8 index as a mask.
+    schedule, x0 = Schedule.linear(3), torch.ones(3, 1)
+    t = torch.tensor([2, 0, 1], dtype=dtype)
+    wanted = schedule.alpha_bar[[2, 0, 1]].sqrt().float().reshape(3, 1)
+    assert torch.equal(schedule.add_noise(x0, torch.zeros(3, 1), t), wanted)
+
+
+@pytest.mark.parametrize("t", [-1, 1000, torch.tensor([0, 1000]), torch.tensor([5, -3]), torch.tensor([0, 2**40])])
+def test_t_outside(t):
+    line = refused(Schedule.linear().add_noise, torch.zeros(2, 1), torch.zeros(2, 1), t)
+    outside = {int(v) for v in torch.as_tensor(t).reshape(-1)} - set(range(1000))
+    assert line == f"t is {outside.pop()}; it must be in [0, 1000)"
+
+
+@pytest.mark.parametrize("t", [0.0, 3.5, math.nan, True, torch.tensor([1.0]), torch.tensor([True]), torch.tensor([1j])])
+def test_t_that_is_no_whole_number(t):
+    assert "whole number" in refused(Schedule.linear().add_noise, torch.zeros(1, 1), torch.zeros(1, 1), t)
+
+
+def test_images_of_whole_numbers_are_refused():
+    # sqrt(alpha_bar) as uint8 is 0: the answer would be black images and no error.
+    image = torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)
+    assert "uint8" in refused(Schedule.linear().add_noise, image, torch.zeros(1, 3, 2, 2), 0)
+
+
+@every_schedule
+def test_zero_terminal_rescaling(ours, betas, theirs):
+    schedule = ours(1000)
+    rescaled = schedule.rescale_zero_terminal_snr()
+    root = np.sqrt(reference(betas(1000)))
+    wanted = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2  # Lin et al. 2024, algorithm 1
+    assert np.abs(rescaled.alpha_bar.numpy() - wanted).max() < 1e-12
+    in_diffusers = np.cumprod(1 - rescale_zero_terminal_snr(torch.from_numpy(betas(1000))).numpy())
+    assert np.abs(rescaled.alpha_bar.numpy() - in_diffusers).max() < 1e-12
+    assert rescaled.snr[-1] == 0 and rescaled.alpha_bar[-1] == 0
+    assert rescaled.snr[0] == pytest.approx(float(schedule.snr[0]), rel=1e-9)
+    assert (rescaled.snr.diff() < 0).all()
+    assert schedule.snr[-1] > 0  # the schedule itself is as it was
+
+
+def test_rescaling_as_a_diffusers_scheduler_does_it():
+    scheduler = diffusers_scheduler("scaled_linear", rescale_betas_zero_snr=True)
+    table = Schedule.scaled_linear().rescale_zero_terminal_snr().alpha_bar
+    assert (table - scheduler.alphas_cumprod).abs().max() < 2e-6
+
+
+@given(T=st.integers(2, 400), which=st.sampled_from([0, 1, 2, 3]))
+def test_rescaling_any_number_of_timesteps_and_twice(T, which):
+    once = ALL[which][0](T).rescale_zero_terminal_snr()
+    assert once.snr[-1] == 0 and (once.snr.diff() < 0).all()
+    assert torch.allclose(once.rescale_zero_terminal_snr().alpha_bar, once.alpha_bar, rtol=1e-12, atol=0)
+
+
+def test_one_timestep_cannot_be_rescaled():
+    assert refused(Schedule.linear(1).rescale_zero_terminal_snr).startswith("T is 1;")
+
+
+@pytest.mark.parametrize("T", [0, -1, 2.5, 10.0, "10", None, True, math.nan])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_number_of_timesteps_that_is_none(name, T):
+    assert refused(getattr(Schedule, name), T) == f"T is {T!r}; it must be a whole number >= 1"
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 1, 1.5, math.nan, math.inf, "0.1", None])
+@pytest.mark.parametrize("name", ["beta_start", "beta_end"])
+@pytest.mark.parametrize("ours", [Schedule.linear, Schedule.scaled_linear, Schedule.sigmoid])
+def test_betas_out_of_range(ours, name, value):
+    assert refused(ours, 10, **{name: value}) == f"{name} is {value!r}; it must be a finite number > 0 and < 1"
+
+
+def test_cosine_arguments_out_of_range():
+    assert refused(Schedule.cosine, 10, s=-1) == "s is -1; it must be a finite number >= 0"
+    assert refused(Schedule.cosine, 10, max_beta=1) == "max_beta is 1; it must be a finite number > 0 and < 1"
+
+
+@pytest.mark.parametrize(
+    "table, part",
+    [
+        ([], "not empty"),
+        ([[0.9], [0.8]], "one-dimensional"),
+        (0.5, "one-dimensional"),
+        ([1.0, 0.5], "[0, 1)"),
+        ([0.5, -0.1], "[0, 1)"),
+        ([0.5, math.nan], "[0, 1)"),
+        ([math.inf], "[0, 1)"),
+        ([0.5, 0.5], "must fall"),
+        ([0.4, 0.5], "must fall"),
+    ],
+)
+def test_a_table_that_is_no_schedule(table, part):
+    assert part in refused(Schedule, torch.tensor(table, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", [list, np.array, tuple, lambda v: torch.tensor(v, dtype=torch.float64)])
+def test_a_table_of_ones_own_keeps_its_digits(kind):
+    # torch reads a list as float32, which would lose nine digits of 1 - alpha_bar.
+    values = [0.99990000000001, 0.7, 0.1, 0.0]
+    schedule = Schedule(kind(values))
+    assert schedule.alpha_bar.dtype == torch.float64
+    assert schedule.alpha_bar.tolist() == values
+    assert schedule.snr[-1] == 0
