@@ -58,12 +58,16 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2):
 
 
 def check_before_start(settings, results=""):
-    """Raise InputError if the device is absent, the data cannot be read, or runs were made with other settings."""
+    """Raise InputError if a device, data or weights are absent, or runs were made with other settings."""
     first = settings.train_config(*settings.runs[0])
     if first.device != "cpu":
         from .training import check_device
 
         check_device(first.device)
+    if "inception" in settings.features:
+        from .features import load_extractor
+
+        load_extractor("inception")
     images = load_images(first.dataset, first.resolution)
     for weighting, seed in settings.runs:
         config = settings.train_config(weighting, seed)
