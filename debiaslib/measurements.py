@@ -31,7 +31,7 @@ def weights(study):
 
     def make(path):
         rows = [_weight_rows(study.schedule, w, p) for w in study.experiment.weightings for p in PREDICTION_TYPES]
-        pd.concat(rows).to_csv(path, index=False, float_format="%.10g")
+        pd.concat(rows).to_csv(path, index=False, float_format="%.7g")
 
     return pd.read_csv(study.table("weights.csv", inputs, make))
 
