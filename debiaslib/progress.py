@@ -70,7 +70,7 @@ class Progress:
         self.started = time.time()
         self.at_start = self._work_done()
         self.live = sys.stderr.isatty()
-        self._next = self.started
+        self._next = self.started + 2  # nothing to say where nothing is to do
 
     def __enter__(self):
         return self
