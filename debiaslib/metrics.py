@@ -19,8 +19,16 @@ from .features import BATCH_SIZE, check_images, torch_fidelity_module
 from .files import atomic_path, sha256_json, write_text
 from .paths import cache_root
 
-__all__ = ["evaluate", "frechet_distance", "inception_score", "kernel_distance", "mean_colours", "mean_interval",
-           "precision_recall", "reference_features"]
+__all__ = [
+    "evaluate",
+    "frechet_distance",
+    "inception_score",
+    "kernel_distance",
+    "mean_colours",
+    "mean_interval",
+    "precision_recall",
+    "reference_features",
+]
 
 SEED = 2020  # of the shuffles, torch-fidelity's own
 PART = 1000  # images in a part of the kernel distance, at most: the usual size

@@ -84,7 +84,7 @@ def test_factors_are_uniform_on_their_intervals_and_independent(law):
     for name, factor in FACTORS.items():
         assert law[name].dtype == np.float32
         u = (law[name].astype(np.float64) - factor.low) / (factor.high - factor.low)
-        assert -1e-6 <= u.min() and u.max() <= 1 + 1e-6
+        assert u.min() >= -1e-6 and u.max() <= 1 + 1e-6
         # Kolmogorov-Smirnov: exceeds 2.2 / sqrt(n) with probability 1e-4.
         assert np.abs(np.sort(u) - (np.arange(u.size) + 0.5) / u.size).max() < 2.2 / u.size**0.5, name
         # Neighbouring indices and seeds are unrelated.
