@@ -4,6 +4,7 @@
 are there.
 """
 
+import pickle
 import sys
 
 import torch
@@ -21,9 +22,16 @@ def save_checkpoint(folder, step, state):
         torch.save(state, temporary)
         digest = sha256_file(temporary)
     write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
-    for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
-        old.unlink()
-        old.with_suffix(".pt").unlink(missing_ok=True)
+    _tidy(folder, step)
+
+
+def _tidy(folder, step):
+    """Keep the last checkpoints up to `step`; damaged later ones, and what killed writers left behind, go too."""
+    notes = sorted(folder.glob("step-*.json"))
+    kept = {note.stem for note in [n for n in notes if n.stem <= f"step-{step:09d}"][-KEPT:]}
+    for path in [*folder.glob("step-*"), *folder.glob(".step-*")]:
+        if path.stem not in kept:
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder):
@@ -45,6 +53,10 @@ def load_checkpoint(folder):
 def _verified(note):
     path = note.with_suffix(".pt")
     said = read_json(note)
-    if not isinstance(said, dict) or not path.exists() or sha256_file(path) != said.get("sha256"):
-        raise InputError(f"checkpoint {path.name} is missing or damaged: its sha256 is not the recorded one")
-    return said["step"], torch.load(path, map_location="cpu", weights_only=True)
+    recorded = {"step": int(note.stem.removeprefix("step-")), "sha256": sha256_file(path) if path.exists() else None}
+    if said != recorded:
+        raise InputError(f"checkpoint {path.name} is missing or damaged: its step and sha256 are not the recorded ones")
+    try:
+        return said["step"], torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(f"checkpoint {path.name} is not one of ours: it holds more than tensors and numbers") from None

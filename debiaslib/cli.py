@@ -11,7 +11,7 @@ from .signals import SUPERVISED, end_with_parent
 def run_command(main):
     """Run `main()` as a command: exit 0, 2 on an InputError (one line on stderr), 130 and 143 on SIGINT and SIGTERM."""
     if os.environ.get(SUPERVISED):
-        end_with_parent()
+        end_with_parent(int(os.environ[SUPERVISED]))
     try:
         sys.exit(main() or 0)
     except InputError as error:

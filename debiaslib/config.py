@@ -47,7 +47,7 @@ class TrainConfig:
     lr_decay: str = "none"
     weight_decay: float = 0.0
     max_grad_norm: float | None = None  # clipping is off: at 1.0 it silently changes the comparison of weightings
-    ema_decay: float = 0.9999  # upper limit; the n-th update uses min(ema_decay, (1+n)/(10+n))
+    ema_decay: float = 0.9999  # upper limit; the n-th update uses min(ema_decay, n/(9+n)), the first copies
     horizontal_flip: bool = False
     precision: str = "float32"
     snapshots: tuple[int, ...] = ()  # EMA weights are kept when so many images were seen, and at the end
@@ -147,6 +147,7 @@ class Experiment:
             "features",
             "distance_steps",
             "grid_steps",
+            "snapshot_steps",
             "shown_timesteps",
             "curve_timesteps",
         ):

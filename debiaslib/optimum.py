@@ -46,9 +46,11 @@ class OptimalDenoiser:
         return (mean / total).view(x_t.shape).to(x_t)
 
     def _chunk(self, start):
-        part = np.array(self.images[start : start + self.chunk])
-        chunk = torch.from_numpy(part).to(torch.float64).flatten(1)
-        return chunk / 127.5 - 1 if part.dtype == np.uint8 else chunk
+        part = self.images[start : start + self.chunk]
+        if not isinstance(part, torch.Tensor):
+            part = torch.from_numpy(np.array(part))
+        chunk = part.to("cpu", torch.float64).flatten(1)
+        return chunk / 127.5 - 1 if part.dtype == torch.uint8 else chunk
 
 
 class GaussianDenoiser:

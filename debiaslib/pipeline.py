@@ -118,7 +118,7 @@ class _Forward:
 def _engine(folder, jobs, config):
     """Run Snakemake in this process, holding the experiment's lock; end with the group if our parent dies."""
     threading.Thread(target=_end_group_with_parent, args=(os.getppid(),), daemon=True).start()
-    os.environ[SUPERVISED] = "1"  # for the workers
+    os.environ[SUPERVISED] = str(os.getpid())  # for the workers
     sys.argv = ["snakemake", "--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder),
                 "--cores", str(jobs),
                 "--rerun-incomplete", "--nolock", "--rerun-triggers", *_RERUN_TRIGGERS, "--nocolor", "--keep-going",

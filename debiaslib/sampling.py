@@ -47,8 +47,8 @@ def sample(
     """Draw one image per seed: uint8 (N, C, H, W), on the CPU.
 
     model: takes (x_t, t) with x_t (batch_size, C, H, W) float32 in [-1, 1] and t (batch_size,).
-    seeds: whole numbers >= 0. Image i depends on seed i alone, to the bit on the CPU, because the network always sees
-        one padded batch shape and each image draws from a generator of its own.
+    seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU, because the network
+        always sees one padded batch shape and each image draws from a generator of its own.
     sampler: "ddim" (eta = 0 deterministic, eta = 1 as noisy as DDPM) or "ddpm" (posterior variance, "fixed small").
     clip_x0: clip x0_hat to [-1, 1] at each step and derive epsilon_hat from it again, as the authors do.
     shape: (C, H, W); taken from a diffusers model's configuration if not given.
@@ -105,9 +105,7 @@ def _check(model, seeds, sampler, eta, shape, batch_size):
     check_choice("sampler", sampler, SAMPLERS)
     check_number("eta", eta, minimum=0, maximum=1)
     check_number("batch_size", batch_size, minimum=1, integer=True)
-    seeds = [
-        int(check_number("seed", int(s) if isinstance(s, np.integer) else s, minimum=0, integer=True)) for s in seeds
-    ]
+    seeds = [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
     if shape is None:
         config = getattr(model, "config", None)
         if config is None or not hasattr(config, "sample_size"):

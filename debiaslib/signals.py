@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-SUPERVISED = "DEBIASLIB_SUPERVISED"  # set for workers that the pipeline starts
+SUPERVISED = "DEBIASLIB_SUPERVISED"  # for workers that the pipeline starts: the pid of their parent
 
 
 class StopFlag:
@@ -42,9 +42,8 @@ class StopFlag:
         raise SystemExit(128 + self.signal)
 
 
-def end_with_parent():
-    """Send ourselves SIGTERM when the process that started us has died: no orphan writes on into the results."""
-    parent = os.getppid()
+def end_with_parent(parent):
+    """Send ourselves SIGTERM when the process `parent` that started us has died: no orphan writes on into results."""
 
     def watch():
         while os.getppid() == parent:

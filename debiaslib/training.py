@@ -125,7 +125,8 @@ class _Training:
         snapshots = {-(-count // config.batch_size) for count in (*config.snapshots, config.images)}
         saved = time.monotonic()
         bar = self._bar(progress)
-        with StopFlag() as stop, open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as log, bar:
+        log_file = open(self.run.folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115, closed by the next line
+        with torch.enable_grad(), StopFlag() as stop, log_file as log, bar:
             while self.step < steps:
                 started = time.monotonic()
                 self._one_step()
@@ -139,7 +140,7 @@ class _Training:
                 if due or stop.signal is not None or self.step == steps:
                     self._save()
                     saved = time.monotonic()
-                if stop.signal is not None and self.step < steps:
+                if stop.signal is not None:
                     print(
                         f"saved {self.run.name} at step {self.step} of {steps}; the same call goes on from there",
                         file=sys.stderr,
@@ -224,7 +225,7 @@ class _Training:
             "loss": loss,
             "mse": mse,
             "grad_norm": norm,
-            "lr": self._lr(),
+            "lr": self.optimizer.param_groups[0]["lr"],
             "ema_decay": self.ema.cur_decay_value,
             "images_per_second": (images - last["images"]) / (self.seconds - last["seconds"]),
             "seconds": self.seconds,

@@ -1,5 +1,6 @@
 """The whole pipeline at a smoke size, through the same Snakefile: as a user calls it, in processes of its own."""
 
+import html
 import json
 import os
 import signal
@@ -61,8 +62,8 @@ def test_one_command_gives_every_figure_notebook_and_the_report(finished):
     assert {path.stem for path in (folder / "notebooks").glob("*.ipynb")} == set(notebook_files())
     report = (folder / "report.html").read_text(encoding="utf-8")
     for name in FIGURES:
-        caption = json.loads((folder / "figures" / f"{name}.json").read_text(encoding="utf-8"))["title"]
-        assert caption in report
+        title = json.loads((folder / "figures" / f"{name}.json").read_text(encoding="utf-8"))["title"]
+        assert title in html.unescape(report)
 
 
 def test_records_say_where_everything_came_from(finished):
