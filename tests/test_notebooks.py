@@ -1,0 +1,69 @@
+"""Each notebook alone, by papermill's own command from another folder; and what it says to bad parameters."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from debiaslib.paths import notebook_files
+
+SMOKE = Path(__file__).resolve().parent / "smoke.yaml"
+NOTEBOOKS = notebook_files()
+
+
+def papermill_run(name, folder, *parameters):
+    """Run one notebook as a user does, from `folder`; (the finished process, the executed notebook)."""
+    given = [text for pair in parameters for text in ("-p", *map(str, pair))]
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOKS[name]), "out.ipynb", "--no-progress-bar", *given]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    return done, nbformat.read(folder / "out.ipynb", as_version=4)
+
+
+def test_there_are_six():
+    assert [name[:2] for name in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_parameter_has_a_type_a_default_and_a_meaning(name):
+    parameters = papermill.inspect_notebook(str(NOTEBOOKS[name]))
+    assert {"experiment", "dataset", "results"} <= set(parameters)
+    for parameter in parameters.values():
+        assert parameter["inferred_type_name"] in ("str", "int", "float", "bool")
+        assert parameter["default"]
+        assert len(parameter["help"]) > 10
+
+
+def test_a_notebook_alone_trains_what_is_missing_and_shows_its_figures(tmp_path):
+    done, notebook = papermill_run("05_training", tmp_path, ("experiment", SMOKE), ("results", tmp_path / "r"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r" / "smoke" / "runs" / "debiased-s0" / "record.json").exists()
+    assert not (tmp_path / "r" / "smoke" / "runs" / "constant-s0").exists()  # not what was not asked for
+    shown = [o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(shown) == 2
+    said = json.dumps([o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "stream"])
+    assert "debiased-s0: 100%" in said  # the progress bar
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "said"),
+    [
+        ("01_bias_existence", ("experimnt", "quick"), "parameter 'experimnt' is unknown; did you mean 'experiment'?"),
+        ("02_one_step_estimation", ("experiment", "quik"), "experiment 'quik' is unknown; did you mean 'quick'?"),
+        ("05_training", ("weighting", "debised"), "weighting 'debised' is unknown; did you mean 'debiased'?"),
+        ("05_training", ("seed", "first"), "parameter seed is 'first'; it must be of type int"),
+    ],
+)
+def test_a_bad_parameter_is_one_line_without_a_traceback(name, parameter, said, tmp_path):
+    done, notebook = papermill_run(name, tmp_path, ("results", tmp_path / "r"), parameter)
+    assert done.returncode != 0
+    errors = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert len(errors) == 1
+    assert errors[0].ename == "InputError"
+    assert errors[0].evalue.startswith(said)
+    assert len(errors[0].traceback) == 1
+    assert "\n" not in errors[0].traceback[0]
+    assert not list((tmp_path / "r").glob("*/runs/*/log.jsonl"))
