@@ -6,9 +6,13 @@
 These names need torch and numpy only; everything else is imported from its own module and needs the `lab` extra.
 """
 
+import warnings
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+# Libraries below draw their bars as widgets where they can; that they cannot is no news, and names a path, in a notebook.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 _HOMES = {
     "Schedule": "schedule",
