@@ -11,7 +11,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-# Libraries below draw their bars as widgets where they can; that they cannot is no news, and names a path, in a notebook.
+# Libraries draw their bars as widgets where they can; that they cannot is no news, and names a path in a notebook.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 _HOMES = {
