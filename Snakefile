@@ -1,7 +1,8 @@
 # The order of the work, for one experiment. `make reproduce` comes here through debiaslib.pipeline, which first checks everything.
 # By hand:  snakemake -j 2 --directory results/quick --config experiment=quick
 #
-# Outputs are records; checkpoints and executed notebooks are not declared, because Snakemake deletes what a failed job declared.
+# Outputs are records and tables; checkpoints and executed notebooks are not declared, because Snakemake deletes what a failed
+# job declared.
 # Every worker takes a lock, resumes by itself and returns at once when its work is there, so a killed engine needs no hand.
 import shlex
 import sys
@@ -17,13 +18,27 @@ THREADS = E.train_config(*E.runs[0]).threads
 # exec: the worker's parent is then Snakemake itself, whose death it watches
 PYTHON = f"exec {shlex.quote(sys.executable)} -m"
 FLAGS = " ".join(f"--{key} {shlex.quote(str(config[key]))}" for key in ("experiment", "dataset", "results") if config.get(key))
-OF_ALL = ["tables/weights.csv.json", "tables/one_step.npz.json", "tables/mse.csv.json"]
-OF_ONE = ["tables/samples-{run}.npz.json", "tables/training-{run}.npz.json", "tables/distances-{run}.csv.json"]
+OF_ALL = [f"tables/{name}{note}" for name in ("weights.csv", "one_step.npz", "mse.csv") for note in ("", ".json")]
+OF_ONE = [
+    f"tables/{name}{note}"
+    for name in ("samples-{run}.npz", "training-{run}.npz", "distances-{run}.csv")
+    for note in ("", ".json")
+]
 
 
 wildcard_constraints:
     run="|".join(RUNS),
     notebook="|".join(NOTEBOOKS),
+
+
+# All of it by name, so that a file deleted by hand is made again.
+rule all:
+    input:
+        "report.html",
+        expand("notebooks/{notebook}.json", notebook=NOTEBOOKS),
+        OF_ALL,
+        expand(OF_ONE, run=RUNS),
+        expand("runs/{run}/record.json", run=RUNS),
 
 
 rule report:

@@ -98,6 +98,19 @@ def test_other_settings_are_refused_and_nothing_is_written_over(finished, tmp_pa
     assert (results / "smoke" / "runs" / "constant-s0" / "record.json").read_bytes() == before
 
 
+def test_a_file_deleted_by_hand_is_made_again_and_nothing_else(finished):
+    results, _ = finished
+    table, record = (
+        results / "smoke" / "tables" / "weights.csv",
+        results / "smoke" / "runs" / "constant-s0" / "record.json",
+    )
+    content, before = table.read_bytes(), record.stat().st_mtime_ns
+    table.unlink()
+    assert reproduce(results).returncode == 0
+    assert table.read_bytes() == content
+    assert record.stat().st_mtime_ns == before
+
+
 def test_what_is_measured_can_change_without_training_again(finished, tmp_path):
     results, _ = finished
     record = results / "smoke" / "runs" / "constant-s0" / "record.json"
