@@ -18,7 +18,11 @@ THREADS = E.train_config(*E.runs[0]).threads
 # exec: the worker's parent is then Snakemake itself, whose death it watches
 PYTHON = f"exec {shlex.quote(sys.executable)} -m"
 FLAGS = " ".join(f"--{key} {shlex.quote(str(config[key]))}" for key in ("experiment", "dataset", "results") if config.get(key))
-OF_ALL = [f"tables/{name}{note}" for name in ("weights.csv", "one_step.npz", "mse.csv") for note in ("", ".json")]
+OF_ALL = [
+    f"tables/{name}{note}"
+    for name in ("weights.csv", "gradient_noise.csv", "one_step.npz", "mse.csv")
+    for note in ("", ".json")
+]
 OF_ONE = [
     f"tables/{name}{note}"
     for name in ("samples-{run}.npz", "training-{run}.npz", "distances-{run}.csv")
@@ -92,7 +96,7 @@ rule measure:
         settings=E.measured,
     threads: THREADS
     shell:
-        "{PYTHON} debiaslib.measurements weights one_step mse real_distances {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.measurements weights gradient_noise one_step mse real_distances {FLAGS} > {log} 2>&1"
 
 
 rule notebook:

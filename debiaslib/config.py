@@ -21,6 +21,7 @@ from .strategies import parse_strategy
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 PRECISIONS = ("float32", "bfloat16")
 LR_DECAYS = ("none", "cosine")
+TIMESTEP_SAMPLINGS = ("uniform", "stratified", "weight")
 SAMPLERS = ("ddim", "ddpm")
 _DIMENSIONS = {"minifaces": 64, "pooled": 48, "inception": 2048}
 FEATURES = tuple(_DIMENSIONS)
@@ -42,6 +43,9 @@ class TrainConfig:
     prediction_type: str = "epsilon"
     schedule: str = "linear"
     timesteps: int = 1000
+    zero_terminal_snr: bool = False  # rescale the schedule so that SNR(T-1) = 0
+    timestep_sampling: str = "uniform"  # "weight": t is drawn from the weight, which is then no factor of the loss
+    learned_variance: bool = False  # the hybrid loss: the variational term, unweighted, trains the sampler's variance
     normalize_weight: bool = False
     max_weight: float | None = None
     lr_decay: str = "none"
@@ -61,6 +65,7 @@ class TrainConfig:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("lr_decay", self.lr_decay, LR_DECAYS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("timestep_sampling", self.timestep_sampling, TIMESTEP_SAMPLINGS)
         check_number("resolution", self.resolution, minimum=4, integer=True)
         check_number("batch_size", self.batch_size, minimum=1, integer=True)
         check_number("images", self.images, minimum=self.batch_size, integer=True)
@@ -75,6 +80,8 @@ class TrainConfig:
                 check_number(name, getattr(self, name), above=0)
         for count in self.snapshots:
             check_number("snapshots", count, minimum=1, maximum=self.images, integer=True)
+        if self.learned_variance and self.timestep_sampling == "weight":
+            raise InputError("learned_variance needs timesteps drawn evenly; timestep_sampling is 'weight'")
         self._check_device()
 
     def _check_device(self):

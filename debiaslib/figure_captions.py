@@ -80,6 +80,20 @@ CAPTIONS = {
         f"""The same objectives as weights of a squared error of epsilon, of x0 (weight times SNR) and of v (weight
         times SNR / (1 + SNR)), each divided by the mean of its epsilon form. {_NO_DATA}""",
     ),
+    "weights_logsnr": (
+        "The weights on the axis of log SNR",
+        f"""Weight of the epsilon loss per unit of ln SNR, w(t) / |d ln SNR/dt|, for {{weightings}}, the noisy end at
+        the right; each has the integral 1 over the range of the schedule. Unlike the weight of a timestep, it can be
+        compared between schedules. {_NO_DATA}""",
+    ),
+    "gradient_noise": (
+        "Noise of the gradient, by the way to apply the weight",
+        """Trace of the covariance of one batch's gradient over the squared norm of the expected gradient, for the
+        weight as a factor on timesteps drawn uniformly or stratified, and as the density from which they are drawn.
+        {batches} batches of {batch_size} images, the same images and noise for all; each weighting's own EMA network
+        after {images_seen} images, first seed. Bars: 95 % from the spread of the variance over the batches; the error
+        of the squared norm, which the ways of one weighting share, is not in them.{left_out}""",
+    ),
     "samples_all": (
         "Samples of all weightings by number of steps",
         f"""Samples of {{weightings}} by number of sampling steps (paper, figure 5 right), networks of {{seeds}}.

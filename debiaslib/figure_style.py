@@ -64,6 +64,9 @@ _LOOKS = {
     "min_snr": ("#E69F00", "v", (0, (1.2, 1.2))),
     "soft_min_snr": ("#A89500", "P", (0, (4, 1.2, 1.2, 1.2, 1.2, 1.2))),
     "max_snr": ("#CC79A7", "X", (0, (8, 2))),
+    "edm": ("#6A3D9A", "p", (0, (3, 1))),
+    "sigmoid": ("#882255", "h", (0, (9, 1.5, 3, 1.5))),
+    "vlb": ("#8C510A", "<", (0, (1.2, 2.4))),
     "optimum": ("#000000", "*", "-"),
     "initial": ("#7F7F7F", "x", ":"),
     "real": ("#7F7F7F", "", (0, (7, 2))),
@@ -129,7 +132,7 @@ def look(who):
     shift = 0.0
     for i, (key, value) in enumerate(strategy.arguments):
         default = KNOWN[strategy.name][key].default
-        shift += 0.7**i * (value - default) / (value + default)
+        shift += 0.7**i * (value - default) / (abs(value) + abs(default))
     if shift == 0:
         return Look(colour, marker, dashes)
     depth = 0.2 + 0.3 * min(abs(shift), 1)

@@ -20,6 +20,7 @@ from .strategies import KNOWN, Strategy
 PAPER_CURVES = "reference/paper/fid-curves.csv"
 MADE_BY = {
     "tables/weights.csv": "notebook 04_weighting_comparison",
+    "tables/gradient_noise.csv": "notebook 04_weighting_comparison",
     "tables/one_step.npz": "notebook 02_one_step_estimation",
     "tables/mse.csv": "notebook 03_mse_step_curves",
     "tables/samples-*.npz": "notebook 04_weighting_comparison",
@@ -111,6 +112,15 @@ def weights(tables):
 def snr(tables):
     arguments, facts = weights(tables)
     return {"table": arguments["table"].drop_duplicates("t").sort_values("t").reset_index(drop=True)}, facts
+
+
+def gradient_noise(tables):
+    columns = "weighting way images_seen batches batch_size variance variance_se noise_to_signal"
+    table = tables.frame(*tables.find("tables/gradient_noise.csv"), columns)
+    hidden = [who for who in table.weighting.unique() if not (table[table.weighting == who].noise_to_signal > 0).any()]
+    left_out = f" Left out, its expected gradient being hidden by noise: {_listed(hidden)}." if hidden else ""
+    counts = {name: _range(table[name]) for name in ("batches", "batch_size", "images_seen")}
+    return {"table": table}, {**counts, "left_out": left_out}
 
 
 def _one_step(tables):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import distance_plots, image_grids, plotting
+from . import distance_plots, image_grids, plotting, weight_plots
 from . import figure_tables as load
 from .errors import InputError, check_choice
 from .figure_captions import CAPTIONS
@@ -46,6 +46,7 @@ def _heldout(table):
 
 _SOURCES = {  # kind of table: where it lies
     "weights": "tables/weights.csv",
+    "gradient_noise": "tables/gradient_noise.csv",
     "one_step": "tables/one_step.npz",
     "mse": "tables/mse.csv",
     "samples": "tables/samples-*.npz",
@@ -69,6 +70,8 @@ _REGISTRY = {  # name: notebook, kind of table, loader, plotting function
     "weights": (_N4, "weights", load.weights, plotting.weights),
     "weight_share": (_N4, "weights", load.weights, plotting.weight_share),
     "weights_units": (_N4, "weights", load.weights, plotting.weights_units),
+    "weights_logsnr": (_N4, "weights", load.weights, weight_plots.weights_logsnr),
+    "gradient_noise": (_N4, "gradient_noise", load.gradient_noise, weight_plots.gradient_noise),
     "samples_all": (_N4, "samples", load.samples, image_grids.samples_by_steps),
     "training_curves": (_N5, "log", load.training_log, plotting.training_curves),
     "training_samples": (_N5, "training", load.training_snapshots, image_grids.training_samples),

@@ -22,6 +22,7 @@ from .sampling import to_float
 from .strategies import parse_strategy
 from .study import open_study
 from .tables import load_arrays, save_arrays, subset, trained
+from .weight_measurements import gradient_noise
 from .weighting import loss_weight
 
 
@@ -146,7 +147,13 @@ def _train_images(study, count):
     return to_float(subset(images, count)).to(study.device), OptimalDenoiser(images, study.schedule)
 
 
-OF_ALL = {"weights": weights, "one_step": one_step, "mse": mse, "real_distances": real_distances}
+OF_ALL = {
+    "weights": weights,
+    "gradient_noise": gradient_noise,
+    "one_step": one_step,
+    "mse": mse,
+    "real_distances": real_distances,
+}
 OF_ONE = {"samples": samples, "training_samples": training_samples, "distances": distances}
 
 

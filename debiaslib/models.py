@@ -27,10 +27,13 @@ def build_network(config, *, initialise=True):
     rounding epsilon alone to bfloat16 costs an x0-MSE of 0.07 at t = 999, which is of the size of the effect that is
     measured.
     """
+    settings = dict(config.network)
+    if config.learned_variance:
+        settings["out_channels"] = 2 * settings.get("out_channels", 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init") if initialise else 0)
         try:
-            network = UNet2DModel(**config.network)
+            network = UNet2DModel(**settings)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"the network's settings are refused by diffusers: {' '.join(str(error).split())}"
@@ -46,7 +49,8 @@ def _float32_forward(convolution, x):
 
 def build_schedule(config):
     """The `Schedule` of a `TrainConfig`."""
-    return getattr(Schedule, config.schedule)(T=config.timesteps)
+    schedule = getattr(Schedule, config.schedule)(T=config.timesteps)
+    return schedule.rescale_zero_terminal_snr() if config.zero_terminal_snr else schedule
 
 
 def run_config(run):
@@ -80,6 +84,8 @@ def export_pipeline(run, folder, images=None):
         beta_schedule=_DIFFUSERS_SCHEDULES[config.schedule],
         **({"beta_start": 0.00085, "beta_end": 0.012} if config.schedule == "scaled_linear" else {}),
         prediction_type=config.prediction_type,
+        variance_type="learned_range" if config.learned_variance else "fixed_small",
+        rescale_betas_zero_snr=config.zero_terminal_snr,
         timestep_spacing="linspace",
         clip_sample=True,
     )

@@ -44,10 +44,15 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     return a * x_t - s * output, s * x_t + a * output
 
 
-def call_network(model, x_t, t):
-    """The output of a plain module or a diffusers model, of x_t's shape; learned-variance channels are dropped."""
+def network_output(model, x_t, t):
+    """The whole output of a plain module or a diffusers model: (N, C, ...), or (N, 2C, ...) with learned variance."""
     output = model(x_t, t)
-    output = getattr(output, "sample", output)
+    return getattr(output, "sample", output)
+
+
+def call_network(model, x_t, t):
+    """What the model predicts, of x_t's shape; learned-variance channels are dropped."""
+    output = network_output(model, x_t, t)
     if output.shape[1] == 2 * x_t.shape[1]:
         output = output[:, : x_t.shape[1]]
     if output.shape != x_t.shape:

@@ -98,7 +98,7 @@ class Progress:
         total, done, elapsed = sum(job.work for job in self.jobs), self._work_done(), now - self.started
         doing = ", ".join(self._doing(job) for job in self.jobs if self._running(job)) or "starting"
         fresh = done - self.at_start
-        left = (total - done) * elapsed / fresh if elapsed > 10 and fresh > 0 else None
+        left = (total - done) * elapsed / fresh if elapsed > 10 and fresh > 0.01 * total else None
         remaining = f", about {max(1, round(left / 60))} min left" if left is not None else ""
         return f"[{int(elapsed) // 60:d}:{int(elapsed) % 60:02d}] {100 * done / total:3.0f} %{remaining}: {doing}"
 

@@ -115,7 +115,7 @@ def _missing_figures(figures):
 
 def _expected_tables(experiment):
     names = [f"tables/distances-{run_name(*run)}.csv" for run in experiment.runs]
-    return ["tables/weights.csv", "tables/mse.csv", *names]
+    return ["tables/weights.csv", "tables/mse.csv", "tables/gradient_noise.csv", *names]
 
 
 def _heading(page):

@@ -7,6 +7,7 @@ runs/<weighting>-s<seed>/  config.json               before the first step
                            record.json               last: the run is complete
 """
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -16,11 +17,16 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import run_name
+from .config import TrainConfig, run_name
 from .errors import InputError
 from .files import read_json, sha256_file
 from .paths import results_root
 
+_DEFAULTS = {
+    f.name: list(f.default) if isinstance(f.default, tuple) else f.default
+    for f in dataclasses.fields(TrainConfig)
+    if f.default is not dataclasses.MISSING
+}
 _PACKAGES = ("debiaslib", "torch", "torchvision", "diffusers", "datasets", "torch-fidelity", "numpy", "pandas",
              "papermill", "matplotlib", "snakemake")  # fmt: skip
 
@@ -105,6 +111,7 @@ def check_settings(run, wanted):
     made = run.config
     if made is None:
         return
+    made = {**_DEFAULTS, **made}  # a run of an earlier version lacks the settings that have come since
     ignored = {"dataset"} if made.get("data_fingerprint") == wanted["data_fingerprint"] else set()
     if run.record is not None:
         ignored |= {"device", "threads"}

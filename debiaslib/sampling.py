@@ -12,7 +12,9 @@ import torch
 from tqdm import tqdm
 
 from .errors import InputError, check_choice, check_number
-from .prediction import call_network, to_x0_epsilon
+from .prediction import network_output, to_x0_epsilon
+from .schedule import Schedule
+from .variance import log_variance, split_variance
 
 SAMPLERS = ("ddim", "ddpm")
 
@@ -49,7 +51,8 @@ def sample(
     model: takes (x_t, t) with x_t (batch_size, C, H, W) float32 in [-1, 1] and t (batch_size,).
     seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU, because the network
         always sees one padded batch shape and each image draws from a generator of its own.
-    sampler: "ddim" (eta = 0 deterministic, eta = 1 as noisy as DDPM) or "ddpm" (posterior variance, "fixed small").
+    sampler: "ddim" (eta = 0 deterministic, eta = 1 as noisy as DDPM) or "ddpm" (the posterior's variance,
+        "fixed small", or the model's own if it has learned one).
     clip_x0: clip x0_hat to [-1, 1] at each step and derive epsilon_hat from it again, as the authors do.
     shape: (C, H, W); taken from a diffusers model's configuration if not given.
 
@@ -59,6 +62,7 @@ def sample(
     seeds, shape = _check(model, seeds, sampler, eta, shape, batch_size)
     timesteps = respaced_timesteps(steps, schedule.T)
     move = _ddim_step if sampler == "ddim" else _ddpm_step
+    respaced = Schedule(schedule.alpha_bar[timesteps[::-1]], schedule.name)
     images = np.empty((len(seeds), *shape), np.uint8)
     # A bar only for what takes longer than a breath, so that executed notebooks stay quiet.
     bar = tqdm(
@@ -74,15 +78,19 @@ def sample(
         batch = seeds[start : start + batch_size]
         generators = [torch.Generator().manual_seed(seed) for seed in batch]
         x = _normal(generators, shape, batch_size).to(device)
-        for t, t_next in zip(timesteps, [*timesteps[1:], None], strict=True):
-            output = call_network(model, x, torch.full((batch_size,), t, device=device)).float()
+        for index, (t, t_next) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True)):
+            output = network_output(model, x, torch.full((batch_size,), t, device=device)).float()
+            output, values = split_variance(output, shape[0])
             x0, epsilon = to_x0_epsilon(output, x, t, schedule, prediction_type)
             if clip_x0:
                 x0, epsilon = _clip(x0, x, t, schedule)
             noise = None
             if t_next is not None and (sampler == "ddpm" or eta > 0):
                 noise = _normal(generators, shape, batch_size).to(device)
-            x = move(x, x0, epsilon, noise, *_alpha_bars(schedule, t, t_next), eta)
+            variance = None
+            if sampler == "ddpm" and values is not None and noise is not None:
+                variance = log_variance(values, steps - 1 - index, respaced).exp()
+            x = move(x, x0, epsilon, noise, *_alpha_bars(schedule, t, t_next), eta, variance)
         images[start : start + len(batch)] = to_uint8(x[: len(batch)]).numpy()
         bar.update(len(batch))
     bar.close()
@@ -133,14 +141,15 @@ def _alpha_bars(schedule, t, t_next):
     return schedule.alpha_bar[t].item(), 1.0 if t_next is None else schedule.alpha_bar[t_next].item()
 
 
-def _ddim_step(x, x0, epsilon, noise, ab, ab_next, eta):
+def _ddim_step(x, x0, epsilon, noise, ab, ab_next, eta, variance):
     sigma2 = eta**2 * (1 - ab_next) / (1 - ab) * (1 - ab / ab_next)
     x = ab_next**0.5 * x0 + max(1 - ab_next - sigma2, 0.0) ** 0.5 * epsilon
     return x if noise is None else x + sigma2**0.5 * noise
 
 
-def _ddpm_step(x, x0, epsilon, noise, ab, ab_next, eta):
+def _ddpm_step(x, x0, epsilon, noise, ab, ab_next, eta, variance):
     alpha = ab / ab_next
     mean = ab_next**0.5 * (1 - alpha) / (1 - ab) * x0 + alpha**0.5 * (1 - ab_next) / (1 - ab) * x
-    variance = (1 - ab_next) / (1 - ab) * (1 - alpha)
+    if variance is None:
+        variance = (1 - ab_next) / (1 - ab) * (1 - alpha)
     return mean if noise is None else mean + variance**0.5 * noise

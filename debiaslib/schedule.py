@@ -61,6 +61,22 @@ class Schedule:
         return cls._from_betas(torch.sigmoid(ramp) * (end - start) + start, "sigmoid")
 
     @classmethod
+    def from_diffusers(cls, scheduler):
+        """The schedule of a diffusers scheduler, from its float32 `betas`, recomputed in float64.
+
+        alpha_bar itself is float32 there, which leaves SNR(0) four digits. Where it differs from what the betas give by
+        more than rounding, it has been changed and is taken as it is; the 2^-24 that some solvers put in place of a
+        terminal 0 counts as 0.
+        """
+        alpha_bar = scheduler.alphas_cumprod.to(torch.float64)
+        betas = getattr(scheduler, "betas", None)
+        if betas is not None:
+            exact = torch.cumprod(1 - betas.to(torch.float64), dim=0)
+            alpha_bar = exact if torch.allclose(exact, alpha_bar, rtol=1e-4, atol=1e-6) else alpha_bar
+        name = getattr(scheduler, "config", {}).get("beta_schedule", type(scheduler).__name__)
+        return cls(alpha_bar, str(name))
+
+    @classmethod
     def _from_betas(cls, betas, name):
         return cls(torch.cumprod(1 - betas, dim=0), name)
 

@@ -13,7 +13,7 @@ from .errors import InputError, check_choice, check_number, shown
 
 @dataclass(frozen=True)
 class Argument:
-    """A weighting's argument: its default and the open or closed lower bound of its range."""
+    """A weighting's argument: its default and the open or closed lower bound of its range, if it has one."""
 
     default: float
     minimum: float | None = None
@@ -28,6 +28,9 @@ KNOWN = {
     "min_snr": {"gamma": Argument(5, above=0)},
     "soft_min_snr": {"gamma": Argument(5, above=0)},
     "max_snr": {"gamma": Argument(1, above=0)},
+    "edm": {"sigma_data": Argument(0.5, above=0)},
+    "sigmoid": {"bias": Argument(-1)},
+    "vlb": {},
 }
 
 LABELS = {
@@ -38,6 +41,9 @@ LABELS = {
     "min_snr": "Min-SNR",
     "soft_min_snr": "soft Min-SNR",
     "max_snr": "Max-SNR",
+    "edm": "EDM",
+    "sigmoid": "sigmoid",
+    "vlb": "VLB",
 }
 
 
@@ -63,7 +69,9 @@ class Strategy:
         label, values = LABELS[self.name], [_digits(value) for _, value in self.arguments]
         if not values:
             return label
-        return f"{label}-{values[0]}" if len(values) == 1 else f"{label} ({', '.join(values)})"
+        if len(values) == 1 and not values[0].startswith("-"):
+            return f"{label}-{values[0]}"
+        return f"{label} ({', '.join(values)})"
 
 
 def _digits(value):
@@ -97,7 +105,7 @@ def _parse(text):
         label = f"{key} of weighting {name!r}"
         value = given.get(key, argument.default)
         given[key] = check_number(label, value, minimum=argument.minimum, above=argument.above)
-    return Strategy(name, tuple((key, float(given[key])) for key in arguments))
+    return Strategy(name, tuple((key, float(given[key]) + 0.0) for key in arguments))
 
 
 def _split(text):

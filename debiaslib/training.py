@@ -2,12 +2,8 @@
 
     python -m debiaslib.training --experiment quick --weighting debiased --seed 0
 
-To resume, run the same command again. The loss of a batch is
-
-    mean over images of  w(t) * mean over pixels of (output - target)^2
-
-with w from `weighting.loss_weight`. Images, timesteps, noise and flips of step s come from (seed, purpose, s) alone,
-so all weightings of one seed see the same ones, and start from equal network weights.
+To resume, run the same command again. Images, timesteps, noise and flips of step s come from (seed, purpose, s) alone,
+so all weightings of one seed see the same ones, and start from equal network weights. The loss is in `objective.py`.
 """
 
 import json
@@ -27,13 +23,12 @@ from .config import load_experiment
 from .data import load_images
 from .errors import InputError
 from .files import atomic_path, exclusive, sha256_file, write_json, write_text
-from .models import build_network, build_schedule
-from .prediction import call_network, prediction_target
+from .models import build_network
+from .objective import Objective
 from .randomness import stream, stream_seed
 from .runs import check_settings, find_run, provenance
 from .sampling import to_float
 from .signals import StopFlag
-from .weighting import loss_weight
 
 _LOG_ROWS = 200
 _ON_DEVICE_BYTES = 2 << 30  # a data set up to this size lives on the device as uint8
@@ -57,9 +52,10 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     with exclusive(run.folder / ".lock", f"the run {run.folder}"):
         if run.record is None:  # it may have been completed while we waited
             check_settings(run, wanted)
-            write_json(run.folder / "config.json", wanted)
             torch.set_num_threads(config.threads)
-            _Training(run, config, images).finish(progress, checkpoint_seconds)
+            training = _Training(run, config, images)  # refuses what cannot be trained before anything is written
+            write_json(run.folder / "config.json", wanted)
+            training.finish(progress, checkpoint_seconds)
     return run
 
 
@@ -80,21 +76,12 @@ class _Training:
             self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.ema = EMAModel(self.network.parameters(), decay=config.ema_decay, foreach=True)
-        self.schedule = build_schedule(config)
-        weight = loss_weight(
-            config.weighting,
-            self.schedule,
-            config.prediction_type,
-            normalize=config.normalize_weight,
-            max_weight=config.max_weight,
-        )
-        self.weight = weight.float().to(config.device)
+        self.objective = Objective(config)
         self.pixels = images.images  # a memory map; small sets move to the device
         if images.images.nbytes <= _ON_DEVICE_BYTES:
             self.pixels = torch.from_numpy(np.array(images.images)).to(config.device)
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, mse and gradient norm since the last row of the log
-        self.seconds = 0.0
-        self.step = self._resume()
+        self.seconds, self.step = 0.0, 0
 
     def _resume(self):
         step, state = load_checkpoint(self.run.folder / "checkpoints")
@@ -120,8 +107,9 @@ class _Training:
         save_checkpoint(self.run.folder / "checkpoints", self.step, state)
 
     def finish(self, progress, checkpoint_seconds):
-        """Run the remaining steps, then write the record."""
+        """Go on from the last checkpoint, run the remaining steps, then write the record."""
         config, steps = self.config, self.config.steps
+        self.step = self._resume()
         snapshots = {-(-count // config.batch_size) for count in (*config.snapshots, config.images)}
         saved = time.monotonic()
         bar = self._bar(progress)
@@ -164,7 +152,8 @@ class _Training:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
-        loss, mse = self._loss()
+        torch.manual_seed(stream_seed(config.seed, "dropout", self.step))
+        loss, mse = self.objective.loss(self.network, *self._batch())
         loss.backward()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
@@ -182,25 +171,11 @@ class _Training:
         self.sums += values
         self.step += 1
 
-    def _loss(self):
-        """(weighted loss, unweighted mean squared error) of the batch of this step."""
-        config = self.config
-        x0, t, noise = self._batch()
-        x_t = self.schedule.add_noise(x0, noise, t)
-        target = prediction_target(x0, noise, t, self.schedule, config.prediction_type)
-        torch.manual_seed(stream_seed(config.seed, "dropout", self.step))
-        lowered = config.precision == "bfloat16"
-        t = t.to(config.device)
-        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=lowered):
-            output = call_network(self.network, x_t, t)
-        error = (output.float() - target).square().flatten(1).mean(dim=1)
-        return (self.weight[t] * error).mean(), error.detach().mean()
-
     def _batch(self):
         """Images in [-1, 1], timesteps (on the CPU) and noise of this step, from (seed, purpose, step) alone."""
         config, B = self.config, self.config.batch_size
         index = torch.randint(len(self.pixels), (B,), generator=stream(config.seed, "images", self.step))
-        t = torch.randint(config.timesteps, (B,), generator=stream(config.seed, "timesteps", self.step))
+        t = self.objective.timesteps(self.step)
         x0 = to_float(self.pixels[index.numpy()]).to(config.device)
         if config.horizontal_flip:
             flip = torch.rand(B, generator=stream(config.seed, "flips", self.step)) < 0.5

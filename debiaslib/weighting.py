@@ -17,6 +17,42 @@ from .prediction import PREDICTION_TYPES
 from .schedule import Schedule
 from .strategies import parse_strategy
 
+
+def _sigmoid(S, bias):
+    """For epsilon sigmoid(bias - log S) (-d log S/dt) with t in [0, 1]; for x0 sigmoid(bias - log S) (-dS/dt).
+
+    The second factor makes it a weight on the axis of log S, whatever the schedule.
+    """
+    if len(S) < 2:
+        raise InputError("the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR")
+    _check_falls("sigmoid", S)
+    slope = -S * torch.gradient(S.log())[0]
+    # Where log S is -infinity, at S = 0 and beside it, the slope is that of S itself.
+    zero = torch.nn.functional.pad(S < _NEAR_ZERO * 10, (1, 1))
+    slope = torch.where(zero[:-2] | zero[1:-1] | zero[2:], -torch.gradient(S)[0], slope)
+    return torch.sigmoid(bias - S.log()) * slope * len(S)
+
+
+def _vlb(S):
+    """For epsilon beta_t / (2 alpha_t (1 - alpha_bar_t)); for x0 beta_t alpha_bar_{t-1} / (2 (1 - alpha_bar_t)^2).
+
+    The variational bound with sigma_t^2 = beta_t, as if its first term were Gaussian too.
+    """
+    _check_falls("vlb", S)
+    before = S[:-1]  # in terms of SNR alone, where no digits cancel
+    return torch.cat([(1 + S[:1]) / 2, (before - S[1:]) * (1 + S[1:]) / (2 * (1 + before))])
+
+
+def _check_falls(name, S):
+    if bool((S.diff() >= 0).any()):
+        raise InputError(
+            f"the {name!r} weight needs the SNR at consecutive timesteps; this table does not fall throughout"
+        )
+
+
+# A weight's limit at S = 0 is read off its behaviour between these two.
+_NEAR_ZERO, _NEARER_ZERO = 1e-150, 1e-200
+
 # Each weight is defined once, in x0 units, where every one of them is finite at S = 0.
 _X0_WEIGHTS = {
     "constant": lambda S: S,  # DDPM's L_simple
@@ -26,18 +62,19 @@ _X0_WEIGHTS = {
     "min_snr": lambda S, gamma: S.clamp(max=gamma),  # Hang et al. 2023
     "soft_min_snr": lambda S, gamma: S * gamma / (S + gamma),  # Crowson et al. 2024
     "max_snr": lambda S, gamma: S.clamp(min=gamma),  # gamma=1: truncated SNR, Salimans & Ho 2022
+    "edm": lambda S, sigma_data: S + (1 / sigma_data) * (1 / sigma_data),  # Karras et al. 2022, lambda(sigma) alone
+    "sigmoid": _sigmoid,  # Kingma & Gao 2023, Hoogeboom et al. 2024
+    "vlb": _vlb,  # Ho et al. 2020, eq. 12
 }
-
-# A weight's limit at S = 0 is read off its behaviour between these two.
-_NEAR_ZERO, _NEARER_ZERO = 1e-150, 1e-200
 
 
 def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normalize=False, max_weight=None):
     """The loss weight at every timestep: float64, shape (T,), on the argument's device. Training indexes it by t.
 
     strategy: "constant", "debiased", "inverse_snr", "p2(k=1,gamma=1)", "min_snr(gamma=5)", "soft_min_snr(gamma=5)",
-        "max_snr(gamma=1)", or a callable that maps the SNR table to the weight of the epsilon loss.
-    schedule_or_snr: a `Schedule` or its 1-D table of SNR(t).
+        "max_snr(gamma=1)", "edm(sigma_data=0.5)", "sigmoid(bias=-1)", "vlb", or a callable that maps the SNR table to
+        the weight of the epsilon loss.
+    schedule_or_snr: a `Schedule`, a diffusers scheduler, or the 1-D table of SNR(t) at consecutive timesteps.
     prediction_type: what the network predicts and the squared error is of: "epsilon", "sample" (x0) or "v_prediction".
     max_weight: upper bound on the weight of the epsilon loss, applied before the conversion.
     normalize: divide by the mean of the epsilon table, so that weightings differ in shape alone.
@@ -95,8 +132,16 @@ def _limit_at_zero(nearer, near, zero):
 
 
 def _snr_table(schedule_or_snr):
+    if hasattr(schedule_or_snr, "alphas_cumprod"):
+        schedule_or_snr = Schedule.from_diffusers(schedule_or_snr)
     table = schedule_or_snr.snr if isinstance(schedule_or_snr, Schedule) else schedule_or_snr
-    table = torch.as_tensor(table, dtype=torch.float64)  # at once: torch reads a list as float32
+    try:
+        table = torch.as_tensor(table, dtype=torch.float64)  # at once: torch reads a list as float32
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(schedule_or_snr).__name__
+        raise InputError(
+            f"a {kind} holds no SNR; give a Schedule, a diffusers scheduler with alphas_cumprod, or a table of SNR(t)"
+        ) from None
     if table.ndim != 1:
         raise InputError(f"the SNR table has shape {tuple(table.shape)}; it must be one-dimensional")
     if not bool((table.isfinite() & (table >= 0)).all()):

@@ -25,6 +25,7 @@ def write_synthetic_results(folder, seeds=(0,), weightings=WEIGHTINGS, resolutio
     tables, rng = folder / "tables", np.random.default_rng(0)
     tables.mkdir(parents=True, exist_ok=True)
     _weights(weightings).to_csv(tables / "weights.csv", index=False)
+    _gradient_noise(weightings).to_csv(tables / "gradient_noise.csv", index=False)
     _mse(weightings, seeds, ["train", "heldout"] if heldout else ["train"], rng).to_csv(tables / "mse.csv", index=False)
     _one_step(tables / "one_step.npz", weightings, resolution, rng)
     for weighting in weightings:
@@ -79,6 +80,28 @@ def _weights(weightings):
                 )
             )
     return pd.concat(frames)
+
+
+def _gradient_noise(weightings):
+    rows = []
+    for weighting in weightings:
+        for way, noise in {"factor": 1.0, "factor, stratified": 0.8, "density": 0.5}.items():
+            variance = 4 * noise / quality(weighting)
+            rows.append(
+                {
+                    "weighting": weighting,
+                    "way": way,
+                    "images_seen": SEEN[0],
+                    "batches": 16,
+                    "batch_size": 32,
+                    "effective_sample_size": 1.0 if way == "density" else quality(weighting),
+                    "gradient_norm2": 0.25,
+                    "variance": variance,
+                    "variance_se": variance / 8,
+                    "noise_to_signal": variance / 0.25,
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def _mse(weightings, seeds, splits, rng):

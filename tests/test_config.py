@@ -99,6 +99,7 @@ TRAIN_MISTAKES = [
     ("weighting", None, "a text"),
     ("weighting", "debaised", "did you mean 'debiased'?"),
     ("weighting", "p2(k=-1)", "a finite number >= 0"),
+    ("weighting", "edm(sigma_data=-1)", "a finite number > 0"),
     ("seed", -1, "a whole number >= 0"),
     ("seed", 0.5, "a whole number"),
     ("seed", -(10**400), "a whole number >= 0"),
@@ -106,6 +107,14 @@ TRAIN_MISTAKES = [
     ("prediction_type", "x0", "known: epsilon, sample, v_prediction"),
     ("schedule", "lineer", "did you mean 'linear'?"),
     ("timesteps", 0, "a whole number >= 1"),
+    ("zero_terminal_snr", 1, "true or false"),
+    ("zero_terminal_snr", "yes", "true or false"),
+    ("zero_terminal_snr", None, "true or false"),
+    ("learned_variance", 1, "true or false"),
+    ("learned_variance", None, "true or false"),
+    ("timestep_sampling", "unifrom", "did you mean 'uniform'?"),
+    ("timestep_sampling", "importance", "known: uniform, stratified, weight"),
+    ("timestep_sampling", None, "a text"),
     ("normalize_weight", 1, "true or false"),
     ("normalize_weight", "yes", "true or false"),
     ("max_weight", 0, "a finite number > 0"),
@@ -193,7 +202,7 @@ def test_a_mistake_in_a_training(field, value, allowed):
     assert field in line and allowed in line
     assert len(line) <= 200
     shown = value[0] if isinstance(value, list) and value else value
-    if value not in ("p2(k=-1)", "nan", "inf") and len(repr(shown)) < 80:
+    if value not in ("p2(k=-1)", "edm(sigma_data=-1)", "nan", "inf") and len(repr(shown)) < 80:
         assert repr(shown) in line or str(shown) in line
 
 
@@ -239,6 +248,16 @@ def test_lists_are_tuples_and_paths_are_text():
 def test_a_weighting_is_stored_in_its_canonical_form():
     assert train(weighting=" p2( gamma = .5 )").weighting == "p2(k=1,gamma=0.5)"
     assert experiment(weightings=["p2", "min_snr"]).weightings == ("p2(k=1,gamma=1)", "min_snr(gamma=5)")
+    canonical = ("edm(sigma_data=0.5)", "sigmoid(bias=-1)", "vlb")
+    assert experiment(weightings=["edm", "sigmoid", "vlb"]).weightings == canonical
+
+
+def test_the_schedule_and_the_timesteps_are_the_papers_unless_asked():
+    assert (train().zero_terminal_snr, train().timestep_sampling) == (False, "uniform")
+    asked = {"zero_terminal_snr": True, "timestep_sampling": "weight"}
+    config = experiment(training=asked).train_config("debiased", 0)
+    assert {name: getattr(config, name) for name in asked} == asked
+    assert TrainConfig(**json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_a_weightings_digits_are_kept():

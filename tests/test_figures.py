@@ -14,7 +14,8 @@ from debiaslib.files import read_json, sha256_file
 from debiaslib.strategies import KNOWN, parse_strategy
 
 NAMES = {"snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon", "mse_x0",
-         "excess", "mse_heldout", "weights", "weight_share", "weights_units", "samples_all", "training_curves",
+         "excess", "mse_heldout", "weights", "weight_share", "weights_units", "weights_logsnr", "gradient_noise",
+         "samples_all", "training_curves",
          "training_samples", "distance_by_steps", "distance_by_images", "precision_recall", "paper_fid"}  # fmt: skip
 
 
@@ -67,7 +68,9 @@ def test_a_figure_is_saved_with_the_same_bytes_twice_and_names_its_data(name, qu
     assert figure.get_figwidth() <= 9.05
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"paper_fid", "snr", "weights", "weight_share", "weights_units"}))
+@pytest.mark.parametrize(
+    "name", sorted(NAMES - {"paper_fid", "snr", "weights", "weight_share", "weights_units", "gradient_noise"})
+)
 def test_three_seeds_and_five_weightings(name, three_seeds):
     _plotted(name, three_seeds)
 
@@ -131,6 +134,18 @@ def test_the_chosen_run_is_kept_when_all_are_drawn_again(quick):
     assert read_json(quick / "figures/training_samples.json")["run"] == "debiased-s0"
     with pytest.raises(InputError, match="run 'debiased-s7' is unknown"):
         figures.draw("training_samples", quick, run="debiased-s7")
+
+
+def test_a_weighting_whose_gradient_is_hidden_by_noise_is_named_and_not_drawn(tmp_path):
+    folder = write_synthetic_results(tmp_path / "small")
+    path = folder / "tables/gradient_noise.csv"
+    table = pd.read_csv(path)
+    table.loc[table.weighting == "debiased", "noise_to_signal"] = np.nan
+    table.to_csv(path, index=False)
+    _plotted("gradient_noise", folder)
+    assert "hidden by noise: debiased" in figures.caption("gradient_noise", folder)
+    table.assign(noise_to_signal=np.nan).to_csv(path, index=False)
+    assert "noise hides" in _plotted("gradient_noise", folder).axes[0].texts[0].get_text()
 
 
 def test_the_command_line_says_one_line_a_figure(tmp_path, capsys):

@@ -318,6 +318,7 @@ TABLES = {
     "weights.csv": lambda study: measurements.weights(study),
     "one_step.npz": lambda study: measurements.one_step(study),
     "mse.csv": lambda study: measurements.mse(study),
+    "gradient_noise.csv": lambda study: measurements.gradient_noise(study),
     "samples-debiased-s0.npz": lambda study: measurements.samples(study, "debiased", 0),
     "training-debiased-s0.npz": lambda study: measurements.training_samples(study, "debiased", 0),
     "distances-debiased-s0.csv": lambda study: measurements.distances(study, "debiased", 0),

@@ -14,7 +14,7 @@ from debiaslib import distance_plots, figure_style, image_grids, plotting
 from debiaslib.errors import InputError
 from debiaslib.strategies import KNOWN
 
-MODULES = "plotting, distance_plots, image_grids, figures"
+MODULES = "plotting, distance_plots, image_grids, weight_plots, figures"
 
 
 def test_every_weighting_has_its_own_colour_marker_and_dashes():
@@ -39,6 +39,12 @@ def test_order_and_labels_do_not_depend_on_what_else_is_there():
     assert figure_style.label("real") == "real images"
     with pytest.raises(InputError, match="did you mean 'debiased'"):
         figure_style.look("debaised")
+
+
+def test_an_argument_below_zero_is_a_variant_like_any_other():
+    usual, low, high, opposite = (figure_style.look(f"sigmoid(bias={bias})") for bias in (-1, -3, 0, 1))
+    assert not usual.hollow and low.hollow and high.hollow and opposite.hollow
+    assert len({usual.colour, low.colour, high.colour}) == 3
 
 
 @pytest.mark.parametrize("kept", [["constant", "debiased"], ["debiased"], ["debiased", "max_snr", "constant"]])

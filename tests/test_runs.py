@@ -1,5 +1,6 @@
 """A run's folder: what is read from it is what was recorded; what a record says of where it was made."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from debiaslib.config import TrainConfig
 from debiaslib.errors import InputError
 from debiaslib.files import write_json
 from debiaslib.runs import Run, check_settings, find_run, first_difference, git_state, package_versions, provenance
@@ -205,7 +207,9 @@ def test_git_state_without_git(tmp_path):
 
 # settings that differ
 
-SETTINGS = {"dataset": "a", "data_fingerprint": "f", "lr": 0.1, "snapshots": [1, 2], "device": "cpu", "threads": 1}
+CONFIG = TrainConfig(dataset="a", resolution=16, network={}, images=2, batch_size=1, lr=0.1, snapshots=(1, 2))
+SETTINGS = {**CONFIG.to_dict(), "data_fingerprint": "f"}
+DEFAULTS = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.default is not dataclasses.MISSING}
 
 
 @pytest.mark.parametrize(
@@ -216,6 +220,8 @@ SETTINGS = {"dataset": "a", "data_fingerprint": "f", "lr": 0.1, "snapshots": [1,
         ({"lr": 0.2}, "lr=0.1, not 0.2", True),
         ({"snapshots": [1]}, "snapshots=[1, 2], not [1]", True),
         ({"new": 3}, "new=None, not 3", True),
+        ({"zero_terminal_snr": True}, "zero_terminal_snr=False, not True", True),
+        ({"timestep_sampling": "weight"}, "timestep_sampling='uniform', not 'weight'", False),
         ({"dataset": "b"}, None, True),  # the same images under another name
         ({"dataset": "b"}, None, False),
         ({"data_fingerprint": "g"}, "data_fingerprint='f', not 'g'", True),
@@ -234,6 +240,57 @@ def test_a_run_made_with_other_settings_is_refused(run, changed, field, complete
     else:
         line = refused(check_settings, run, {**SETTINGS, **changed})
         assert line.startswith(f"the run {run.folder} was made with {field};")
+
+
+OTHER_THAN_THE_DEFAULT = {
+    "preset": "minifaces16",
+    "weighting": "constant",
+    "seed": 1,
+    "prediction_type": "sample",
+    "schedule": "cosine",
+    "timesteps": 10,
+    "zero_terminal_snr": True,
+    "timestep_sampling": "stratified",
+    "normalize_weight": True,
+    "max_weight": 5.0,
+    "lr_decay": "cosine",
+    "weight_decay": 0.1,
+    "max_grad_norm": 1.0,
+    "ema_decay": 0.9,
+    "horizontal_flip": True,
+    "precision": "bfloat16",
+    "snapshots": [1],
+    "learned_variance": True,
+    "device": "cuda",
+    "threads": 2,
+}
+assert set(OTHER_THAN_THE_DEFAULT) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("field", DEFAULTS)
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_run_of_an_earlier_version_has_the_defaults_of_what_came_since(run, field, complete):
+    """And is refused where another value is wanted, naming what it was made with."""
+    default = [] if field == "snapshots" else DEFAULTS[field]
+    wanted = {**SETTINGS, field: default}
+    made = {key: value for key, value in wanted.items() if key != field}
+    write_json(run.folder / "config.json", made)
+    if not complete:
+        (run.folder / "record.json").unlink()
+    before = (run.folder / "config.json").read_bytes()
+    check_settings(run, wanted)
+    assert (run.folder / "config.json").read_bytes() == before
+    other = {**wanted, field: OTHER_THAN_THE_DEFAULT[field]}
+    if complete and field in ("device", "threads"):
+        check_settings(run, other)
+    else:
+        line = refused(check_settings, run, other)
+        assert f"was made with {field}={default!r}, not {OTHER_THAN_THE_DEFAULT[field]!r};" in line
+
+
+def test_what_has_no_default_is_not_made_up(run):
+    write_json(run.folder / "config.json", {key: value for key, value in SETTINGS.items() if key != "lr"})
+    assert "was made with lr=None, not 0.1;" in refused(check_settings, run, SETTINGS)
 
 
 def test_a_new_folder_takes_any_settings(tmp_path):

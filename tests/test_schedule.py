@@ -6,7 +6,13 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -223,6 +229,73 @@ def test_rescaling_any_number_of_timesteps_and_twice(T, which):
     once = ALL[which][0](T).rescale_zero_terminal_snr()
     assert once.snr[-1] == 0 and (once.snr.diff() < 0).all()
     assert torch.allclose(once.rescale_zero_terminal_snr().alpha_bar, once.alpha_bar, rtol=1e-12, atol=0)
+
+
+# the schedule of a diffusers scheduler
+
+SOLVERS = [DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler, EulerDiscreteScheduler]
+
+
+def solver(kind, name, T=1000, **options):
+    start, end = DEFAULTS[name]
+    theirs = {"cosine": "squaredcos_cap_v2"}.get(name, name)
+    return kind(T, beta_start=start, beta_end=end, beta_schedule=theirs, **options)
+
+
+def relative(one, other):
+    return (one.snr / other.snr - 1).abs()
+
+
+@pytest.mark.parametrize("T", [50, 1000])
+@pytest.mark.parametrize("kind, name", [(kind, name) for kind in SOLVERS for name in NAMES
+                                        if name != "sigmoid" or kind is DDPMScheduler])  # fmt: skip
+def test_the_schedule_of_a_diffusers_scheduler(kind, name, T):
+    ours, schedule = getattr(Schedule, name)(T), Schedule.from_diffusers(solver(kind, name, T))
+    assert schedule.alpha_bar.dtype == torch.float64 and schedule.T == T
+    assert schedule.name == {"cosine": "squaredcos_cap_v2"}.get(name, name)
+    assert (schedule.alpha_bar - ours.alpha_bar).abs().max() < 1e-7
+    # A float32 beta near 1, as in the cosine schedule's last steps, leaves 1 - beta few digits.
+    steps = 1 - ours.alpha_bar[1:] / ours.alpha_bar[:-1]
+    far_from_one = torch.cat([torch.ones(1, dtype=torch.bool), steps.cummax(0).values < 0.5])
+    assert relative(schedule, ours)[far_from_one].max() < 1e-6
+    assert relative(schedule, ours).max() < 1e-4
+
+
+def test_it_keeps_the_digits_that_their_own_table_has_lost():
+    scheduler = solver(DDPMScheduler, "linear")
+    alpha_bar = scheduler.alphas_cumprod.double()
+    assert abs(alpha_bar[0] / (1 - alpha_bar[0]) / Schedule.linear().snr[0] - 1) > 1e-5
+    assert relative(Schedule.from_diffusers(scheduler), Schedule.linear()).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine"])
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_the_schedule_of_a_rescaled_scheduler(kind, name):
+    """Solvers that put 2^-24 in the place of the last alpha_bar still mean SNR = 0."""
+    ours = getattr(Schedule, name)().rescale_zero_terminal_snr()
+    schedule = Schedule.from_diffusers(solver(kind, name, rescale_betas_zero_snr=True))
+    assert (schedule.alpha_bar - ours.alpha_bar).abs().max() < 2e-6
+    assert schedule.snr[-1] == 0 and (schedule.snr.diff() < 0).all()
+
+
+def test_betas_of_ones_own():
+    betas = np.linspace(0.001, 0.3, 20)
+    schedule = Schedule.from_diffusers(DDPMScheduler(20, trained_betas=betas.tolist()))
+    assert np.allclose(schedule.alpha_bar.numpy(), reference(betas), rtol=1e-5, atol=0)
+
+
+def test_an_alpha_bar_that_the_betas_do_not_give_is_taken_as_it_is():
+    scheduler = solver(DDPMScheduler, "linear")
+    scheduler.alphas_cumprod = Schedule.cosine().alpha_bar.float()
+    schedule = Schedule.from_diffusers(scheduler)
+    assert torch.equal(schedule.alpha_bar, scheduler.alphas_cumprod.double())
+
+
+def test_the_scheduler_is_left_as_it_was():
+    scheduler = solver(DDPMScheduler, "linear")
+    before = scheduler.betas.clone(), scheduler.alphas_cumprod.clone()
+    Schedule.from_diffusers(scheduler).alpha_bar.zero_()
+    assert torch.equal(scheduler.betas, before[0]) and torch.equal(scheduler.alphas_cumprod, before[1])
 
 
 def test_one_timestep_cannot_be_rescaled():

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from debiaslib.errors import InputError
 from debiaslib.strategies import KNOWN, LABELS, Strategy, parse_strategy
 
-PLAIN = ("constant", "debiased", "inverse_snr")
+PLAIN = ("constant", "debiased", "inverse_snr", "vlb")
+ANY_NUMBER = ("sigmoid",)  # its argument has no bound
 NO_ARGUMENTS = ["-1", "-1e-9", "1e999", "-1e999", "'1'", "True", "None", "1j", "[1]", "1" + "0" * 400]
 FINITE = st.one_of(st.floats(0, 1e300), st.integers(0, 10**9))
 
@@ -34,6 +35,10 @@ def message(text):
         ("min_snr( gamma = 5.0 )", "min_snr(gamma=5)", "min_snr-gamma5", "Min-SNR-5"),
         ("soft_min_snr(gamma=1e-3)", "soft_min_snr(gamma=0.001)", "soft_min_snr-gamma0.001", "soft Min-SNR-0.001"),
         ("max_snr", "max_snr(gamma=1)", "max_snr-gamma1", "Max-SNR-1"),
+        ("edm", "edm(sigma_data=0.5)", "edm-sigma_data0.5", "EDM-0.5"),
+        ("edm(sigma_data=1)", "edm(sigma_data=1)", "edm-sigma_data1", "EDM-1"),
+        ("sigmoid(bias=2)", "sigmoid(bias=2)", "sigmoid-bias2", "sigmoid-2"),
+        ("vlb", "vlb", "vlb", "VLB"),
     ],
 )
 def test_what_is_read(text, canonical, slug, label):
@@ -42,11 +47,24 @@ def test_what_is_read(text, canonical, slug, label):
     assert parse_strategy(strategy) == strategy == parse_strategy(canonical)
 
 
+def test_a_negative_argument():
+    strategy = parse_strategy("sigmoid")
+    assert (str(strategy), strategy.slug) == ("sigmoid(bias=-1)", "sigmoid-bias-1")
+    assert parse_strategy("sigmoid(bias=1)").slug == "sigmoid-bias1"
+    assert parse_strategy(str(strategy)) == parse_strategy("sigmoid( bias = -1.0 )") == strategy
+
+
+def test_a_negative_argument_reads_well_in_a_figure():
+    assert "--" not in parse_strategy("sigmoid").label
+
+
 def test_defaults_are_those_of_the_papers():
     assert dict(parse_strategy("p2").arguments) == {"k": 1.0, "gamma": 1.0}
     assert dict(parse_strategy("min_snr").arguments) == {"gamma": 5.0}
     assert dict(parse_strategy("soft_min_snr").arguments) == {"gamma": 5.0}
     assert dict(parse_strategy("max_snr").arguments) == {"gamma": 1.0}
+    assert dict(parse_strategy("edm").arguments) == {"sigma_data": 0.5}
+    assert dict(parse_strategy("sigmoid").arguments) == {"bias": -1.0}
 
 
 def test_every_weighting_has_a_label_of_its_own():
@@ -81,23 +99,44 @@ def test_an_unknown_one_names_the_nearest_and_all(text, near):
     assert line.endswith(", ".join(KNOWN))
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if name not in PLAIN])
+@pytest.mark.parametrize("name", [name for name in KNOWN if name not in PLAIN + ANY_NUMBER])
 @pytest.mark.parametrize("value", NO_ARGUMENTS, ids=lambda value: value[:20])
 def test_an_argument_out_of_range(name, value):
-    line = message(f"{name}(gamma={value})")
-    assert line.startswith(f"gamma of weighting {name!r} is ")
-    assert "it must be a finite number >" in line
+    for argument in KNOWN[name]:
+        line = message(f"{name}({argument}={value})")
+        assert line.startswith(f"{argument} of weighting {name!r} is ")
+        assert "it must be a finite number >" in line
+
+
+@pytest.mark.parametrize("value", NO_ARGUMENTS, ids=lambda value: value[:20])
+def test_an_argument_without_bounds_is_a_finite_number(value):
+    if value in ("-1", "-1e-9"):
+        assert dict(parse_strategy(f"sigmoid(bias={value})").arguments) == {"bias": float(value)}
+    else:
+        line = message(f"sigmoid(bias={value})")
+        assert line.startswith("bias of weighting 'sigmoid' is ") and line.endswith("it must be a finite number")
+
+
+def test_every_argument_is_named_with_its_range():
+    ranges = {name: {key: (a.minimum, a.above) for key, a in KNOWN[name].items()} for name in KNOWN}
+    assert {name for name, arguments in ranges.items() if not arguments} == set(PLAIN)
+    unbounded = {name for name, arguments in ranges.items() if (None, None) in arguments.values()}
+    assert unbounded == set(ANY_NUMBER)
 
 
 def test_zero_is_allowed_for_p2_alone():
     assert str(parse_strategy("p2(k=0,gamma=0)")) == "p2(k=0,gamma=0)"
     for name in ("min_snr", "soft_min_snr", "max_snr"):
         assert "it must be a finite number > 0" in message(f"{name}(gamma=0)")
+    assert "it must be a finite number > 0" in message("edm(sigma_data=0)")
 
 
 def test_unknown_arguments():
     assert "did you mean 'gamma'? known: gamma" in message("min_snr(gama=5)")
     assert "'k' is unknown; known: gamma" in message("min_snr(k=5)")
+    assert "did you mean 'sigma_data'? known: sigma_data" in message("edm(sigma_dat=1)")
+    assert "'gamma' is unknown; known: bias" in message("sigmoid(gamma=1)")
+    assert message("vlb(gamma=1)") == "weighting 'vlb' takes no argument; got 'gamma'"
     assert message("debiased(gamma=1)") == "weighting 'debiased' takes no argument; got 'gamma'"
 
 

@@ -1,5 +1,6 @@
 """Training: what is resumed equals what was never stopped, to the bit; loss, gradients and averages as written out."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from debiaslib import training
+from debiaslib import objective, training
 from debiaslib.checkpoints import load_checkpoint
 from debiaslib.config import TrainConfig
 from debiaslib.data import load_images
@@ -180,6 +181,18 @@ def test_resumed_equals_uninterrupted_to_the_bit(uninterrupted, settings, tmp_pa
     assert_same(run, uninterrupted)
 
 
+@pytest.mark.parametrize("sampling", ["stratified", "weight"])
+def test_resumed_equals_uninterrupted_however_the_timesteps_are_drawn(settings, tmp_path, monkeypatch, sampling):
+    whole = quietly(settings, tmp_path / "whole", timestep_sampling=sampling)
+    for stop in (5, 13):
+        with monkeypatch.context() as patch:
+            until(patch, stop, die)
+            torch.manual_seed(stop)
+            with pytest.raises(Interrupted):
+                quietly(settings, tmp_path / "resumed", timestep_sampling=sampling, checkpoint_seconds=0)
+    assert_same(quietly(settings, tmp_path / "resumed", timestep_sampling=sampling), whole)
+
+
 def test_stopped_after_the_last_checkpoint_and_before_the_record(uninterrupted, settings, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(training._Training, "_record", lambda *arguments: die())
@@ -227,7 +240,7 @@ def test_a_signal_saves_at_the_next_step(uninterrupted, settings, tmp_path, monk
 # A process imports once and forks a child for each word: "TERM 5" trains until it gets SIGTERM after step 5.
 CHILDREN = """
 import json, os, signal, sys, time
-from debiaslib import training
+from debiaslib import objective, training
 from debiaslib.cli import run_command
 from debiaslib.config import TrainConfig
 
@@ -360,8 +373,34 @@ def test_a_complete_run_may_differ_in_what_decides_bits_only(settings, results, 
 
 OTHER = {"lr": 1e-3, "images": 88, "batch_size": 7, "prediction_type": "sample", "schedule": "cosine", "timesteps": 999,
          "ema_decay": 0.9, "precision": "bfloat16", "horizontal_flip": False, "max_grad_norm": 1.0, "max_weight": 5.0,
-         "normalize_weight": True, "lr_decay": "none", "weight_decay": 0.0, "snapshots": [18],
+         "zero_terminal_snr": True, "timestep_sampling": "weight", "normalize_weight": True,
+         "lr_decay": "none", "weight_decay": 0.0, "snapshots": [18],
          "network": {**NETWORK, "dropout": 0.0}}  # fmt: skip
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_run_of_an_earlier_version_is_kept_and_gone_on_with(uninterrupted, settings, tmp_path, monkeypatch, complete):
+    """Its config.json lacks the settings that have come since."""
+    run = find_run("test", "debiased", 0, tmp_path)
+    with monkeypatch.context() as patch:
+        if not complete:
+            until(patch, 9, die)
+        with contextlib.nullcontext() if complete else pytest.raises(Interrupted):
+            quietly(settings, tmp_path, checkpoint_seconds=0)
+    made = json.loads((run.folder / "config.json").read_text())
+    del made["zero_terminal_snr"], made["timestep_sampling"]
+    (run.folder / "config.json").write_text(json.dumps(made))
+    before = tree(run.folder)
+    for field, asked in (("timestep_sampling", "weight"), ("zero_terminal_snr", True)):
+        with pytest.raises(InputError, match=f"was made with {field}="):
+            quietly(settings, tmp_path, **{field: asked})
+    assert tree(run.folder) == before
+    quietly(settings, tmp_path)
+    if complete:
+        assert tree(run.folder) == before
+        assert load_model(run)(torch.zeros(1, 3, 8, 8), 5).sample.isfinite().all()
+    else:
+        assert_same(run, uninterrupted)
 
 
 @pytest.mark.parametrize("field", OTHER)
@@ -433,6 +472,7 @@ WEIGHTS = {  # of the epsilon error
     "debiased": lambda S: 1 / np.sqrt(S),
     "p2(k=1,gamma=1)": lambda S: 1 / (1 + S),
     "min_snr(gamma=5)": lambda S: np.minimum(S, 5) / S,
+    "edm(sigma_data=0.5)": lambda S: 1 + 4 / S,
 }
 
 
@@ -495,7 +535,7 @@ def test_the_gradient_by_its_formula(one_step, tmp_path):
     config = TrainConfig(**{**one_step, "weighting": "debiased"})
     images = load_images(config.dataset, 8)
     made = training._Training(find_run("test", "debiased", 0, tmp_path), config, images)
-    made._loss()[0].backward()
+    made.objective.loss(made.network, *made._batch())[0].backward()
     x0, t, noise = first_batch(config, images.images)
     network = network64(config)
     ab = torch.from_numpy(ALPHA_BAR[t.numpy()]).view(-1, 1, 1, 1)
@@ -550,9 +590,9 @@ def seen(settings, results, monkeypatch, **more):
         calls.append((x_t.clone(), t.clone()))
         return call(network, x_t, t)
 
-    call = training.call_network
+    call = objective.network_output
     with monkeypatch.context() as patch:
-        patch.setattr(training, "call_network", spy)
+        patch.setattr(objective, "network_output", spy)
         run = quietly(settings, results, images=5 * BATCH, snapshots=[], **more)
     return calls, run
 

@@ -1,0 +1,150 @@
+"""The pages of docs/: their code runs, their numbers and tables are computed anew, their links lead somewhere."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from debiaslib import trainers
+from debiaslib.errors import InputError
+from debiaslib.schedule import Schedule
+from debiaslib.weighting import loss_weight
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", PAGES[page], flags=re.DOTALL)
+
+
+def example():
+    spec = importlib.util.spec_from_file_location("train_unconditional", DOCS / "examples" / "train_unconditional.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def effective(weight):
+    return float(weight.mean() ** 2 / weight.square().mean())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        assert link.startswith("https://") or (DOCS / link.partition("#")[0]).exists(), link
+
+
+# loss_weight.md
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_the_lines_of_the_page(kind):
+    noise_scheduler = DDPMScheduler(prediction_type=kind)
+    clean, noise, output = torch.randn(3, 8, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    timesteps = torch.arange(0, 1000, 125)
+    names = {
+        "F": torch.nn.functional, "device": "cpu", "kind": kind, "noise_scheduler": noise_scheduler, "noise": noise,
+        "clean_images": clean, "model_output": output, "timesteps": timesteps,
+        "alpha_bar": noise_scheduler.alphas_cumprod,
+    }  # fmt: skip
+    usual, before, within, by_table = blocks("loss_weight.md")
+    for block in (usual, before, within):
+        exec(block, names)
+
+    snr = Schedule.linear().snr
+    weight = snr.rsqrt() if kind == "epsilon" else snr.sqrt() / (1 + snr)
+    error = (output - names["target"]).square().mean(dim=(1, 2, 3))
+    wanted = (weight[timesteps] * error).mean() / snr.rsqrt().mean()
+    assert float(names["loss"]) == pytest.approx(float(wanted), rel=1e-5)
+
+    exec(by_table, names)
+    assert torch.allclose(names["weight"], snr.sqrt() / (1 + snr), rtol=1e-2)
+
+
+def test_the_numbers_of_the_page():
+    page, cosine = PAGES["loss_weight.md"], Schedule.cosine()
+    raw, bounded = loss_weight("debiased", cosine), loss_weight("debiased", cosine, max_weight=20)
+    means = [loss_weight("debiased", schedule).mean() for schedule in (Schedule.linear(), Schedule.scaled_linear())]
+    assert f"a mean of {means[0]:.1f} on DDPM's linear schedule and {means[1]:.1f} on Stable Diffusion's" in page
+    assert f"has {100 * raw[-1] / raw.sum():.0f} % of all the debiased weight" in page
+    assert f"is {100 * effective(raw):.2f} % of the timesteps" in page
+    assert f"to {100 * bounded[-1] / bounded.sum():.1f} % and {100 * effective(bounded):.0f} %" in page
+
+
+def test_what_the_page_says_of_zero_terminal_snr():
+    scheduler = DDPMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    with pytest.raises(InputError, match="infinite"):
+        loss_weight("debiased", scheduler)
+    with pytest.raises(InputError, match="normalize"):
+        loss_weight("debiased", scheduler, "v_prediction", normalize=True)
+    weight = loss_weight("debiased", scheduler, "v_prediction")
+    assert weight[-1] == 0 and weight.max() <= 0.5
+    assert loss_weight("debiased", scheduler, "v_prediction", normalize=True, max_weight=20).isfinite().all()
+
+
+# examples/train_unconditional.py
+
+
+def test_the_example_marks_the_three_lines_of_the_page():
+    text = (DOCS / "examples" / "train_unconditional.py").read_text(encoding="utf-8")
+    assert [text.count(f"# ({i})") for i in (1, 2, 3, 4)] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "kind, form",
+    [
+        ("epsilon", lambda S: S.rsqrt()),
+        ("sample", lambda S: S.sqrt()),
+        ("v_prediction", lambda S: S.sqrt() / (1 + S)),
+    ],
+)
+def test_the_example_runs(kind, form):
+    model, weight, losses = example().main(steps=3, batch_size=4, normalize=False, prediction_type=kind)
+    assert len(losses) == 3 and torch.tensor(losses).isfinite().all()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert torch.allclose(weight.cpu(), form(Schedule.linear().snr).float(), rtol=1e-3)
+
+
+def test_the_example_learns():
+    images = example().disks(64, resolution=8)
+    assert images.shape == (64, 3, 8, 8) and images.abs().max() <= 1
+    _, weight, losses = example().main(images, steps=60, batch_size=8)
+    assert float(weight.mean()) == pytest.approx(1, rel=1e-5)
+    assert sum(losses[-15:]) < 0.5 * sum(losses[:15])
+
+
+def test_the_example_at_zero_terminal_snr():
+    options = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    _, weight, losses = example().main(steps=2, batch_size=4, normalize=False, **options)
+    assert weight[-1] == 0 and torch.tensor(losses).isfinite().all()
+
+
+# trainers.md
+
+
+def test_the_table_of_the_page():
+    marks = r"<!-- table: python -m debiaslib.trainers -->\n(.*?)<!-- end -->"
+    shown = re.search(marks, PAGES["trainers.md"], re.DOTALL)
+    schedules = {trainers.TITLES[name]: make() for name, make in trainers.SCHEDULES.items()}
+    assert shown.group(1).strip() == trainers.markdown_table(schedules).strip()
+
+
+def test_the_clamped_timesteps():
+    first = {1: "the first timestep", 6: "the first six"}
+    sd, ddpm = (int((schedule.snr > 1000).sum()) for schedule in (Schedule.scaled_linear(), Schedule.linear()))
+    assert f"That is {first[sd]} on Stable Diffusion's schedule, {first[ddpm]} on DDPM's." in PAGES["trainers.md"]
+
+
+def test_the_code_of_the_page():
+    names = {}
+    (block,) = blocks("trainers.md")
+    exec(block, names)
+    schedule = names["schedule"]
+    assert torch.allclose(names["theirs"] * names["correction"], names["paper"])
+    assert torch.allclose(names["ratio"] * names["correction"], torch.ones(1000, dtype=torch.float64))
+    assert f"{round(float(names['ratio'][-1]))} times on Stable Diffusion's schedule" in PAGES["trainers.md"]
+    assert names["rows"] == trainers.comparison_table(schedule)
