@@ -66,7 +66,7 @@ EPSILON = {
 POSITIVE = st.floats(0.01, 100)
 STRATEGIES = st.one_of(
     st.sampled_from(["constant", "debiased", "inverse_snr", "vlb"]),
-    st.builds("p2(k={},gamma={})".format, st.one_of(st.just(0), st.floats(0, 10)), st.floats(0, 3)),
+    st.builds("p2(k={},gamma={})".format, st.one_of(st.just(0), st.floats(1e-6, 10)), st.floats(0, 3)),
     st.builds("{}(gamma={})".format, st.sampled_from(["min_snr", "soft_min_snr", "max_snr"]), POSITIVE),
     st.builds("edm(sigma_data={})".format, POSITIVE),
     st.builds("sigmoid(bias={})".format, st.floats(-8, 8)),
