@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .config import SAMPLERS
 from .errors import InputError, check_choice, check_number
 from .prediction import network_output, to_x0_epsilon
 from .schedule import Schedule
 from .variance import log_variance, split_variance
-
-SAMPLERS = ("ddim", "ddpm")
 
 
 def respaced_timesteps(steps, T):
