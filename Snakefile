@@ -4,6 +4,7 @@
 # Outputs are records and tables; checkpoints and executed notebooks are not declared, because Snakemake deletes what a failed
 # job declared.
 # Every worker takes a lock, resumes by itself and returns at once when its work is there, so a killed engine needs no hand.
+import re
 import shlex
 import sys
 
@@ -12,8 +13,8 @@ from debiaslib.files import sha256_file
 from debiaslib.paths import notebook_files
 
 E = load_experiment(config["experiment"], config.get("dataset", ""))
-RUNS = {run_name(weighting, seed): f"--weighting {shlex.quote(weighting)} --seed {seed}" for weighting, seed in E.runs}
-NOTEBOOKS = notebook_files()
+RUNS = {run_name(arm, seed): f"--weighting {shlex.quote(arm)} --seed {seed}" for arm, seed in E.runs}
+NOTEBOOKS = {name: notebook_files()[name] for name in E.notebooks}
 THREADS = E.train_config(*E.runs[0]).threads
 # exec: the worker's parent is then Snakemake itself, whose death it watches
 PYTHON = f"exec {shlex.quote(sys.executable)} -m"
@@ -31,7 +32,7 @@ OF_ONE = [
 
 
 wildcard_constraints:
-    run="|".join(RUNS),
+    run="|".join(map(re.escape, RUNS)),
     notebook="|".join(NOTEBOOKS),
 
 

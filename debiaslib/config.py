@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from .arms import parse_arm
 from .errors import InputError, check_choice, check_number, shown
 from .paths import checkout
 from .prediction import PREDICTION_TYPES
@@ -22,9 +23,17 @@ SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 PRECISIONS = ("float32", "bfloat16")
 LR_DECAYS = ("none", "cosine")
 TIMESTEP_SAMPLINGS = ("uniform", "stratified", "weight")
-SAMPLERS = ("ddim", "ddpm")
+SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver++2", "dpm-solver++3", "unipc", "heun")
 _DIMENSIONS = {"minifaces": 64, "pooled": 48, "inception": 2048}
 FEATURES = tuple(_DIMENSIONS)
+NOTEBOOKS = (
+    "01_bias_existence",
+    "02_one_step_estimation",
+    "03_mse_step_curves",
+    "04_weighting_comparison",
+    "05_training",
+    "06_fid_evaluation",
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class TrainConfig:
     lr: float
     preset: str = ""
     weighting: str = "debiased"
+    variant: str = ""  # what an arm changes beside the weighting, "lr=0.0005": part of the folder's name
     seed: int = 0
     prediction_type: str = "epsilon"
     schedule: str = "linear"
@@ -61,6 +71,7 @@ class TrainConfig:
     def __post_init__(self):
         _coerce(self)
         object.__setattr__(self, "weighting", str(parse_strategy(self.weighting)))
+        self._check_variant()
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("lr_decay", self.lr_decay, LR_DECAYS)
@@ -84,6 +95,13 @@ class TrainConfig:
             raise InputError("learned_variance needs timesteps drawn evenly; timestep_sampling is 'weight'")
         self._check_device()
 
+    def _check_variant(self):
+        arm = parse_arm(f"{self.weighting}; {self.variant}" if self.variant else self.weighting)
+        object.__setattr__(self, "variant", arm.variant)
+        for name, value in arm.settings:
+            if getattr(self, name) != value:
+                raise InputError(f"variant is {shown(self.variant)}, but {name} is {getattr(self, name)!r}")
+
     def _check_device(self):
         kind, _, index = self.device.partition(":")
         check_choice("device", kind, ("cpu", "cuda", "mps"))
@@ -96,18 +114,23 @@ class TrainConfig:
         return -(-self.images // self.batch_size)
 
     @property
+    def arm(self):
+        """The arm of an experiment that this is a training of: `debiased; lr=0.0005`."""
+        return f"{self.weighting}; {self.variant}" if self.variant else self.weighting
+
+    @property
     def name(self):
         """The run's folder: `debiased-s0`."""
-        return run_name(self.weighting, self.seed)
+        return run_name(self.arm, self.seed)
 
     def to_dict(self):
         """The configuration as JSON-native values."""
         return {**dataclasses.asdict(self), "snapshots": list(self.snapshots)}
 
 
-def run_name(weighting, seed):
-    """The folder of a (weighting, seed): `p2-k1-gamma1-s0`."""
-    return f"{parse_strategy(weighting).slug}-s{seed}"
+def run_name(arm, seed):
+    """The folder of an (arm, seed): `p2-k1-gamma1-s0`, `debiased--lr-0.0005-s0`."""
+    return f"{parse_arm(arm).slug}-s{seed}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +140,9 @@ class Experiment:
     name: str
     preset: str
     weightings: tuple[str, ...] = ("constant", "debiased")
+    variants: tuple[str, ...] = ()  # further arms, each a weighting and what else it changes: "debiased; lr=5e-4"
     seeds: tuple[int, ...] = (0,)
+    notebooks: tuple[str, ...] = NOTEBOOKS
     dataset: str = ""  # empty: the preset's
     training: dict = field(default_factory=dict)  # overrides of the preset and of TrainConfig's defaults
     # one-step estimates (notebooks 01 and 02)
@@ -129,6 +154,7 @@ class Experiment:
     optimum_images: int = 50_000  # the exact optimum is over the first so many training images
     # samples (notebooks 01, 04 and 05)
     sampler: str = "ddim"
+    further_samplers: tuple[str, ...] = ()  # for the distances by sampling steps alone
     clip_x0: bool = True
     sampling_batch_size: int = 64
     grid_steps: tuple[int, ...] = (2, 3, 4, 5, 10, 50, 100)
@@ -139,13 +165,15 @@ class Experiment:
     distance_images: int = 500
     snapshot_steps: tuple[int, ...] = (20,)  # sampling steps for the distance against images seen in training
     reference_images: int = 2_048
+    raw_weights: bool = False  # judge the weights of the last step too, beside their moving average
 
     def __post_init__(self):
         _coerce(self)
         get_preset(self.preset)
         self._check_choices()
         self._check_numbers()
-        self.train_config(self.weightings[0], self.seeds[0])
+        for arm in self.arms:
+            self.train_config(arm, self.seeds[0])
 
     def _check_choices(self):
         for name in (
@@ -157,6 +185,7 @@ class Experiment:
             "snapshot_steps",
             "shown_timesteps",
             "curve_timesteps",
+            "notebooks",
         ):
             values = getattr(self, name)
             if not values:
@@ -166,10 +195,17 @@ class Experiment:
         object.__setattr__(self, "weightings", tuple(str(parse_strategy(w)) for w in self.weightings))
         if len(set(self.weightings)) < len(self.weightings):
             raise InputError(f"weightings lists something twice: {', '.join(self.weightings)}")
-        check_choice("sampler", self.sampler, SAMPLERS)
+        object.__setattr__(self, "variants", tuple(str(parse_arm(arm)) for arm in self.variants))
+        if len(set(self.arms)) < len(self.arms):
+            raise InputError(f"variants lists an arm twice: {'; '.join(self.variants)}")
+        for name in self.samplers:
+            check_choice("sampler", name, SAMPLERS)
+        if len(set(self.samplers)) < len(self.samplers):
+            raise InputError(f"further_samplers lists a sampler twice: {', '.join(self.samplers)}")
         for name in self.features:
             check_choice("features", name, FEATURES)
-        fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"weighting", "seed", "preset", "dataset"}
+        fields = {f.name for f in dataclasses.fields(TrainConfig)}
+        fields -= {"weighting", "variant", "seed", "preset", "dataset"}
         for key in self.training:
             check_choice("training setting", key, sorted(fields))
 
@@ -189,10 +225,11 @@ class Experiment:
                      "distance_images", "reference_images"):  # fmt: skip
             check_number(name, getattr(self, name), minimum=smallest.get(name, 1), integer=True)
 
-    def train_config(self, weighting, seed):
-        """The `TrainConfig` of one (weighting, seed) of this experiment."""
-        preset = dataclasses.asdict(get_preset(self.preset))
-        settings = {**preset, **self.training, "preset": self.preset, "weighting": weighting, "seed": seed}
+    def train_config(self, arm, seed):
+        """The `TrainConfig` of one (arm, seed) of this experiment; a weighting alone is an arm."""
+        arm, preset = parse_arm(arm), dataclasses.asdict(get_preset(self.preset))
+        named = {"preset": self.preset, "weighting": arm.weighting, "variant": arm.variant, "seed": seed}
+        settings = {**preset, **self.training, **dict(arm.settings), **named}
         if self.dataset:
             settings["dataset"] = self.dataset
         if isinstance(settings["network"], dict):  # samples and exported pipelines take their size from the network
@@ -202,13 +239,23 @@ class Experiment:
     @property
     def measured(self):
         """What is measured and how, without what decides the trainings: JSON-native."""
-        training = ("name", "preset", "dataset", "training", "weightings", "seeds")
+        training = ("name", "preset", "dataset", "training", "weightings", "variants", "seeds", "notebooks")
         return {key: value for key, value in self.to_dict().items() if key not in training}
 
     @property
+    def arms(self):
+        """Every arm: the weightings, then the variants."""
+        return (*self.weightings, *self.variants)
+
+    @property
+    def samplers(self):
+        """The samplers of the distances by sampling steps; all else is drawn by the first."""
+        return (self.sampler, *self.further_samplers)
+
+    @property
     def runs(self):
-        """Every (weighting, seed), constant first."""
-        return [(weighting, seed) for seed in self.seeds for weighting in self.weightings]
+        """Every (arm, seed), seed by seed."""
+        return [(arm, seed) for seed in self.seeds for arm in self.arms]
 
     def to_dict(self):
         """The experiment as JSON-native values."""

@@ -61,13 +61,14 @@ def run_config(run):
     return TrainConfig(**{key: value for key, value in made.items() if key in TrainConfig.__dataclass_fields__})
 
 
-def load_model(run, images=None, device="cpu"):
+def load_model(run, images=None, device="cpu", *, raw=False):
     """The network of a complete run with its EMA weights after `images` images (None: at the end), for evaluation.
 
-    run: a `Run` or its folder. Raises InputError if the run is not complete or the file is not what its record says.
+    run: a `Run` or its folder. raw: the weights of the last step themselves, without averaging.
+    Raises InputError if the run is not complete or the file is not what its record says.
     """
     run = run if isinstance(run, Run) else Run(run)
-    path = run.snapshot(images)
+    path = run.raw_weights() if raw else run.snapshot(images)
     network = build_network(run_config(run), initialise=False)
     network.load_state_dict(load_file(path))
     return network.to(device).eval().requires_grad_(False)

@@ -19,9 +19,9 @@ from pathlib import Path
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
-from .errors import InputError, check_number
+from .errors import InputError, check_choice, check_number
 from .files import exclusive
-from .paths import absolute, checkout, results_root
+from .paths import absolute, checkout, notebook_files, results_root
 from .progress import Progress, last_words
 from .runs import check_settings, find_run
 from .signals import SUPERVISED
@@ -59,20 +59,23 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2):
 
 def check_before_start(settings, results=""):
     """Raise InputError if a device, data or weights are absent, or runs were made with other settings."""
+    for name in settings.notebooks:
+        check_choice("notebook", name, notebook_files())
     first = settings.train_config(*settings.runs[0])
     if first.device != "cpu":
         from .training import check_device
 
         check_device(first.device)
-    if "inception" in settings.features:
+    if set(settings.features) & {"inception", "dinov2"}:
         from .features import load_extractor
 
-        load_extractor("inception")
+        for name in settings.features:
+            load_extractor(name)
     images = load_images(first.dataset, first.resolution)
-    for weighting, seed in settings.runs:
-        config = settings.train_config(weighting, seed)
+    for arm, seed in settings.runs:
+        config = settings.train_config(arm, seed)
         wanted = {**config.to_dict(), "data_fingerprint": images.fingerprint}
-        check_settings(find_run(settings.name, weighting, seed, results), wanted)
+        check_settings(find_run(settings.name, arm, seed, results), wanted)
 
 
 def _run_engine(settings, folder, config, jobs):

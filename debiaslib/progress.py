@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import run_name
-from .paths import notebook_files
 from .runs import Run
 
 # Work is counted in images through the network; a training image costs three: forward, and twice that backward.
@@ -35,8 +34,8 @@ class Job:
 def plan(experiment, folder):
     """Every job of an experiment with its estimated work."""
     jobs, logs, tables = [], folder / "logs", folder / "tables"
-    for weighting, seed in experiment.runs:
-        name, config = run_name(weighting, seed), experiment.train_config(weighting, seed)
+    for arm, seed in experiment.runs:
+        name, config = run_name(arm, seed), experiment.train_config(arm, seed)
         run = Run(folder / "runs" / name)
         work = _TRAINING_IMAGE * config.images + _START
         jobs.append(Job(f"train {name}", run.folder / "record.json", logs / f"train-{name}.log", work, run))
@@ -44,7 +43,7 @@ def plan(experiment, folder):
         jobs.append(Job(f"measure {name}", done, logs / f"measure-{name}.log", _sampling_work(experiment, config)))
     runs, curves = len(experiment.runs), len(experiment.curve_timesteps) * experiment.curve_images
     jobs.append(Job("measure all", tables / "mse.csv.json", logs / "measure.log", _START + runs * curves * _CURVES))
-    for name in notebook_files():
+    for name in experiment.notebooks:
         jobs.append(Job(f"notebook {name}", folder / "notebooks" / f"{name}.json", logs / f"{name}.log", _NOTEBOOK))
     jobs.append(Job("report", folder / "report.html", logs / "report.log", _START))
     return jobs

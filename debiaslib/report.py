@@ -18,7 +18,7 @@ from .errors import InputError
 from .figures import FIGURES
 from .files import read_json, write_text
 from .mathml import with_formulas
-from .paths import notebook_files, results_root
+from .paths import results_root
 from .publishing import Redaction, copy_published
 from .rendering import describe_commit, make_page, render_notebook
 from .report_template import TEMPLATE
@@ -78,7 +78,7 @@ def report_page(experiment, folder, files):
         notebooks=[(name, _heading(folder / name)) for name in files if re.fullmatch(r"notebooks/.*\.html", name)],
         figures=figures,
         missing_figures=_missing_figures(figures),
-        missing_notebooks=[name for name in notebook_files() if f"notebooks/{name}.html" not in files],
+        missing_notebooks=[name for name in experiment.notebooks if f"notebooks/{name}.html" not in files],
         missing_tables=[name for name in _expected_tables(experiment) if not (folder / name).exists()],
         tables=[table for make in makers for table in make(experiment, folder)],
         times=report_records.times(made),

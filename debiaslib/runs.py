@@ -1,9 +1,10 @@
 """A run's folder: its configuration, log, EMA snapshots and record; and what every record says. Imports no torch.
 
-runs/<weighting>-s<seed>/  config.json               before the first step
+runs/<arm>-s<seed>/        config.json               before the first step
                            log.jsonl                 one line every few steps
                            checkpoints/              see checkpoints.py
                            ema-<images>.safetensors  EMA weights after so many images
+                           raw-<images>.safetensors  the weights of the last step themselves
                            record.json               last: the run is complete
 """
 
@@ -91,15 +92,25 @@ class Run:
             raise InputError(
                 f"the run {self.folder} has no snapshot at {images} images; known: {', '.join(map(str, known))}"
             )
-        path = self.folder / known[images]["file"]
-        if not path.exists() or sha256_file(path) != known[images]["sha256"]:
+        return self._checked(known[images])
+
+    def raw_weights(self):
+        """Path of the weights of the last step, without averaging, checked as `snapshot` does."""
+        record = self.record
+        if record is None or "raw" not in record:
+            raise InputError(f"the run {self.folder} is not complete, or of a version that kept no raw weights")
+        return self._checked(record["raw"])
+
+    def _checked(self, entry):
+        path = self.folder / entry["file"]
+        if not path.exists() or sha256_file(path) != entry["sha256"]:
             raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
         return path
 
 
-def find_run(experiment_name, weighting, seed, results=""):
-    """The `Run` of one (weighting, seed) under the results folder, complete or not."""
-    return Run(results_root(results) / experiment_name / "runs" / run_name(weighting, seed))
+def find_run(experiment_name, arm, seed, results=""):
+    """The `Run` of one (arm, seed) under the results folder, complete or not."""
+    return Run(results_root(results) / experiment_name / "runs" / run_name(arm, seed))
 
 
 def check_settings(run, wanted):

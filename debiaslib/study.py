@@ -24,17 +24,17 @@ class Study:
         """results/<experiment>."""
         return self.results / self.experiment.name
 
-    def run(self, weighting, seed):
-        """The complete `Run` of one (weighting, seed); trains it, with a progress bar, if it is not there."""
+    def run(self, arm, seed):
+        """The complete `Run` of one (arm, seed); trains it, with a progress bar, if it is not there."""
         from .training import train
 
-        return train(self.experiment.train_config(weighting, seed), self.results, self.experiment.name)
+        return train(self.experiment.train_config(arm, seed), self.results, self.experiment.name)
 
-    def model(self, weighting, seed, images=None):
-        """The EMA network of one (weighting, seed) after `images` images (None: at the end)."""
+    def model(self, arm, seed, images=None, *, raw=False):
+        """The network of one (arm, seed): its EMA after `images` images (None: at the end), or the last weights."""
         from .models import load_model
 
-        return load_model(self.run(weighting, seed), images, self.device)
+        return load_model(self.run(arm, seed), images, self.device, raw=raw)
 
     @property
     def schedule(self):
@@ -50,8 +50,12 @@ class Study:
 
     @property
     def prediction_type(self):
-        """What the experiment's networks predict."""
+        """What the networks of the experiment's weightings predict; an arm may say otherwise."""
         return self._config.prediction_type
+
+    def prediction_type_of(self, arm):
+        """What an arm's networks predict."""
+        return self.experiment.train_config(arm, self.experiment.seeds[0]).prediction_type
 
     def images(self, split="train"):
         """The experiment's `ImageSet` of a split, or None where there is no held-out one."""
@@ -63,9 +67,9 @@ class Study:
     def _config(self):
         return self.experiment.train_config(*self.experiment.runs[0])
 
-    def identity(self, weighting, seed):
+    def identity(self, arm, seed):
         """What decides a complete run's weights: the hash of its configuration and of its last snapshot."""
-        run = find_run(self.experiment.name, weighting, seed, self.results)
+        run = find_run(self.experiment.name, arm, seed, self.results)
         record = run.record
         if record is None:
             raise InputError(f"the run {run.folder} is not complete; train it first")

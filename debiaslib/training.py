@@ -35,7 +35,7 @@ _ON_DEVICE_BYTES = 2 << 30  # a data set up to this size lives on the device as 
 
 
 def train(config, results="", experiment="notebook", *, progress=True, checkpoint_seconds=30):
-    """Train as `config` says in results/<experiment>/runs/<weighting>-s<seed>/ and return the `Run`.
+    """Train as `config` says in results/<experiment>/runs/<arm>-s<seed>/ and return the `Run`.
 
     Resumes from the last checkpoint; returns at once when the run is complete. SIGINT and SIGTERM save a checkpoint at
     the next step and end the process (130, 143). Raises InputError, before anything is written, if the folder holds a
@@ -44,7 +44,7 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     """
     check_device(config.device)
     images = load_images(config.dataset, config.resolution, progress=progress)
-    run = find_run(experiment, config.weighting, config.seed, results)
+    run = find_run(experiment, config.arm, config.seed, results)
     wanted = {**config.to_dict(), "data_fingerprint": images.fingerprint}
     check_settings(run, wanted)
     if run.record is not None:
@@ -221,6 +221,13 @@ class _Training:
     def _snapshot_path(self, step):
         return self.run.folder / f"ema-{step * self.config.batch_size:09d}.safetensors"
 
+    def _keep_raw(self):
+        """Write the network's own weights of the last step, and return what the record says of them."""
+        path = self.run.folder / f"raw-{self.step * self.config.batch_size:09d}.safetensors"
+        with atomic_path(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}, temporary)
+        return {"file": path.name, "sha256": sha256_file(path)}
+
     def _record(self, snapshot_steps):
         config = self.config
         paths = {step: self._snapshot_path(step) for step in sorted(snapshot_steps)}
@@ -239,6 +246,7 @@ class _Training:
                     {"images": step * config.batch_size, "file": path.name, "sha256": sha256_file(path)}
                     for step, path in paths.items()
                 ],
+                "raw": self._keep_raw(),
                 **provenance(config.device, config.threads),
             },
         )
@@ -247,7 +255,7 @@ class _Training:
 def main():
     """The command line: train one (weighting, seed) of an experiment."""
     parser = experiment_parser(__doc__.splitlines()[0])
-    parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1,gamma=1)'")
+    parser.add_argument("--weighting", required=True, help="such as 'debiased', 'p2(k=1,gamma=1)' or 'debiased; lr=5e-4'")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     experiment = load_experiment(arguments.experiment, arguments.dataset)

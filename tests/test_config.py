@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from debiaslib.arms import parse_arm
 from debiaslib.config import Experiment, TrainConfig, known_experiments, load_experiment, run_name
 from debiaslib.errors import InputError
 from debiaslib.paths import checkout
@@ -100,6 +101,9 @@ TRAIN_MISTAKES = [
     ("weighting", "debaised", "did you mean 'debiased'?"),
     ("weighting", "p2(k=-1)", "a finite number >= 0"),
     ("weighting", "edm(sigma_data=-1)", "a finite number > 0"),
+    ("variant", "lr=7", "but lr is 0.001"),
+    ("variant", "ema_decay=2", "but ema_decay is 0.9999"),
+    ("variant", 7, "a text"),
     ("seed", -1, "a whole number >= 0"),
     ("seed", 0.5, "a whole number"),
     ("seed", -(10**400), "a whole number >= 0"),
@@ -149,6 +153,14 @@ EXPERIMENT_MISTAKES = [
     ("weightings", [1], "a text"),
     ("weightings", ["debiased", "debiased"], "twice"),
     ("weightings", ["p2", "p2(k=1.0)"], "twice"),
+    ("variants", "debiased; lr=1", "a list"),
+    ("variants", ["debiased"], "variants lists an arm twice"),
+    ("variants", ["constant; lr=1", "constant; lr=1.0"], "variants lists an arm twice"),
+    ("variants", ["constant; lr=0"], "lr is 0.0; it must be a finite number > 0"),
+    ("variants", ["constant; rate=1"], "setting of a variant 'rate' is unknown"),
+    ("notebooks", [], "at least one"),
+    ("notebooks", ["01_bias_existence", "01_bias_existence"], "twice"),
+    ("notebooks", "01_bias_existence", "a list"),
     ("seeds", 3, "a list"),
     ("seeds", [], "at least one"),
     ("seeds", [0, 0], "twice"),
@@ -173,6 +185,10 @@ EXPERIMENT_MISTAKES = [
     ("curve_images", 1, "a whole number >= 2"),
     ("optimum_images", 0, "a whole number >= 1"),
     ("sampler", "dddim", "did you mean 'ddim'?"),
+    ("further_samplers", ["ddim"], "twice"),
+    ("further_samplers", ["dpmm"], "did you mean 'ddpm'?"),
+    ("further_samplers", "ddpm", "a list"),
+    ("raw_weights", 1, "true or false"),
     ("clip_x0", "true", "true or false"),
     ("sampling_batch_size", 0, "a whole number >= 1"),
     ("grid_steps", [0], "a whole number >= 1 and <= 1000"),
@@ -210,8 +226,8 @@ def test_a_mistake_in_a_training(field, value, allowed):
 def test_a_mistake_in_an_experiment(field, value, allowed):
     line = refused(experiment, **{field: value})
     assert allowed in line
-    if field != "training":
-        assert field.removesuffix("s") in line and len(line) <= 200
+    if field not in ("training", "variants"):
+        assert field.removesuffix("s").removeprefix("further_") in line and len(line) <= 200
 
 
 def test_a_line_stays_readable_whatever_was_given():
@@ -332,7 +348,9 @@ def test_any_value_in_any_field_of_an_experiment(field, value):
     config = one_line_or_fine(experiment, **{field: value})
     if config is not None:
         assert Experiment(**config.to_dict()) == config or field == "training"
-        assert [config.train_config(*run).seed for run in config.runs] == list(config.seeds) * len(config.weightings)
+        assert [config.train_config(*run).seed for run in config.runs] == [
+            seed for seed in config.seeds for _ in config.arms
+        ]
 
 
 @settings(max_examples=500)
@@ -341,7 +359,7 @@ def test_any_override_of_a_preset(settings_given):
     config = one_line_or_fine(experiment, training=settings_given)
     if config is not None:
         trained = config.train_config("debiased", 0)
-        assert all(name not in settings_given for name in ("weighting", "seed", "preset", "dataset"))
+        assert all(name not in settings_given for name in ("weighting", "variant", "seed", "preset", "dataset"))
         assert set(settings_given) <= set(trained.to_dict())
 
 
@@ -379,6 +397,16 @@ def test_another_resolution_reaches_the_network_too():
     assert config.network["sample_size"] == config.resolution == 32
 
 
+def test_an_arm_changes_its_settings_alone():
+    whole = experiment(weightings=["constant"], variants=["debiased; lr=5e-4, normalize_weight=true"], seeds=[3])
+    assert whole.arms == ("constant", "debiased; lr=0.0005, normalize_weight=true")
+    plain, arm = (whole.train_config(*run) for run in whole.runs)
+    changed = {name for name, value in plain.to_dict().items() if arm.to_dict()[name] != value}
+    assert changed == {"weighting", "variant", "lr", "normalize_weight"}
+    assert arm.name == run_name(*whole.runs[1]) == "debiased--lr-0.0005--normalize_weight-true-s3"
+    assert TrainConfig(**json.loads(json.dumps(arm.to_dict()))) == arm
+
+
 def test_runs_are_every_pair():
     runs = experiment(weightings=["constant", "debiased"], seeds=[0, 5]).runs
     assert runs == [("constant", 0), ("debiased", 0), ("constant", 5), ("debiased", 5)]
@@ -391,6 +419,7 @@ def test_every_shipped_experiment_is_right(name):
     assert whole == load_experiment(Path(__file__).parent.parent / "config" / f"{name}.yaml")
     said = yaml.safe_load((checkout() / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
     for field, value in said.items():
+        value = [str(parse_arm(arm)) for arm in value] if field == "variants" else value
         assert getattr(whole, field) == (tuple(value) if isinstance(value, list) else value)
     for run in whole.runs:
         assert whole.train_config(*run).steps > 0

@@ -245,6 +245,7 @@ def test_a_run_made_with_other_settings_is_refused(run, changed, field, complete
 OTHER_THAN_THE_DEFAULT = {
     "preset": "minifaces16",
     "weighting": "constant",
+    "variant": "weight_decay=0.1",
     "seed": 1,
     "prediction_type": "sample",
     "schedule": "cosine",
