@@ -255,7 +255,7 @@ class _Training:
 def main():
     """The command line: train one (weighting, seed) of an experiment."""
     parser = experiment_parser(__doc__.splitlines()[0])
-    parser.add_argument("--weighting", required=True, help="such as 'debiased', 'p2(k=1,gamma=1)' or 'debiased; lr=5e-4'")
+    parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1); lr=5e-4'")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     experiment = load_experiment(arguments.experiment, arguments.dataset)
