@@ -5,6 +5,9 @@ amplified error. No network can answer better than the posterior mean E[x0 | x_t
 the denoiser
 
     E|x0_hat - x0|^2  =  floor + excess,    floor = E Var(x0 | x_t),    excess = E|x0_hat - E[x0 | x_t]|^2.
+
+Image by image there is a third term, cross = 2 <x0_hat - E[x0 | x_t], E[x0 | x_t] - x0>. Its expectation is 0, since
+E[x0 | x_t] - x0 averages to 0 at every x_t; that it is 0 within its standard error is how the identity is checked.
 """
 
 from dataclasses import dataclass
@@ -15,6 +18,9 @@ from .errors import InputError, check_number
 from .optimum import GaussianDenoiser, OptimalDenoiser
 from .prediction import call_network, to_x0_epsilon
 from .randomness import stream
+
+# What `mse_by_timestep` measures; the last three need an optimum.
+QUANTITIES = ("epsilon_mse", "x0_mse", "colour_mse", "excess", "colour_excess", "cross")
 
 
 @dataclass(frozen=True)
@@ -49,18 +55,25 @@ def mean_colour(images):
     return images.mean(dim=(2, 3))
 
 
+def curve_noise(x0, t, seed=0):
+    """The noise of all images at timestep t: the same for every model and table. x0: (N, C, H, W), which sets shape."""
+    return torch.randn(x0.shape, generator=stream(seed, "mse", t)).to(x0)
+
+
 @torch.no_grad()
 def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon", seed=0, optimal=None):
     """Squared errors of one-step estimates: a DataFrame with a row for each model, t, image and quantity.
 
     models: {name: model}. All models see the same noise, drawn from (seed, t) for all images at once, so rows pair.
     x0: float (N, C, H, W) in [-1, 1]; timesteps: whole numbers in [0, T).
+    prediction_type: of all models, or {name: prediction type}.
     optimal: an x0-predictor such as `OptimalDenoiser`; adds the rows that compare with it, and its own as "optimum".
 
     Columns: model, t, image, quantity, value. Quantities, each a mean over pixels in units of [-1, 1]^2:
         epsilon_mse, x0_mse    the network's error; that of model "initial" is MSE(x_t, target)
         colour_mse             the error of the per-image mean colour
         excess, colour_excess  the distance from the optimum, if given; the optimum's own x0_mse is the floor
+        cross                  x0_mse - excess - floor of the image: 0 on average for x0 from the optimum's law alone
     """
     import pandas as pd
 
@@ -68,7 +81,7 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
         raise InputError("x0 holds no images")
     rows = []
     for t in timesteps:
-        noise = torch.randn(x0.shape, generator=stream(seed, "mse", t)).to(x0)
+        noise = curve_noise(x0, t, seed)
         best = optimal(schedule.add_noise(x0, noise, t), t).to(x0) if optimal is not None else None
         for name, estimate in _estimates(models, x0, t, noise, schedule, prediction_type, best):
             for quantity, values in _errors(*estimate, x0, noise, best).items():
@@ -83,7 +96,8 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
 def _estimates(models, x0, t, noise, schedule, prediction_type, best):
     """(name, (x0_hat, epsilon_hat)) of each model, of "initial", and of "optimum" if given."""
     for name, model in models.items():
-        estimate = one_step_estimate(model, x0, t, noise, schedule, prediction_type)
+        kind = prediction_type[name] if isinstance(prediction_type, dict) else prediction_type
+        estimate = one_step_estimate(model, x0, t, noise, schedule, kind)
         yield name, (estimate.x0_hat, estimate.epsilon_hat)
     x_t = schedule.add_noise(x0, noise, t)
     yield "initial", (x_t, x_t)
@@ -100,6 +114,7 @@ def _errors(x0_hat, epsilon_hat, x0, noise, best):
     if best is not None:
         errors["excess"] = (x0_hat - best).square().flatten(1).mean(dim=1)
         errors["colour_excess"] = mean_colour(x0_hat - best).square().mean(dim=1)
+        errors["cross"] = 2 * ((x0_hat - best) * (best - x0)).flatten(1).mean(dim=1)
     return errors
 
 
@@ -107,6 +122,8 @@ __all__ = [
     "GaussianDenoiser",
     "OneStepEstimate",
     "OptimalDenoiser",
+    "QUANTITIES",
+    "curve_noise",
     "mean_colour",
     "mse_by_timestep",
     "one_step_estimate",

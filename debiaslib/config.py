@@ -24,7 +24,7 @@ PRECISIONS = ("float32", "bfloat16")
 LR_DECAYS = ("none", "cosine")
 TIMESTEP_SAMPLINGS = ("uniform", "stratified", "weight")
 SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver++2", "dpm-solver++3", "unipc", "heun")
-_DIMENSIONS = {"minifaces": 64, "pooled": 48, "inception": 2048}
+_DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048, "dinov2": 1024}
 FEATURES = tuple(_DIMENSIONS)
 NOTEBOOKS = (
     "01_bias_existence",

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from . import gaussian_images, minifaces
 from .decoding import Source, local_source
 from .errors import InputError, check_choice, check_number
 from .files import atomic_path, exclusive, read_json, sha256_json, write_json
-from .minifaces import render
 from .paths import cache_root
 from .presets import PRESETS
 
@@ -23,7 +23,8 @@ __all__ = ["ImageSet", "load_images"]
 
 SPLITS = ("train", "heldout")
 _FORMAT = 1  # of the cache; a new way to decode needs a new number
-_MINIFACES = {"train": (8192, 0), "heldout": (2048, 1)}  # images, seed
+_DRAWN = {"minifaces": minifaces.render, "gaussian": gaussian_images.render}
+_DRAWN_SPLITS = {"train": (8192, 0), "heldout": (2048, 1)}  # images, seed
 _VERIFIED_BYTES = 1_000_000_000
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
@@ -44,9 +45,9 @@ class ImageSet:
 def load_images(dataset, resolution, split="train", progress=True):
     """The images of a data set, uint8 (N, 3, resolution, resolution), as an `ImageSet`.
 
-    `dataset` is "minifaces"; the path of a folder of images, of a folder of parquet shards in the hub's layout, or of
-    one parquet file; or a hub id, owner/name. `split` is "train" or "heldout": MiniFaces of another seed, or what is
-    called test, else validation. Returns None where there are no held-out images.
+    `dataset` is "minifaces" or "gaussian"; the path of a folder of images, of a folder of parquet shards in the hub's
+    layout, or of one parquet file; or a hub id, owner/name. `split` is "train" or "heldout": drawn with another seed,
+    or what is called test, else validation. Returns None where there are no held-out images.
 
     Images are turned by their EXIF orientation, converted to RGB (grey repeated, alpha dropped), cut to the largest
     central square and resized by Lanczos; those that have the size already are taken as they are (`decoding.decode`).
@@ -89,8 +90,8 @@ def load_images(dataset, resolution, split="train", progress=True):
 
 def _find_source(dataset, resolution, split):
     """The `Source` of a data set, or None where it has no such split."""
-    if dataset == "minifaces":
-        return _minifaces(resolution, split)
+    if dataset in _DRAWN:
+        return _drawn(dataset, resolution, split)
     if dataset and Path(dataset).expanduser().exists():
         return local_source(dataset, split)
     if _HUB_ID.fullmatch(dataset):
@@ -99,23 +100,23 @@ def _find_source(dataset, resolution, split):
         return hub_source(dataset, split, lambda: _decoded_revisions(dataset, resolution, split))
     if Path(dataset).name != dataset or dataset.startswith("~"):
         raise InputError(f"data set {dataset!r} is neither an existing path nor a hub id, which looks like owner/name")
-    known = ["minifaces", *sorted({preset.dataset for preset in PRESETS.values()} - {"minifaces"})]
+    known = [*_DRAWN, *sorted({preset.dataset for preset in PRESETS.values()} - {*_DRAWN})]
     try:
         check_choice("data set", dataset, known)
     except InputError as error:
         raise InputError(f"{error}, or an existing path, or a hub id, which looks like owner/name") from None
 
 
-def _minifaces(resolution, split):
-    count, seed = _MINIFACES[split]
-    # The first faces stand for the code that draws them: when it changes, the cache must not answer for it.
+def _drawn(name, resolution, split):
+    render, (count, seed) = _DRAWN[name], _DRAWN_SPLITS[split]
+    # The first images stand for the code that draws them: when it changes, the cache must not answer for it.
     first = hashlib.sha256(render(range(4), resolution, seed)).hexdigest()
 
     def draw():
         for start in range(0, count, 256):
             yield from render(range(start, min(start + 256, count)), resolution, seed)
 
-    return Source("minifaces", {"minifaces": seed, "first": first}, lambda resolution: (count, draw()))
+    return Source(name, {name: seed, "first": first}, lambda resolution: (count, draw()))
 
 
 def _cache():

@@ -10,17 +10,27 @@ __all__ = ["METRICS", "distance_by_images", "distance_by_steps", "paper_fid", "p
 
 METRICS = {  # column `metric`: panel title
     "fd_minifaces": "Fréchet distance (MiniFaces features)",
+    "fd_cifar10": "Fréchet distance (CIFAR-10 features)",
     "fd_pooled": "Fréchet distance (pooled pixels)",
+    "fd_dinov2": "Fréchet distance (DINOv2)",
     "fid": "FID (Inception-v3)",
     "kid_minifaces": "Kernel distance (MiniFaces features)",
+    "kid_cifar10": "Kernel distance (CIFAR-10 features)",
     "kid_pooled": "Kernel distance (pooled pixels)",
+    "kid_dinov2": "Kernel distance (DINOv2)",
     "kid": "KID (Inception-v3)",
     "is": "Inception score",
     "precision": "Precision",
     "recall": "Recall",
 }
-_DISTANCES = tuple(METRICS)[:7]
-_FEATURES = {"minifaces": "MiniFaces features", "pooled": "pooled pixels", "inception": "Inception-v3"}
+_DISTANCES = tuple(name for name in METRICS if name not in ("precision", "recall"))
+_FEATURES = {
+    "minifaces": "MiniFaces features",
+    "cifar10": "CIFAR-10 features",
+    "pooled": "pooled pixels",
+    "dinov2": "DINOv2",
+    "inception": "Inception-v3",
+}
 _HIGHER_IS_BETTER = ("is", "precision", "recall")
 _PAPER = {"DDPM_constant": ("constant", "constant"), "P2": ("p2", "P2"), "Min-SNR": ("min_snr", "Min-SNR"),
           "Ours": ("debiased", "debiased")}  # fmt: skip

@@ -1,25 +1,22 @@
 """Feature networks behind one interface: uint8 images -> (N, d) numbers, between which `metrics` measures distances.
 
     minifaces   the network shipped for MiniFaces, 64 numbers; distances fd_minifaces, kid_minifaces
+    cifar10     the network shipped for CIFAR-10, 256 numbers; distances fd_cifar10, kid_cifar10
     pooled      4x4 area-pooled RGB, 48 numbers, no weights; distances fd_pooled, kid_pooled
     inception   torch-fidelity's Inception-v3, 2048 numbers and logits; distances fid, kid, and the inception score
+    dinov2      torch-fidelity's DINOv2 ViT-L/14, 1024 numbers; distances fd_dinov2, kid_dinov2
 
-Only Inception's distances bear the names FID and KID. Its weights do not come with the package:
+Only Inception's distances bear the names FID and KID. The weights of the last two do not come with the package:
 
     python -m debiaslib.features fetch-inception
+    python -m debiaslib.features fetch-dinov2
 """
 
 import argparse
-import hashlib
-import http.client
 import io
-import os
-import pickle
-import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,18 +25,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .errors import InputError, check_choice, check_number
-from .files import sha256_file
+from .feature_weights import DINOV2, INCEPTION, one_line
 
-__all__ = ["EXTRACTORS", "Extractor", "fetch_inception", "inception_path", "load_extractor", "torch_fidelity_module"]
+__all__ = ["EXTRACTORS", "Extractor", "load_extractor", "torch_fidelity_module"]
 
-EXTRACTORS = ("minifaces", "pooled", "inception")
+EXTRACTORS = ("minifaces", "cifar10", "pooled", "inception", "dinov2")
+TORCH_FIDELITYS = ("inception", "dinov2")  # also in float64
 BATCH_SIZE = 64  # float32 networks give slightly other numbers in other batches, so it is fixed and part of a result
-
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
-INCEPTION_SHA256 = "6726825d"  # how it begins: torch.hub's convention, the last part of the file's name
-INCEPTION_SIZE = "about 95.5 MB"
-PATIENCE = 60  # seconds without a byte after which a download has failed
 
 
 @dataclass(frozen=True)
@@ -118,13 +110,14 @@ def _exact(device):
 def load_extractor(name, device="cpu", dtype="float32"):
     """The Extractor called `name` (one of EXTRACTORS), on `device`.
 
-    dtype "float64" is for Inception alone: arithmetic in double precision, rounded to float32 in the end, so that the
-    features do not depend on the batch. "pooled" is always float64, on the CPU. Raises InputError for an unknown name,
-    missing or altered weights, and (Inception only) where torch-fidelity cannot be imported.
+    dtype "float64" is for Inception and DINOv2 alone: arithmetic in double precision, rounded to float32 in the end, so
+    that the features do not depend on the batch. "pooled" is always float64, on the CPU. Raises InputError for an
+    unknown name, missing or altered weights, and (those two) where torch-fidelity cannot be imported.
     """
     check_choice("extractor", name, EXTRACTORS)
-    check_choice("dtype", dtype, ("float32", "float64") if name == "inception" else ("float32",))
-    return {"minifaces": _minifaces, "pooled": _pooled, "inception": _inception}[name](str(device), dtype)
+    check_choice("dtype", dtype, ("float32", "float64") if name in TORCH_FIDELITYS else ("float32",))
+    makers = {"minifaces": _minifaces, "cifar10": _cifar10, "pooled": _pooled, "inception": _inception}
+    return {**makers, "dinov2": _dinov2}[name](str(device), dtype)
 
 
 def _minifaces(device, dtype):
@@ -133,6 +126,14 @@ def _minifaces(device, dtype):
     network, weights = load_features().to(device), feature_hash()
     rule = "MiniFacesFeatures: penultimate layer, area to 16x16"
     return Extractor("minifaces", 64, dtype, weights, "fd_minifaces", "kid_minifaces", rule, network, device)
+
+
+def _cifar10(device, dtype):
+    from .cifar10_features import feature_hash, load_features
+
+    network, weights = load_features().to(device), feature_hash()
+    rule = "CIFAR10Features: penultimate layer (three stages), area or (from smaller) bilinear to 32x32"
+    return Extractor("cifar10", 256, dtype, weights, "fd_cifar10", "kid_cifar10", rule, network, device)
 
 
 class PooledPixels(nn.Module):
@@ -154,7 +155,8 @@ def _pooled(device, dtype):
 
 
 def _inception(device, dtype):
-    state, weights = _read_inception(inception_path())
+    torch_fidelity_module()
+    state, weights = INCEPTION.read()
     network = _inception_network(state, dtype).to(device)
     rule = "inception-v3-compat: 2048, TF1 bilinear to 299x299"
     return Extractor("inception", 2048, dtype, weights, "fid", "kid", rule, network, device)
@@ -162,7 +164,6 @@ def _inception(device, dtype):
 
 def _inception_network(state, dtype):
     """torch-fidelity's network with the weights `state`; called on uint8 images, it returns (2048 features, logits)."""
-    torch_fidelity_module()
     kind = import_module("torch_fidelity.feature_extractor_inceptionv3").FeatureExtractorInceptionV3
     # Its constructor downloads, or unpickles a file without protection; here it reads back what we have just written.
     buffer = io.BytesIO()
@@ -170,48 +171,41 @@ def _inception_network(state, dtype):
     buffer.seek(0)
     try:
         network = kind("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=buffer)
-    except RuntimeError as error:
-        raise InputError(f"{INCEPTION_FILE} does not hold Inception-v3's weights: {_one_line(error)}") from error
-    if dtype == "float64":
-        # torch-fidelity 0.4 takes feature_extractor_internal_dtype="float64" and computes in float32.
-        network = network.double()
-        network.feature_extractor_internal_dtype = torch.float64
-    return network.eval().requires_grad_(False)
+    except (RuntimeError, TypeError) as error:
+        raise INCEPTION.foreign(error) from error
+    return _in_precision(network, dtype)
 
 
-def inception_path():
-    """Where Inception's weights belong: $DEBIASLIB_INCEPTION (the file or its folder), else torch hub's checkpoints."""
-    given = os.environ.get("DEBIASLIB_INCEPTION", "")
-    if not given:
-        return Path(torch.hub.get_dir()).absolute() / "checkpoints" / INCEPTION_FILE
-    path = Path(given).expanduser().absolute()
-    return path / INCEPTION_FILE if path.is_dir() else path
+def _dinov2(device, dtype):
+    torch_fidelity_module()
+    state, weights = DINOV2.read()
+    network = _dinov2_network(state, dtype).to(device)
+    # Not the resizing of Stein et al. (2023), PIL's bicubic: their FD-DINOv2 are comparable among themselves.
+    rule = "dinov2-vit-l-14: class token, TF1 bilinear to 224x224"
+    return Extractor("dinov2", 1024, dtype, weights, "fd_dinov2", "kid_dinov2", rule, network, device)
 
 
-def _read_inception(path):
-    """(weights, sha256) of the file, which is hashed before it is read with torch's safe loader."""
-    if not path.is_file():
-        raise InputError(
-            f"{INCEPTION_FILE} ({INCEPTION_SIZE}, sha256 {INCEPTION_SHA256}...) is missing: put it at {path} (or set"
-            f" DEBIASLIB_INCEPTION); `python -m debiaslib.features fetch-inception` gets it from {INCEPTION_URL}"
-        )
-    content = path.read_bytes()
-    weights = hashlib.sha256(content).hexdigest()
-    if not weights.startswith(INCEPTION_SHA256):
-        raise InputError(_altered(path, weights))
+def _dinov2_network(state, dtype):
+    """torch-fidelity's resizing and normalisation about our transformer; called on uint8 images, it returns (1024,)."""
+    from .dinov2 import VisionTransformer
+
+    kind = import_module("torch_fidelity.feature_extractor_dinov2").FeatureExtractorDinoV2
+    # Its constructor would fetch a repository and execute it, so its parent's is called in its place.
+    network = kind.__new__(kind)
+    super(kind, network).__init__("dinov2-vit-l-14", ["dinov2"])
+    with torch.device("meta"):  # 1.2 GB that `state` replaces
+        network.model = VisionTransformer()
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), weights
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise InputError(f"{path} does not hold Inception-v3's weights: {_one_line(error)}") from error
+        network.model.load_state_dict(state, assign=True)
+    except (RuntimeError, TypeError) as error:
+        raise DINOV2.foreign(error) from error
+    return _in_precision(network, dtype)
 
 
-def _altered(path, weights):
-    return f"{path} is damaged: sha256 {weights[:8]}..., expected {INCEPTION_SHA256}...; delete it and fetch it again"
-
-
-def _one_line(error):
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+def _in_precision(network, dtype):
+    # torch-fidelity 0.4 takes feature_extractor_internal_dtype="float64" and computes in float32.
+    network.feature_extractor_internal_dtype = getattr(torch, dtype)
+    return network.to(getattr(torch, dtype)).eval().requires_grad_(False)
 
 
 def torch_fidelity_module():
@@ -223,44 +217,20 @@ def torch_fidelity_module():
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         # "operator torchvision::nms does not exist": torchvision's compiled part was built for another torch.
         raise InputError(
-            f"torch-fidelity cannot be imported ({_one_line(error)}): torch {torch.__version__} and torchvision do not"
+            f"torch-fidelity cannot be imported ({one_line(error)}): torch {torch.__version__} and torchvision do not"
             " match; install both as one pair from the same index, as requirements.lock has them"
         ) from error
 
 
-def fetch_inception(progress=True):
-    """Download Inception's weights to `inception_path()` unless they are there; return the path.
-
-    They appear there whole and verified or not at all. Raises InputError without a network.
-    """
-    path = inception_path()
-    if path.is_file():
-        weights = sha256_file(path)
-        if not weights.startswith(INCEPTION_SHA256):
-            raise InputError(_altered(path, weights))
-        return path
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)  # torch.hub would wait for ever
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix=INCEPTION_SHA256, progress=progress)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise InputError(
-            f"{INCEPTION_FILE} ({INCEPTION_SIZE}) could not be downloaded ({_one_line(error)}); get {INCEPTION_URL}"
-            f" on a machine with a network and put it at {path}"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)
-    return path
-
-
 def main(arguments=None):
-    """Fetch the weights of Inception-v3, once, on a machine with a network."""
+    """Fetch the weights of a feature network, once, on a machine with a network."""
     parser = argparse.ArgumentParser(prog="python -m debiaslib.features", description=main.__doc__)
-    parser.add_argument("command", choices=["fetch-inception"], help="download, verify and store the weights")
-    parser.parse_args(arguments)
+    known = {weights.command: weights for weights in (INCEPTION, DINOV2)}
+    sizes = "; ".join(f"{command}: {weights.size}" for command, weights in known.items())
+    parser.add_argument("command", choices=known, help=f"download, verify and store the weights ({sizes})")
+    command = parser.parse_args(arguments).command
     try:
-        print(fetch_inception())
+        print(known[command].fetch())
     except InputError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 

@@ -62,8 +62,29 @@ CAPTIONS = {
     ),
     "mse_heldout": (
         "Error on held-out images",
-        f"""Mean squared error by timestep on images that no network was trained on; for these no floor is known.
+        f"""Mean squared error by timestep on images that no network was trained on; the optimum is shown only where
+        the law of the data is known.
         {_BANDS}""",
+    ),
+    "signed_bias": (
+        "The signed bias of one-step estimates",
+        """Mean over {n} training images, and over the pixels of a channel, of x0_hat - E[x0|x_t], not clipped, in
+        [-1, 1] ({weightings}; {seeds}). It estimates E[x0_hat - x0 | t] with less noise. The axis is linear within one
+        grey level of 255 (shaded) and logarithmic beyond. Bold: {spread}. Thin: the seeds, where there are several;
+        images and noise are the same for all.""",
+    ),
+    "bias_or_variance": (
+        "Is the excess a bias or a variance?",
+        """Excess E|x0_hat - E[x0|x_t]|^2 = the part that the networks of all training seeds have in common (solid)
+        plus its variance over them (broken), on {n} training images, for {weightings}, {seeds}. Right: of the mean
+        colour alone, as a part of the left. Bands: 95 % intervals over the images, for these networks. Both parts are
+        estimated without bias; where an estimate is below zero there is no point.""",
+    ),
+    "bias_spectrum": (
+        "The excess by spatial frequency",
+        """The excess by band of spatial frequency at t = {times}, and the floor (black): the points of a line add up
+        to the mean over pixels. {n} training images, {weightings}. Lines, but for the floor: of the logarithm, {spread}. The
+        floor is one for all networks; its band is 95 % over the images.""",
     ),
     "weights": (
         "Loss weights",
@@ -120,10 +141,33 @@ CAPTIONS = {
         """Distance between {n} samples of the EMA weights ({samplers}) and {n_reference} reference images against
         images seen in training. Lines: {spread}.{real}""",
     ),
+    "colour_by_steps": (
+        "Colour shift by sampling steps",
+        """Left: by how many Delta E (CIELAB) the mean colour of an image must move, on average, to turn the colours of
+        {n} samples ({samplers}) into those of the data (Wasserstein distance of the per-image mean colours; at this
+        number of images real ones are not at zero). Right: energy distance of 4x4 layouts of colour, unbiased. Lines:
+        {spread}.{real}""",
+    ),
+    "colour_spread": (
+        "Mean colour of the samples by sampling steps",
+        """Mean over images and standard deviation over images of the per-image mean of red, green and blue, in
+        [-1, 1], of {n} samples ({samplers}). Lines: {spread}.{real}""",
+    ),
     "precision_recall": (
         "Precision and recall by sampling steps",
         """Precision (share of samples within the neighbourhoods of real images) and recall (the reverse) of {n}
         samples ({samplers}) against {n_reference} reference images. Lines: {spread}.{real}""",
+    ),
+    "learning_rates": (
+        "The outcomes by learning rate",
+        """Every outcome against the learning rate, for constant and debiased; all else is equal. Lines: geometric mean
+        over {n} training seeds; bands: 95 % t-intervals of its logarithm. Bands beyond the panel are cut.""",
+    ),
+    "control_ratios": (
+        "How much of the gain is the weighting?",
+        """Ratio debiased / constant of every outcome (lower is better) under every control, paired by training seed.
+        Squares: geometric mean over {n} training seeds; bars: 95 % t-intervals over them; dotted: the ratio as
+        published; an arrow where a bar leaves the panel. Each arm's best learning rate is chosen on the same seeds.""",
     ),
     "paper_fid": (
         "The paper's FID curves, digitised",

@@ -3,105 +3,14 @@
 Each loader takes `Tables` and returns (arguments of the plotting function, facts for the caption).
 """
 
-import re
-import zipfile
-from pathlib import Path
-
-import numpy as np
 import pandas as pd
 
-from .errors import InputError, check_choice
+from . import bias_plots, colour_plots, distance_plots
+from .equal_n import check_equal_n
+from .errors import InputError
 from .figure_style import label, ordered
-from .files import sha256_file
-from .paths import checkout
 from .runs import Run
-from .strategies import KNOWN, Strategy
-
-PAPER_CURVES = "reference/paper/fid-curves.csv"
-MADE_BY = {
-    "tables/weights.csv": "notebook 04_weighting_comparison",
-    "tables/gradient_noise.csv": "notebook 04_weighting_comparison",
-    "tables/one_step.npz": "notebook 02_one_step_estimation",
-    "tables/mse.csv": "notebook 03_mse_step_curves",
-    "tables/samples-*.npz": "notebook 04_weighting_comparison",
-    "tables/training-*.npz": "notebook 05_training",
-    "tables/distances-*.csv": "notebook 06_fid_evaluation",
-    "runs/*/log.jsonl": "notebook 05_training",
-    PAPER_CURVES: "the checkout of the project (results/reference/paper/fid-curves.csv)",
-}
-
-
-class Tables:
-    """The saved tables of one experiment, read as a figure asks for them; `used` lists what was read."""
-
-    def __init__(self, folder, run=""):
-        self.folder, self.run, self.used = Path(folder), run, []
-
-    def find(self, pattern):
-        """Paths that match, sorted. Raises InputError, naming the table and what makes it, if there is none."""
-        if pattern == PAPER_CURVES:
-            found = [path for root in (self.folder.parent, _checkout_results()) if (path := root / pattern).exists()][
-                :1
-            ]
-        else:
-            found = sorted(self.folder.glob(pattern))
-        if not found:
-            raise InputError(f"{pattern} is missing in {self.folder}; {MADE_BY[pattern]} makes it")
-        return found
-
-    def frame(self, path, columns):
-        """A CSV file as a DataFrame. Raises InputError if it is damaged or lacks one of the columns."""
-        self._use(path)
-        try:
-            table = pd.read_csv(path)
-        except (ValueError, pd.errors.ParserError) as error:
-            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
-        for column in columns.split():
-            if column not in table:
-                raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
-        return table
-
-    def arrays(self, path, names):
-        """An npz file as a dict of arrays. Raises InputError if it is damaged or lacks one of the names."""
-        self._use(path)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
-        for name in names.split():
-            if name not in arrays:
-                raise InputError(f"{path} has no array {name!r}; it has {', '.join(arrays)}")
-        return arrays
-
-    def _use(self, path):
-        inside = path.is_relative_to(self.folder)
-        self.used.append(
-            {"file": path.relative_to(self.folder).as_posix() if inside else PAPER_CURVES, "sha256": sha256_file(path)}
-        )
-
-    def chosen_run(self, names):
-        """Of the names of runs the one that was asked for, or else debiased with the lowest seed, or else the first."""
-        if self.run:
-            return check_choice("run", self.run, names)
-        return min(names, key=lambda name: (parse_run(name)[0] != "debiased", parse_run(name)[1], name))
-
-
-def _checkout_results():
-    try:
-        return checkout() / "results"
-    except InputError:  # installed without the checkout
-        return Path("results")
-
-
-def parse_run(name):
-    """(canonical weighting, seed) of a run's name, ("p2(k=1,gamma=1)", 0) of "p2-k1-gamma1-s0", else InputError."""
-    for strategy, arguments in KNOWN.items():
-        match = re.fullmatch(strategy + "".join(f"-{key}(.+)" for key in arguments) + r"-s(\d+)", name)
-        if match:
-            *values, seed = match.groups()
-            return str(Strategy(strategy, tuple(zip(arguments, map(float, values), strict=True)))), int(seed)
-    raise InputError(f"{name!r} is no name of a run; it must be like 'debiased-s0' or 'p2-k1-gamma1-s0'")
+from .saved_tables import PAPER_CURVES, parse_run
 
 
 def weights(tables):
@@ -161,6 +70,25 @@ def heldout(tables):
     return errors(tables, "heldout")
 
 
+def bias(tables):
+    """The rows of training images, whose optimum is known in every experiment, for two weightings."""
+    columns = "quantity split model seed t channel frequency weight value se n"
+    table = tables.frame(*tables.find("tables/bias.csv"), columns)
+    table = table[table.split == "train"]
+    shown = _preferred([who for who in table.model.unique() if who != "optimum" and ";" not in who])
+    seeds = table.seed.dropna()
+    spread = f"mean over {_seeds(seeds)}; bands: 95 % t-intervals over them"
+    one = f"{_seeds(seeds)}; bands: 95 % intervals over the images, without the spread between seeds"
+    facts = {"weightings": _listed(shown), "n": _range(table.n), "seeds": _seeds(seeds)}
+    facts["spread"] = spread if seeds.nunique() > 1 else one
+    return {"table": table, "weightings": shown}, facts
+
+
+def bias_spectrum(tables):
+    arguments, facts = bias(tables)
+    return arguments, {**facts, "times": ", ".join(map(str, bias_plots.shown_timesteps(arguments["table"].t)))}
+
+
 def samples(tables, only_two=False):
     paths = {parse_run(path.stem.removeprefix("samples-")): path for path in tables.find("tables/samples-*.npz")}
     first = {}
@@ -181,7 +109,7 @@ def training_log(tables):
     rows = pd.DataFrame(Run(logs[name].parent).log())
     if not len(rows) or not {"images", "loss"} <= set(rows):
         raise InputError(f"{logs[name]} holds no row with images and loss yet")
-    tables._use(logs[name])
+    tables.use(logs[name])
     return {"log": rows, "weighting": parse_run(name)[0]}, {"run": name, "weighting": label(parse_run(name)[0])}
 
 
@@ -199,11 +127,14 @@ def _distances(tables):
     real = frames.pop("distances-real", None)
     if not frames:
         raise InputError(
-            f"tables/distances-<run>.csv is missing in {tables.folder}; {MADE_BY['tables/distances-*.csv']} makes it"
+            f"tables/distances-<run>.csv is missing in {tables.folder}; notebook 06_fid_evaluation makes it"
         )
     table = pd.concat(list(frames.values()), ignore_index=True)
     for column in ("value", "se"):
         table[column] = pd.to_numeric(table[column], errors="coerce")
+    if "network" in table:
+        table = table[table.network == "ema"].copy()
+    check_equal_n(table)
     table["images_seen"] = table.images_seen.fillna(table.images_seen.max()).fillna(0)
     return table[table["value"].notna()], real
 
@@ -224,11 +155,27 @@ def _distance_facts(table, real):
     }
 
 
-def by_steps(tables):
+def by_steps(tables, metrics=tuple(distance_plots.METRICS)):
+    """Rows of the fully trained networks, of the experiment's first sampler alone."""
     table, real = _distances(tables)
     last = table.groupby(["weighting", "seed"]).images_seen.transform("max")
-    table = table[table.images_seen == last]
-    return {"table": table, "real": real}, _distance_facts(table, real)
+    table = table[(table.images_seen == last) & (table.sampler == _first_sampler(table))]
+    return {"table": table, "real": real}, _distance_facts(table[table.metric.isin(metrics)], real)
+
+
+def _first_sampler(table):
+    """The one that the snapshots were sampled by too, or else the first in the table."""
+    return table.sampler[table.images_seen.idxmin()]
+
+
+def colour_by_steps(tables):
+    return by_steps(tables, colour_plots.DISTANCES)
+
+
+def colour_spread(tables):
+    return by_steps(
+        tables, [f"{what}_{channel}" for what in ("mean", "spread") for channel in ("red", "green", "blue")]
+    )
 
 
 def by_images(tables):
@@ -236,7 +183,17 @@ def by_images(tables):
     table, real = _distances(tables)
     snapshots = table.groupby("steps").images_seen.transform("nunique")
     table = table[snapshots > 1] if (snapshots > 1).any() else table.iloc[:0]
-    return {"table": table, "real": real}, _distance_facts(table, real)
+    return {"table": table, "real": real}, _distance_facts(table[table.metric.isin(distance_plots.METRICS)], real)
+
+
+def learning_rates(tables):
+    table = tables.frame(*tables.find("tables/learning_rates.csv"), "weighting lr outcome mean low high n")
+    return {"table": table}, {"n": _range(table.n)}
+
+
+def controls(tables):
+    table = tables.frame(*tables.find("tables/controls.csv"), "condition outcome ratio low high n")
+    return {"table": table}, {"n": _range(table.n)}
 
 
 def paper(tables):

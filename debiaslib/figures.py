@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import distance_plots, image_grids, plotting, weight_plots
+from . import bias_plots, colour_plots, control_plots, distance_plots, image_grids, plotting, weight_plots
 from . import figure_tables as load
 from .errors import InputError, check_choice
 from .figure_captions import CAPTIONS
 from .figure_style import note, style
-from .figure_tables import Tables
 from .files import atomic_path, read_json, write_json
 from .runs import git_state, package_versions
+from .saved_tables import PAPER_CURVES, Tables
 
 __all__ = ["FIGURES", "FigureSpec", "available", "caption", "draw"]
 
@@ -49,14 +49,17 @@ _SOURCES = {  # kind of table: where it lies
     "gradient_noise": "tables/gradient_noise.csv",
     "one_step": "tables/one_step.npz",
     "mse": "tables/mse.csv",
+    "bias": "tables/bias.csv",
     "samples": "tables/samples-*.npz",
     "training": "tables/training-*.npz",
     "log": "runs/*/log.jsonl",
     "distances": "tables/distances-*.csv",
-    "paper": load.PAPER_CURVES,
+    "controls": "tables/controls.csv",
+    "learning_rates": "tables/learning_rates.csv",
+    "paper": PAPER_CURVES,
 }
 _N1, _N2, _N3 = "01_bias_existence", "02_one_step_estimation", "03_mse_step_curves"
-_N4, _N5, _N6 = "04_weighting_comparison", "05_training", "06_fid_evaluation"
+_N4, _N5, _N6, _N7 = "04_weighting_comparison", "05_training", "06_fid_evaluation", "07_controls"
 _REGISTRY = {  # name: notebook, kind of table, loader, plotting function
     "snr": (_N1, "weights", load.snr, plotting.snr),
     "one_step_anatomy": (_N1, "one_step", load.anatomy, image_grids.one_step_anatomy),
@@ -67,6 +70,9 @@ _REGISTRY = {  # name: notebook, kind of table, loader, plotting function
     "mse_x0": (_N3, "mse", load.errors, partial(plotting.mse, quantity="x0_mse")),
     "excess": (_N3, "mse", load.errors, plotting.excess),
     "mse_heldout": (_N3, "mse", load.heldout, _heldout),
+    "signed_bias": (_N3, "bias", load.bias, bias_plots.signed_bias),
+    "bias_or_variance": (_N3, "bias", load.bias, bias_plots.bias_or_variance),
+    "bias_spectrum": (_N3, "bias", load.bias_spectrum, bias_plots.bias_spectrum),
     "weights": (_N4, "weights", load.weights, plotting.weights),
     "weight_share": (_N4, "weights", load.weights, plotting.weight_share),
     "weights_units": (_N4, "weights", load.weights, plotting.weights_units),
@@ -77,7 +83,11 @@ _REGISTRY = {  # name: notebook, kind of table, loader, plotting function
     "training_samples": (_N5, "training", load.training_snapshots, image_grids.training_samples),
     "distance_by_steps": (_N6, "distances", load.by_steps, distance_plots.distance_by_steps),
     "distance_by_images": (_N6, "distances", load.by_images, distance_plots.distance_by_images),
+    "colour_by_steps": (_N6, "distances", load.colour_by_steps, colour_plots.colour_by_steps),
+    "colour_spread": (_N6, "distances", load.colour_spread, colour_plots.colour_spread),
     "precision_recall": (_N6, "distances", load.by_steps, distance_plots.precision_recall),
+    "learning_rates": (_N7, "learning_rates", load.learning_rates, control_plots.learning_rates),
+    "control_ratios": (_N7, "controls", load.controls, control_plots.control_ratios),
     "paper_fid": (_N6, "paper", load.paper, distance_plots.paper_fid),
 }
 FIGURES = {

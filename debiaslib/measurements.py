@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .analysis import mse_by_timestep, one_step_estimate
+from .analysis import QUANTITIES, mse_by_timestep, one_step_estimate
+from .bias_measurements import bias
 from .cli import experiment_parser, run_command
+from .control_measurements import arm_errors
 from .errors import InputError, check_choice
-from .optimum import OptimalDenoiser
 from .prediction import PREDICTION_TYPES
 from .randomness import stream
 from .sample_measurements import distances, real_distances, samples, training_samples
-from .sampling import to_float
 from .strategies import parse_strategy
 from .study import open_study
-from .tables import load_arrays, save_arrays, subset, trained
+from .tables import load_arrays, measured_images, optimal_denoiser, remembered, save_arrays, trained
 from .weight_measurements import gradient_noise
 from .weighting import loss_weight
 
@@ -64,9 +64,9 @@ def one_step(study):
     inputs = {**trained(study, [seed]), "t": e.shown_timesteps, "images": e.shown_images, "optimum": e.optimum_images}
 
     def make(path):
-        x0, optimal = _train_images(study, e.shown_images)
+        x0 = measured_images(study, e.shown_images)
         models = {w: (study.model(w, seed), study.prediction_type) for w in e.weightings}
-        models["optimum"] = optimal, "sample"
+        models["optimum"] = optimal_denoiser(study)[0], "sample"
         estimates = [[_shown(m, x0, t, study.schedule, p) for t in e.shown_timesteps] for m, p in models.values()]
         arrays = {key: np.array([[one[key] for one in row] for row in estimates]) for key in estimates[0][0]}
         arrays["x_t"] = arrays["x_t"][0]
@@ -90,25 +90,25 @@ def _shown(model, x0, t, schedule, prediction_type):
 def mse(study):
     """Mean squared errors by timestep, and paired differences from the constant weight: a DataFrame.
 
-    Columns: split (train, heldout), seed, model (a weighting, "initial", "optimum"), t, quantity, mean, se, n,
-    difference and difference_se (paired over images, against the first weighting). n counts images; every model sees
-    the same noise.
+    Columns: split (train, heldout), seed, model (a weighting, "initial", "optimum"), t, quantity (of
+    `analysis.QUANTITIES`, and the optimum's own error as "floor"), mean, se, n, difference and difference_se (paired
+    over images, against the first weighting). n counts images; every model sees the same noise. Held-out images have
+    no optimum, unless it is that of the data's true law (`tables.optimal_denoiser`).
     """
-    e = study.experiment
-    heldout = study.images("heldout")
-    inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images, "optimum": e.optimum_images}
-    inputs["heldout"] = heldout.fingerprint if heldout is not None else None
+    e, heldout = study.experiment, study.images("heldout")
+    inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images}
+    inputs |= {"optimum": e.optimum_images, "heldout": heldout.fingerprint if heldout is not None else None}
+    inputs["quantities"] = QUANTITIES
 
     def make(path):
-        train, optimal = _train_images(study, e.curve_images)
-        splits = {"train": (train, optimal, 0)}  # images, optimum, seed of the noise
-        if heldout is not None:
-            splits["heldout"] = to_float(subset(heldout.images, e.curve_images)).to(study.device), None, 1
-        tables = [
-            _summary(_error_rows(study, seed, *measured), e.weightings[0]).assign(split=split, seed=seed)
-            for split, measured in splits.items()
-            for seed in e.seeds
-        ]
+        optimal, everywhere = optimal_denoiser(study)
+        tables = []
+        for split, noise_seed in (("train", 0), ("heldout", 1)):
+            best = remembered(optimal) if everywhere or split == "train" else None
+            x0 = measured_images(study, e.curve_images, split)
+            for seed in e.seeds if x0 is not None else ():
+                errors = _error_rows(study, seed, x0, best, noise_seed)
+                tables.append(_summary(errors, e.weightings[0]).assign(split=split, seed=seed))
         pd.concat(tables).to_csv(path, index=False, float_format="%.8g")
 
     return pd.read_csv(study.table("mse.csv", inputs, make))
@@ -137,14 +137,8 @@ def _summary(rows, baseline):
     ).reset_index()
     own = (table.model == "optimum") & (table.quantity == "x0_mse")
     floor = table[own].assign(quantity="floor")
-    trivial = (table.model == "optimum") & table.quantity.isin(["excess", "colour_excess"])  # zero by definition
+    trivial = (table.model == "optimum") & table.quantity.isin(QUANTITIES[3:])  # zero by definition
     return pd.concat([table[~trivial], floor])
-
-
-def _train_images(study, count):
-    """`count` images in [-1, 1] of the set that the optimum is over, and the `OptimalDenoiser`."""
-    images = study.images().images[: study.experiment.optimum_images]
-    return to_float(subset(images, count)).to(study.device), OptimalDenoiser(images, study.schedule)
 
 
 OF_ALL = {
@@ -152,6 +146,8 @@ OF_ALL = {
     "gradient_noise": gradient_noise,
     "one_step": one_step,
     "mse": mse,
+    "bias": bias,
+    "arm_errors": arm_errors,
     "real_distances": real_distances,
 }
 OF_ONE = {"samples": samples, "training_samples": training_samples, "distances": distances}

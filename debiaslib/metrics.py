@@ -5,19 +5,14 @@ knows neither the images nor the weights. Generated images come first and the re
 depend on it.
 """
 
-import hashlib
-import io
-import warnings
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from .errors import InputError, check_number
+from .feature_cache import fingerprint_of, reference_features
 from .features import BATCH_SIZE, check_images, torch_fidelity_module
-from .files import atomic_path, sha256_json, write_text
-from .paths import cache_root
 
 __all__ = [
     "evaluate",
@@ -27,7 +22,6 @@ __all__ = [
     "mean_colours",
     "mean_interval",
     "precision_recall",
-    "reference_features",
 ]
 
 SEED = 2020  # of the shuffles, torch-fidelity's own
@@ -173,9 +167,9 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
 
     Rows: the Frechet distance, the kernel distance, precision, recall, and for Inception the inception score ("is").
     Keys: metric, value, se (None where there is none), features (the extractor's name), n, n_reference, library and
-    version (of the formulas), extractor (network, layer, resizing), weights_sha256, dtype. The reference is an array or
-    has `.images` and `.fingerprint` (`data.ImageSet`); its features are cached, in `cache` if that is a folder, and not
-    if it is False.
+    version (of the formulas), extractor (network, layer, resizing), weights_sha256, dtype, batch (images that pass the
+    network at a time: float32 features depend on it a little). The reference is an array or has `.images` and
+    `.fingerprint` (`data.ImageSet`); its features are cached, in `cache` if that is a folder, and not if it is False.
     """
     images = check_images("images", images)
     fingerprint = getattr(reference_images, "fingerprint", None)
@@ -189,7 +183,7 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
     if cache is False:
         reference = extractor.features(reference_images)
     else:
-        fingerprint = fingerprint or _fingerprint(reference_images)
+        fingerprint = fingerprint or fingerprint_of(reference_images)
         reference = reference_features(reference_images, extractor, fingerprint, cache=cache)
     precision, recall = precision_recall(features, reference)
     values = {
@@ -209,57 +203,9 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
         "extractor": extractor.rule,
         "weights_sha256": extractor.weights_sha256,
         "dtype": extractor.dtype,
+        "batch": BATCH_SIZE,
     }
     return [{"metric": metric, "value": value, "se": se} | shared for metric, (value, se) in values.items()]
-
-
-def _fingerprint(images):
-    digest = hashlib.sha256(str(images.shape).encode())
-    for start in range(0, len(images), 1024):
-        digest.update(np.ascontiguousarray(images[start : start + 1024]))
-    return digest.hexdigest()
-
-
-def reference_features(images, extractor, fingerprint, n=None, cache=None):
-    """Features of the first `n` images (None: all), (n, d), kept in `cache` (None: features/ of the cache folder).
-
-    `fingerprint` stands for the content of `images`. The file's name is a hash of it and of all else that the features
-    depend on; its sha256 lies beside it, and a file that does not fit is made again. A cache that cannot be written is
-    a warning, not an error.
-    """
-    n = check_number("n", len(images) if n is None else n, minimum=1, maximum=len(images), integer=True)
-    parts = [extractor.name, extractor.weights_sha256, extractor.dtype, extractor.rule, fingerprint, n, BATCH_SIZE]
-    parts += [str(torch.__version__), torch.device(extractor.device).type]
-    if extractor.name == "inception":
-        parts.append(torch_fidelity_module().__version__)
-    path = (Path(cache) if cache else cache_root() / "features") / f"{sha256_json(parts)}.npy"
-    features = _read_features(path, (n, extractor.dimension))
-    if features is None:
-        features = extractor.features(images[:n], BATCH_SIZE)
-        try:
-            _write_features(path, features)
-        except OSError as error:
-            warnings.warn(f"the reference's features are not cached: {error}", stacklevel=2)
-    return features
-
-
-def _read_features(path, shape):
-    try:
-        content = path.read_bytes()
-        expected = path.with_suffix(".sha256").read_text(encoding="ascii").strip()
-        if hashlib.sha256(content).hexdigest() != expected:
-            return None
-        features = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # missing or damaged
-        return None
-    return features if features.shape == shape else None
-
-
-def _write_features(path, features):
-    with atomic_path(path) as temporary:
-        np.save(temporary, features, allow_pickle=False)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    write_text(path.with_suffix(".sha256"), digest + "\n")
 
 
 def mean_interval(values, level=0.95):

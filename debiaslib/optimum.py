@@ -3,54 +3,74 @@
 Their logits are float64: at low t they differ by thousands and float32 would round the differences away.
 """
 
+import math
+
 import numpy as np
 import torch
 
 from .errors import InputError, check_number
+
+_CHUNK_NUMBERS = 1 << 22  # float64: 32 MiB
 
 
 class OptimalDenoiser:
     """E[x0 | x_t] for x0 uniform over `images`: the mean of the images, weighted by softmax(-|x_t - a x0|^2 / (2 s^2)).
 
     images: uint8 (N, C, H, W), read as x/127.5 - 1 (an array may be memory-mapped), or floats in [-1, 1].
-    chunk: images in float64 at a time; memory is about 8 chunk C H W bytes plus 32 for each pair of query and image.
+    chunk: images in float64 at a time, by default as many as 32 MiB hold. Memory is 9 chunk C H W bytes, plus 8 for
+    each pair of a query and an image of the chunk, 32 for each number of a query, and 8 for each image.
 
     Where many images explain x_t (high t) this is the posterior mean of the data's law up to sampling error; where one
     alone does (low t) it has memorised that image.
     """
 
-    def __init__(self, images, schedule, chunk=4096):
+    def __init__(self, images, schedule, chunk=None):
         if len(images) == 0 or images.ndim != 4:
             raise InputError(f"images have shape {tuple(images.shape)}; it must be (N, C, H, W) with N >= 1")
         self.images, self.schedule = images, schedule
-        self.chunk = check_number("chunk", chunk, minimum=1, integer=True)
+        fitting = max(1, _CHUNK_NUMBERS // max(1, math.prod(images.shape[1:])))
+        self.chunk = check_number("chunk", fitting if chunk is None else chunk, minimum=1, integer=True)
+        whole = str(images.dtype).endswith("uint8")  # numpy's or torch's: x = p/127.5 - 1 is applied to the products
+        self._scale, self._shift = (127.5, 1.0) if whole else (1.0, 0.0)
+        self._half_norms = None
 
     @torch.no_grad()
     def __call__(self, x_t, t):
         """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,)."""
         queries = x_t.detach().to("cpu", torch.float64).flatten(1)
         a, s = self.schedule.scales(t, queries)
-        scaled, half = queries * (a / s**2), 0.5 * (a / s) ** 2
+        scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
+        if self._half_norms is None:
+            self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
         # One pass: the running maximum keeps the exponentials in range, as in streaming softmax.
         largest = torch.full((len(queries), 1), -torch.inf, dtype=torch.float64)
         total = torch.zeros(len(queries), 1, dtype=torch.float64)
         mean = torch.zeros_like(queries)
-        for start in range(0, len(self.images), self.chunk):
-            chunk = self._chunk(start)
-            logits = scaled @ chunk.T - half * chunk.square().sum(dim=1)
+        for part, pixels in self._chunks():
+            # In place, and without what is the same for all images.
+            logits = (scaled @ pixels.T).addcmul_(inverse, self._half_norms[part], value=-1)
             larger = torch.maximum(largest, logits.amax(dim=1, keepdim=True))
-            shrink, weights = (largest - larger).exp(), (logits - larger).exp()
-            total = total * shrink + weights.sum(dim=1, keepdim=True)
-            mean = mean * shrink + weights @ chunk
+            shrink, weights = (largest - larger).exp(), logits.sub_(larger).exp_()
+            total.mul_(shrink).add_(weights.sum(dim=1, keepdim=True))
+            mean.mul_(shrink).addmm_(weights, pixels)
             largest = larger
-        return (mean / total).view(x_t.shape).to(x_t)
+        return (mean / (total * self._scale) - self._shift).view(x_t.shape).to(x_t)
 
-    def _chunk(self, start):
-        part = self.images[start : start + self.chunk]
-        if not isinstance(part, torch.Tensor):
-            part = torch.from_numpy(np.array(part))
-        chunk = part.to("cpu", torch.float64).flatten(1)
-        return chunk / 127.5 - 1 if part.dtype == torch.uint8 else chunk
+    def _halved(self, pixels):
+        """|x|^2 / 2 of each image, where x = pixels / scale - shift, less what is the same for all images."""
+        squares = torch.einsum("nd,nd->n", pixels, pixels)
+        return (squares / self._scale - 2 * self._shift * pixels.sum(dim=1)) / (2 * self._scale)
+
+    def _chunks(self):
+        """(slice, float64 (n, C H W)) of each chunk; the memory is used again for the next one."""
+        count = min(self.chunk, len(self.images))
+        room = torch.empty(count, math.prod(self.images.shape[1:]), dtype=torch.float64)
+        for start in range(0, len(self.images), count):
+            part = slice(start, min(start + count, len(self.images)))
+            pixels = self.images[part]
+            if not isinstance(pixels, torch.Tensor):
+                pixels = torch.from_numpy(np.array(pixels))
+            yield part, room[: part.stop - start].copy_(pixels.flatten(1))
 
 
 class GaussianDenoiser:

@@ -66,11 +66,10 @@ def check_before_start(settings, results=""):
         from .training import check_device
 
         check_device(first.device)
-    if set(settings.features) & {"inception", "dinov2"}:
+    for name in set(settings.features) - {"minifaces", "pooled"}:  # the weights of the others may be absent
         from .features import load_extractor
 
-        for name in settings.features:
-            load_extractor(name)
+        load_extractor(name)
     images = load_images(first.dataset, first.resolution)
     for arm, seed in settings.runs:
         config = settings.train_config(arm, seed)

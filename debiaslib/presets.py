@@ -46,6 +46,8 @@ PRESETS = {
     "minifaces16": Preset(
         "minifaces", 16, _unet(16, (16, 32, 48)), 64, 2e-3, 128_000, lr_decay="cosine", ema_decay=0.995
     ),
+    # The law of the images is known, so the optimum is exact at every t (`gaussian_images`).
+    "gaussian16": Preset("gaussian", 16, _unet(16, (16, 32, 48)), 64, 2e-3, 64_000, lr_decay="cosine", ema_decay=0.995),
     "cifar10-tiny": Preset(
         "uoft-cs/cifar10", 32, _unet(32, (16, 32, 48)), 32, 2e-3, 12_800, "cosine", 0.99, horizontal_flip=True
     ),

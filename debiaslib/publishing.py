@@ -14,7 +14,7 @@ from .paths import cache_root, checkout
 # published folder: (pattern below the experiment's folder, ...). Records of runs are renamed: records/<run>.json.
 _COPIED = {
     "notebooks": ("notebooks/*.html",),
-    "tables": ("tables/*.csv", "tables/*.csv.json"),
+    "tables": ("tables/*.csv", "tables/*.csv.json", "tables/results.md", "tables/results.tex"),
     "figures": ("figures/*.png", "figures/*.json"),
     "records": ("runs/*/record.json",),
 }
@@ -62,7 +62,7 @@ def copy_published(folder, target, redact):
             _copy(path, copy, redact)
             copied.append(copy)
         for old in sorted(set((target / name).glob("*")) - set(copied)):
-            if old.suffix in (".html", ".csv", ".json", ".png"):
+            if old.suffix in (".html", ".csv", ".json", ".png", ".md", ".tex"):
                 old.unlink()
     return sorted(path.relative_to(target).as_posix() for path in copied)
 

@@ -22,6 +22,7 @@ from .paths import results_root
 from .publishing import Redaction, copy_published
 from .rendering import describe_commit, make_page, render_notebook
 from .report_template import TEMPLATE
+from .result_tables import write_result_tables
 
 REPORT_LIMIT = 5_000_000  # bytes
 _FILES = ("notebooks/*.html", "notebooks/*.ipynb", "notebooks/*.json", "figures/*.*", "tables/*.*")
@@ -35,6 +36,7 @@ def build_report(experiment, dataset="", results=""):
     `rendering.render_notebook` does.
     """
     settings, folder, redact = _open(experiment, dataset, results)
+    write_result_tables(folder)
     for notebook in sorted(folder.glob("notebooks/[!.]*.ipynb")):
         if not notebook.name.endswith(".failed.ipynb"):
             write_text(notebook.with_suffix(".html"), redact(render_notebook(notebook)))

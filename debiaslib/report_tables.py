@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from .arms import parse_arm
 from .config import run_name
 from .distance_plots import METRICS
 from .figure_style import ordered
+from .result_tables import HIGHER_IS_BETTER
 from .runs import Run
-from .strategies import parse_strategy
 
-HIGHER_IS_BETTER = ("is", "precision", "recall")
 ERRORS = {
     "x0_mse": "Mean squared error of the one-step estimate, E|x0_hat - x0|^2, per pixel in [-1, 1]^2, training set.",
     "excess": "E|x0_hat - E[x0|x_t]|^2, per pixel in [-1, 1]^2: the error of x0 above its floor, training set.",
@@ -37,16 +37,16 @@ class ReportTable:
 def runs(experiment, folder):
     """One row for each training of the experiment."""
     rows = []
-    for weighting, seed in experiment.runs:
-        run = Run(folder / "runs" / run_name(weighting, seed))
+    for arm, seed in experiment.runs:
+        run = Run(folder / "runs" / run_name(arm, seed))
         record = run.record
         if record is None:
-            rows.append((label(weighting), [f"seed {seed}: no complete run"]))
+            rows.append((label(arm), [f"seed {seed}: no complete run"]))
             continue
         loss, mse = (_at_end(run.log(), name) for name in ("loss", "mse"))
         speed = [duration(record["seconds"]), f"{record['images_per_second']:,.0f}"]
         shown = [f"{record['images']:,}", *speed, number(loss), number(mse)]
-        rows.append((label(weighting), [str(seed), *shown, f"{record['parameters']:,}"]))
+        rows.append((label(arm), [str(seed), *shown, f"{record['parameters']:,}"]))
     caption = (
         "From each run's record.json and log.jsonl. Final loss (weighted, so not comparable between weightings) and "
         "final error (unweighted, of the network's own target) are means over the last tenth of the logged steps."
@@ -57,12 +57,13 @@ def runs(experiment, folder):
 
 def distances(experiment, folder):
     """One table for each metric: weightings by sampling steps, fully trained networks."""
-    names = [f"distances-{run_name(*run)}" for run in experiment.runs]
+    names = [f"distances-{run_name(*run)}" for run in experiment.runs if run[0] in experiment.weightings]
     frames = [frame for name in names if (frame := read(folder, name)) is not None]
     if not frames:
         return []
     table, real = pd.concat(frames, ignore_index=True), read(folder, "distances-real")
     table = table[table.images_seen == table.groupby(["weighting", "seed"]).images_seen.transform("max")]
+    table = table[(table.network == "ema") & (table.sampler == experiment.sampler)]
     measured = [metric for metric in METRICS if (table.metric == metric).any()]
     return [_distance_table(table[table.metric == metric], real, metric) for metric in measured]
 
@@ -133,8 +134,8 @@ def shares(experiment, folder):
 
 
 def label(who):
-    """The name of a weighting in the report."""
-    return parse_strategy(who).label
+    """The name of an arm in the report."""
+    return parse_arm(who).label
 
 
 def read(folder, name):

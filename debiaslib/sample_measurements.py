@@ -1,61 +1,84 @@
-"""Samples of the trained networks, and their distances from the data, as tables of a study."""
+"""Samples of the trained networks, and their distances from the data, as tables of a study.
+
+The images that distances are measured on are kept in results/<experiment>/samples/, so that another metric needs no new
+ones and an interrupted job goes on.
+"""
 
 import numpy as np
 import pandas as pd
 
+from .arms import parse_arm
+from .colour import evaluate_colour
+from .colour_law import evaluate_law
 from .config import run_name
 from .features import load_extractor
 from .metrics import evaluate
-from .sampling import sample
+from .sample_store import stored_samples
+from .sampling import sample, sample_batches
 from .tables import load_arrays, save_arrays, subset, trained
 
 
-def samples(study, weighting, seed):
+def samples(study, arm, seed):
     """Samples by number of steps from the same noise: steps (K,), seeds (N,), images uint8 (K, N, 3, R, R)."""
     e = study.experiment
-    inputs = {**trained(study, [seed], [weighting]), **_sampling(e), "steps": e.grid_steps, "n": e.grid_images}
+    inputs = {**trained(study, [seed], [arm]), **_sampling(e), "steps": e.grid_steps, "n": e.grid_images}
 
     def make(path):
-        model = study.model(weighting, seed)
-        images = np.stack([_sample(study, model, e.grid_images, steps) for steps in e.grid_steps])
+        model = study.model(arm, seed)
+        images = np.stack([_sample(study, model, arm, e.grid_images, steps) for steps in e.grid_steps])
         save_arrays(path, steps=np.array(e.grid_steps), seeds=np.arange(e.grid_images), images=images)
 
-    return load_arrays(study.table(f"samples-{run_name(weighting, seed)}.npz", inputs, make))
+    return load_arrays(study.table(f"samples-{run_name(arm, seed)}.npz", inputs, make))
 
 
-def training_samples(study, weighting, seed):
+def training_samples(study, arm, seed):
     """Samples by the EMA weights at each snapshot: images_seen (S,), seeds (N,), images uint8 (S, N, 3, R, R)."""
     e = study.experiment
-    inputs = {**trained(study, [seed], [weighting]), **_sampling(e), "steps": e.snapshot_steps, "n": e.grid_images}
+    inputs = {**trained(study, [seed], [arm]), **_sampling(e), "steps": e.snapshot_steps, "n": e.grid_images}
 
     def make(path):
-        seen = _snapshots(study, weighting, seed)
-        models = [study.model(weighting, seed, count) for count in seen]
-        images = np.stack([_sample(study, model, e.grid_images, e.snapshot_steps[-1]) for model in models])
+        seen = _snapshots(study, arm, seed)
+        models = [study.model(arm, seed, count) for count in seen]
+        images = np.stack([_sample(study, model, arm, e.grid_images, e.snapshot_steps[-1]) for model in models])
         save_arrays(path, images_seen=np.array(seen), seeds=np.arange(e.grid_images), images=images)
 
-    return load_arrays(study.table(f"training-{run_name(weighting, seed)}.npz", inputs, make))
+    return load_arrays(study.table(f"training-{run_name(arm, seed)}.npz", inputs, make))
 
 
-def distances(study, weighting, seed):
-    """Distances of samples from the data, by sampling steps and by images seen: a DataFrame, a row a metric."""
-    e = study.experiment
-    judge = _Judge(study)
-    inputs = {**trained(study, [seed], [weighting]), **_sampling(e), **judge.inputs}
-    inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps}
+def distances(study, arm, seed):
+    """Distances of samples from the data, by sampler and steps, and by images seen: a DataFrame, a row a metric.
+
+    Columns: weighting and variant (together the arm), seed, network ("ema", or "raw" for the weights of the last step),
+    sampler, steps, images_seen, and those of `metrics.evaluate`.
+    """
+    e, judge = study.experiment, _Judge(study)
+    inputs = {**trained(study, [seed], [arm]), **_sampling(e), **judge.inputs, "samplers": e.samplers}
+    inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps, "raw": e.raw_weights}
 
     def make(path):
-        final = _snapshots(study, weighting, seed)[-1]
-        jobs = [(final, steps) for steps in e.distance_steps]
-        jobs += [(seen, steps) for seen in _snapshots(study, weighting, seed) for steps in e.snapshot_steps]
         rows = []
-        for seen, steps in dict.fromkeys(jobs):
-            images = _sample(study, study.model(weighting, seed, seen), e.distance_images, steps)
-            facts = {"weighting": weighting, "seed": seed, "sampler": e.sampler, "steps": steps, "images_seen": seen}
-            rows += judge.rows(images, **facts)
+        for job in _jobs(study, arm, seed):
+            parsed = parse_arm(arm)
+            facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, **job}
+            rows += judge.rows(_stored(study, arm, seed, **job), **facts)
         pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")
 
-    return pd.read_csv(study.table(f"distances-{run_name(weighting, seed)}.csv", inputs, make))
+    return read_distances(study.table(f"distances-{run_name(arm, seed)}.csv", inputs, make))
+
+
+def read_distances(path):
+    """A table of distances as a DataFrame; an arm without a variant has the empty text there, not NaN."""
+    return pd.read_csv(path, keep_default_na=True, converters={"variant": str})
+
+
+def _jobs(study, arm, seed):
+    """What is judged: every sampler and number of steps at the end, and the snapshots by the first sampler."""
+    e, seen = study.experiment, _snapshots(study, arm, seed)
+    jobs = [("ema", sampler, steps, seen[-1]) for sampler in e.samplers for steps in e.distance_steps]
+    jobs += [("ema", e.sampler, steps, count) for count in seen for steps in e.snapshot_steps]
+    jobs += [("raw", e.sampler, steps, seen[-1]) for steps in e.distance_steps if e.raw_weights]
+    names = ("network", "sampler", "steps", "images_seen")
+    return [dict(zip(names, job, strict=True)) for job in dict.fromkeys(jobs)]
 
 
 def real_distances(study):
@@ -68,10 +91,11 @@ def real_distances(study):
 
     def make(path):
         images = subset(heldout.images, study.experiment.distance_images)
-        facts = {"weighting": "real", "seed": None, "sampler": None, "steps": None, "images_seen": None}
+        nobody = dict.fromkeys(["seed", "network", "sampler", "steps", "images_seen"])
+        facts = {"weighting": "real", "variant": "", **nobody}
         pd.DataFrame(judge.rows(images, **facts)).to_csv(path, index=False, float_format="%.10g")
 
-    return pd.read_csv(study.table("distances-real.csv", inputs, make))
+    return read_distances(study.table("distances-real.csv", inputs, make))
 
 
 class _Judge:
@@ -80,9 +104,11 @@ class _Judge:
     def __init__(self, study):
         e, data = study.experiment, study.images()
         self.extractors = [load_extractor(name, study.device) for name in e.features]
+        self.law = data.name == "minifaces"
         self.inputs = {
             "data": data.fingerprint,
             "features": {extractor.name: extractor.weights_sha256 for extractor in self.extractors},
+            "colour": {"law": self.law},
             "n": e.distance_images,
             "reference": e.reference_images,
         }
@@ -90,30 +116,50 @@ class _Judge:
 
     def rows(self, images, **facts):
         """A row for each metric, with the facts of what was judged."""
-        return [
-            {**facts, **row} for extractor in self.extractors for row in evaluate(images, self.reference, extractor)
-        ]
+        rows = [row for extractor in self.extractors for row in evaluate(images, self.reference, extractor)]
+        rows += evaluate_colour(images, self.reference)
+        rows += evaluate_law(images) if self.law else []
+        return [{**facts, **row} for row in rows]
 
 
 def _sampling(e):
     return {"sampler": e.sampler, "clip_x0": e.clip_x0, "batch": e.sampling_batch_size}
 
 
-def _sample(study, model, count, steps):
+def _settings(study, arm, sampler, steps):
     e = study.experiment
-    return sample(
-        model,
-        study.schedule,
-        range(count),
-        sampler=e.sampler,
-        steps=steps,
-        prediction_type=study.prediction_type,
-        clip_x0=e.clip_x0,
-        batch_size=e.sampling_batch_size,
-        device=study.device,
-        progress=True,
-    )
+    return {
+        "sampler": sampler,
+        "steps": steps,
+        "prediction_type": study.prediction_type_of(arm),
+        "clip_x0": e.clip_x0,
+        "batch_size": e.sampling_batch_size,
+        "device": study.device,
+        "progress": True,
+    }
 
 
-def _snapshots(study, weighting, seed):
-    return [entry["images"] for entry in study.run(weighting, seed).record["snapshots"]]
+def _sample(study, model, arm, count, steps):
+    settings = _settings(study, arm, study.experiment.sampler, steps)
+    return sample(model, study.schedule, range(count), **settings)
+
+
+def _stored(study, arm, seed, network, sampler, steps, images_seen):
+    """The images that a job is judged on, from the store or drawn into it."""
+    e = study.experiment
+    settings = _settings(study, arm, sampler, steps)
+    inputs = {**study.identity(arm, seed), "network": network, "images_seen": images_seen, "n": e.distance_images}
+    inputs |= {key: value for key, value in settings.items() if key != "progress"}
+    config = e.train_config(arm, seed)
+    inputs["threads"] = config.threads
+
+    def draw(seeds):
+        model = study.model(arm, seed, images_seen, raw=network == "raw")
+        return sample_batches(model, study.schedule, seeds, **settings)
+
+    shape = (3, config.resolution, config.resolution)
+    return stored_samples(study.folder / "samples", inputs, range(e.distance_images), shape, draw)
+
+
+def _snapshots(study, arm, seed):
+    return [entry["images"] for entry in study.run(arm, seed).record["snapshots"]]

@@ -1,21 +1,20 @@
-"""Samplers: DDIM and DDPM with the paper's respacing. Seed i makes image i, whatever the number and order of the seeds.
+"""Sampling with the paper's respacing, batch by batch. Seed i makes image i, whatever the number and order of seeds.
 
-Both walk down timesteps t_n > ... > t_1 spread evenly over [0, T-1] and step from alpha_bar_t to the next lower one (1
-at the end), from the network's estimates x0_hat and epsilon_hat:
-
-    DDIM (Song et al. 2021, eq. 12)   x' = sqrt(ab') x0_hat + sqrt(1 - ab' - sigma^2) epsilon_hat + sigma z
-    DDPM (Ho et al. 2020, eq. 7)      x' ~ the posterior q(x' | x_t, x0_hat) of the respaced chain
+All walk down timesteps t_n > ... > t_1 spread evenly over [0, T-1], t_n = T-1 and t_1 = 0 (one step is t = T-1 alone),
+and take a last step to alpha_bar = 1, which gives x0_hat at t_1. The samplers themselves are in solvers.py; here are
+the network's estimates, the noise and the batches. Everything that depends on the step alone is made before the first
+batch, and within a batch nothing waits for the device.
 """
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from .config import SAMPLERS
 from .errors import InputError, check_choice, check_number
-from .prediction import network_output, to_x0_epsilon
-from .schedule import Schedule
-from .variance import log_variance, split_variance
+from .prediction import PREDICTION_TYPES, network_output, to_x0_epsilon
+from .solvers import evaluations, solver
+from .variance import split_variance
+
+__all__ = ["evaluations", "respaced_timesteps", "sample", "sample_batches", "to_float", "to_uint8"]
 
 
 def respaced_timesteps(steps, T):
@@ -29,7 +28,6 @@ def respaced_timesteps(steps, T):
     return np.linspace(0, T - 1, steps).round().astype(int)[::-1].tolist()
 
 
-@torch.no_grad()
 def sample(
     model,
     schedule,
@@ -50,50 +48,68 @@ def sample(
     model: takes (x_t, t) with x_t (batch_size, C, H, W) float32 in [-1, 1] and t (batch_size,).
     seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU, because the network
         always sees one padded batch shape and each image draws from a generator of its own.
-    sampler: "ddim" (eta = 0 deterministic, eta = 1 as noisy as DDPM) or "ddpm" (the posterior's variance,
-        "fixed small", or the model's own if it has learned one).
-    clip_x0: clip x0_hat to [-1, 1] at each step and derive epsilon_hat from it again, as the authors do.
+    sampler: "ddim"; "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned one);
+        "ddpm-large" (the variance beta of the respaced chain); "dpm-solver++2" and "dpm-solver++3" (multistep, order 2
+        and 3); "unipc" (order 3, bh2); "heun" (2 steps - 1 calls of the network: `evaluations(sampler, steps)`).
+    eta: noise of "ddim", 0 (deterministic) to 1 (as noisy as "ddpm"); the others refuse it.
+    clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, with every sampler alike, as the
+        authors do in DDPM and DDIM.
     shape: (C, H, W); taken from a diffusers model's configuration if not given.
 
-    Values are rounded to the nearest of 256 levels (flooring would darken every image by half a level).
-    Raises InputError for a setting out of range.
+    Values are rounded to the nearest of 256 levels (flooring would darken every image by half a level). Variance
+    channels of the model are split off. Raises InputError for a setting out of range, and where SNR(T-1) = 0 for
+    prediction_type="epsilon" and for "unipc" and "heun", which are not defined there.
     """
-    seeds, shape = _check(model, seeds, sampler, eta, shape, batch_size)
-    timesteps = respaced_timesteps(steps, schedule.T)
-    move = _ddim_step if sampler == "ddim" else _ddpm_step
-    respaced = Schedule(schedule.alpha_bar[timesteps[::-1]], schedule.name)
-    images = np.empty((len(seeds), *shape), np.uint8)
-    # A bar only for what takes longer than a breath, so that executed notebooks stay quiet.
-    bar = tqdm(
-        total=len(seeds),
-        desc=f"{sampler}, {steps} steps",
-        unit="image",
-        mininterval=2,
-        delay=5,
-        leave=False,
-        disable=not progress,
+    seeds, shape = list(seeds), _image_shape(model, shape)
+    images, done = np.empty((len(seeds), *shape), np.uint8), 0
+    batches = sample_batches(
+        model,
+        schedule,
+        seeds,
+        sampler=sampler,
+        steps=steps,
+        prediction_type=prediction_type,
+        eta=eta,
+        clip_x0=clip_x0,
+        shape=shape,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
     )
-    for start in range(0, len(seeds), batch_size):
-        batch = seeds[start : start + batch_size]
-        generators = [torch.Generator().manual_seed(seed) for seed in batch]
-        x = _normal(generators, shape, batch_size).to(device)
-        for index, (t, t_next) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True)):
-            output = network_output(model, x, torch.full((batch_size,), t, device=device)).float()
-            output, values = split_variance(output, shape[0])
-            x0, epsilon = to_x0_epsilon(output, x, t, schedule, prediction_type)
-            if clip_x0:
-                x0, epsilon = _clip(x0, x, t, schedule)
-            noise = None
-            if t_next is not None and (sampler == "ddpm" or eta > 0):
-                noise = _normal(generators, shape, batch_size).to(device)
-            variance = None
-            if sampler == "ddpm" and values is not None and noise is not None:
-                variance = log_variance(values, steps - 1 - index, respaced).exp()
-            x = move(x, x0, epsilon, noise, *_alpha_bars(schedule, t, t_next), eta, variance)
-        images[start : start + len(batch)] = to_uint8(x[: len(batch)]).numpy()
-        bar.update(len(batch))
-    bar.close()
+    for batch in batches:
+        images[done : done + len(batch)] = batch
+        done += len(batch)
     return images
+
+
+def sample_batches(
+    model,
+    schedule,
+    seeds,
+    *,
+    sampler="ddim",
+    steps=50,
+    prediction_type="epsilon",
+    eta=0.0,
+    clip_x0=True,
+    shape=None,
+    batch_size=64,
+    device="cpu",
+    progress=False,
+):
+    """The images of `sample` as they come: an iterator of uint8 (batch_size, C, H, W), the last one as long as is left.
+
+    Takes and raises what `sample` does, at once and not with the first image.
+    """
+    seeds = [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
+    check_number("batch_size", batch_size, minimum=1, integer=True)
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    shape = _image_shape(model, shape)
+    timesteps = respaced_timesteps(steps, schedule.T)
+    walk = solver(sampler, [*schedule.alpha_bar[timesteps].tolist(), 1.0], eta)
+    estimates = _Estimates(model, schedule, timesteps, prediction_type, clip_x0, batch_size, device)
+    batches = _batches(walk, estimates, seeds, shape, batch_size, device)
+    return _shown(batches, len(seeds), f"{sampler}, {steps} steps") if progress else batches
 
 
 def to_uint8(x):
@@ -108,47 +124,71 @@ def to_float(images):
     return images.float() / 127.5 - 1
 
 
-def _check(model, seeds, sampler, eta, shape, batch_size):
-    check_choice("sampler", sampler, SAMPLERS)
-    check_number("eta", eta, minimum=0, maximum=1)
-    check_number("batch_size", batch_size, minimum=1, integer=True)
-    seeds = [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
+class _Estimates:
+    """x0_hat, epsilon_hat and the variance values of a model at the nodes of a chain."""
+
+    def __init__(self, model, schedule, timesteps, prediction_type, clip_x0, batch_size, device):
+        self.model, self.timesteps, self.prediction_type, self.clip_x0 = model, timesteps, prediction_type, clip_x0
+        self.t = torch.tensor(timesteps).repeat_interleave(batch_size).view(-1, batch_size).to(device)
+        number = torch.zeros((), dtype=torch.float32)
+        self.table = {t: schedule.scales(t, number) for t in timesteps}
+        to_x0_epsilon(number, number, timesteps[0], self, prediction_type)  # refuses epsilon where SNR = 0
+
+    def scales(self, t, like):
+        """A schedule's (a, s) as numbers on the CPU: they go to the device with the operation, nothing waits for it."""
+        return self.table[t]
+
+    def __call__(self, node, x):
+        t = self.timesteps[node]
+        output = network_output(self.model, x, self.t[node]).float()
+        prediction, values = split_variance(output, x.shape[1])
+        x0, epsilon = to_x0_epsilon(prediction, x, t, self, self.prediction_type)
+        if self.clip_x0:
+            a, s = self.table[t]
+            x0 = x0.clamp(-1, 1)
+            epsilon = (x - a * x0) / s
+        return x0, epsilon, values
+
+
+@torch.no_grad()
+def _batches(walk, estimates, seeds, shape, batch_size, device):
+    for start in range(0, len(seeds), batch_size):
+        batch = seeds[start : start + batch_size]
+        generators = [torch.Generator().manual_seed(seed) for seed in batch]
+        x = _normal(generators, shape, batch_size, device)
+        walk.start()
+        for call, node in enumerate(walk.nodes):
+            x0, epsilon, values = estimates(node, x)
+            # Drawn after the call, so that a GPU is at work on it meanwhile.
+            noise = _normal(generators, shape, batch_size, device) if walk.draws(call) else None
+            x = walk.step(call, x, x0, epsilon, noise, values)
+        yield to_uint8(x[: len(batch)]).numpy()
+
+
+def _shown(batches, count, label):
+    """The same batches under a bar, which only comes for what takes longer than a breath: notebooks stay quiet."""
+    from tqdm import tqdm  # here, so that the samplers need torch and numpy alone
+
+    with tqdm(total=count, desc=label, unit="image", mininterval=2, delay=5, leave=False) as bar:
+        for batch in batches:
+            bar.update(len(batch))
+            yield batch
+
+
+def _image_shape(model, shape):
     if shape is None:
         config = getattr(model, "config", None)
         if config is None or not hasattr(config, "sample_size"):
             raise InputError("shape is not given and the model does not say it; give shape=(channels, height, width)")
         size = config.sample_size
         shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
-    return seeds, tuple(shape)
+    return tuple(shape)
 
 
-def _normal(generators, shape, batch_size):
-    """One draw per generator, padded with zeros to the batch shape."""
-    noise = torch.zeros(batch_size, *shape)
+def _normal(generators, shape, batch_size, device):
+    """One draw per generator, padded with zeros to the batch shape; always drawn on the CPU, so the same everywhere."""
+    on_cuda = torch.device(device).type == "cuda"
+    noise = torch.zeros(batch_size, *shape, pin_memory=on_cuda)
     for row, generator in zip(noise, generators, strict=False):
         row.normal_(generator=generator)
-    return noise
-
-
-def _clip(x0, x_t, t, schedule):
-    a, s = schedule.scales(t, x_t)
-    x0 = x0.clamp(-1, 1)
-    return x0, (x_t - a * x0) / s
-
-
-def _alpha_bars(schedule, t, t_next):
-    return schedule.alpha_bar[t].item(), 1.0 if t_next is None else schedule.alpha_bar[t_next].item()
-
-
-def _ddim_step(x, x0, epsilon, noise, ab, ab_next, eta, variance):
-    sigma2 = eta**2 * (1 - ab_next) / (1 - ab) * (1 - ab / ab_next)
-    x = ab_next**0.5 * x0 + max(1 - ab_next - sigma2, 0.0) ** 0.5 * epsilon
-    return x if noise is None else x + sigma2**0.5 * noise
-
-
-def _ddpm_step(x, x0, epsilon, noise, ab, ab_next, eta, variance):
-    alpha = ab / ab_next
-    mean = ab_next**0.5 * (1 - alpha) / (1 - ab) * x0 + alpha**0.5 * (1 - ab_next) / (1 - ab) * x
-    if variance is None:
-        variance = (1 - ab_next) / (1 - ab) * (1 - alpha)
-    return mean if noise is None else mean + variance**0.5 * noise
+    return noise.to(device, non_blocking=on_cuda)

@@ -4,7 +4,11 @@ import numpy as np
 import torch
 
 from .config import run_name
+from .gaussian_images import gaussian_law
+from .optimum import GaussianDenoiser, OptimalDenoiser
+from .presets import get_preset
 from .randomness import stream
+from .sampling import to_float
 
 
 def trained(study, seeds, weightings=None):
@@ -19,6 +23,43 @@ def subset(images, count):
     """`count` images (all, if fewer) in an order that is drawn once, since files may lie sorted by class."""
     order = torch.randperm(len(images), generator=stream(0, "subset"))[:count]
     return np.ascontiguousarray(images[np.sort(order.numpy())])
+
+
+def optimal_denoiser(study):
+    """E[x0 | x_t] for a study's data, and whether it is that of the data's true law.
+
+    The Gaussian images' law is known: `GaussianDenoiser`, right at every t and for held-out images too. Elsewhere
+    `OptimalDenoiser` over the first `optimum_images` training images, for x0 from those images alone.
+    """
+    e, images = study.experiment, study.images().images
+    if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
+        return GaussianDenoiser(*gaussian_law(images.shape[-1]), study.schedule), True
+    return OptimalDenoiser(images[: e.optimum_images], study.schedule), False
+
+
+def remembered(optimal):
+    """The optimum with its answers kept by t, for networks that are all asked at the same x_t."""
+    answers = {}
+
+    def answer(x_t, t):
+        if t not in answers:
+            answers[t] = optimal(x_t, t)
+        return answers[t]
+
+    return answer
+
+
+def measured_images(study, count, split="train"):
+    """x0 (N, C, H, W) in [-1, 1] on the study's device: `count` images of a split, or None where there are none.
+
+    "train" draws them uniformly, without repetition, from the first `optimum_images` training images, those of the
+    `OptimalDenoiser`: that is what error = floor + excess asks of x0.
+    """
+    found = study.images(split)
+    if found is None:
+        return None
+    images = found.images[: study.experiment.optimum_images] if split == "train" else found.images
+    return to_float(subset(images, count)).to(study.device)
 
 
 def save_arrays(path, **arrays):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from debiaslib.config import run_name
+from debiaslib.controls import OUTCOMES
 from debiaslib.minifaces import render
 from debiaslib.strategies import parse_strategy
 
@@ -27,7 +28,11 @@ def write_synthetic_results(folder, seeds=(0,), weightings=WEIGHTINGS, resolutio
     _weights(weightings).to_csv(tables / "weights.csv", index=False)
     _gradient_noise(weightings).to_csv(tables / "gradient_noise.csv", index=False)
     _mse(weightings, seeds, ["train", "heldout"] if heldout else ["train"], rng).to_csv(tables / "mse.csv", index=False)
+    _bias(weightings, seeds, np.random.default_rng(2)).to_csv(tables / "bias.csv", index=False)
     _one_step(tables / "one_step.npz", weightings, resolution, rng)
+    ratios, rates = _controls(seeds, np.random.default_rng(1))
+    ratios.to_csv(tables / "controls.csv", index=False)
+    rates.to_csv(tables / "learning_rates.csv", index=False)
     for weighting in weightings:
         for seed in seeds:
             _one_run(folder, weighting, seed, resolution, rng)
@@ -155,6 +160,37 @@ def _error(split, seed, model, quantity, mean, base):
     )
 
 
+def _bias(weightings, seeds, rng):
+    """bias.csv as `debiaslib.bias_measurements` writes it; a third of the excess is a variance over seeds."""
+    weight = np.array([1, 8, 36, 144, 67]) / 256
+    bands = [(None, 1.0), *zip([0, 1, 2, 4, 8], weight, strict=True)]
+    rows = []
+    for t in TIMESTEPS:
+        for model in ("optimum", *weightings):
+            facts, own = {"split": "train", "model": model, "t": t}, model == "optimum"
+            left = 0.25 / (1 + SNR[t]) ** 0.75 if own else quality(model) * (0.002 + 0.3 / SNR[t] ** 0.75)
+            power = [left, *left * np.array([100, 8, 1, 0.1, 0.01]) / 0.84]  # adds up, weighted
+            for seed in (None,) if own else seeds:
+                luck, name = rng.lognormal(0, 0.1), "x0" if own else "excess"
+                for channel, sign in enumerate((1, -1, 0.1)):
+                    row = {**facts, "seed": seed, "quantity": f"{name}_bias", "channel": channel}
+                    rows.append({**row, "value": sign * luck * left**0.5 / 5, "se": left**0.5 / 50})
+                for quantity, part in (("x0_mse" if own else "excess", luck), (f"{name}_bias2", 0.1 * luck)):
+                    rows += _banded({**facts, "seed": seed, "quantity": quantity}, bands, power, part)
+            if not own and len(seeds) > 1:
+                rows += _banded({**facts, "quantity": "excess_common", "seed_se": left / 5}, bands, power, 0.67)
+                rows += _banded({**facts, "quantity": "excess_between", "seed_se": left / 5}, bands, power, 0.33)
+    table = pd.DataFrame(rows).assign(n=256)
+    return table.reindex(columns=[*table.columns, *(["seed_se"] if "seed_se" not in table else [])])
+
+
+def _banded(row, bands, power, part):
+    return [
+        {**row, "frequency": frequency, "weight": weight, "value": value * part, "se": value * 0.05}
+        for (frequency, weight), value in zip(bands, power, strict=True)
+    ]
+
+
 def _faces(first, count, resolution):
     return render(range(first, first + count), resolution).astype(np.float32) / 127.5 - 1
 
@@ -200,6 +236,8 @@ def _one_run(folder, weighting, seed, resolution, rng):
     for seen, steps in [(SEEN[-1], s) for s in (5, 10, 20, 50, 100)] + [(s, 20) for s in SEEN[:-1]]:
         fd = quality(weighting) ** 2 * 30 * (1 + 4 / steps) * (SEEN[-1] / seen) ** 0.7 * rng.lognormal(0, 0.12)
         values = {"fd_minifaces": fd, "kid_minifaces": fd / 300, "precision": 1 - fd / 200, "recall": 0.9 - fd / 150}
+        values |= {"colour_w1": 5 + fd**0.5, "layout_energy": fd**0.5 - 0.1}
+        values |= {f"{what}_{c}": fd / 40 for what in ("mean", "spread") for c in ("red", "green", "blue")}
         rows += [_distance(weighting, seed, steps, seen, metric, value) for metric, value in values.items()]
     pd.DataFrame(rows).to_csv(tables / f"distances-{name}.csv", index=False)
     _log(folder / "runs" / name / "log.jsonl", rng)
@@ -208,18 +246,37 @@ def _one_run(folder, weighting, seed, resolution, rng):
 def _distance(weighting, seed, steps, seen, metric, value):
     return {
         "weighting": weighting,
+        "variant": "",
         "seed": seed,
+        "network": None if seed is None else "ema",
         "sampler": None if seed is None else "ddim",
         "steps": steps,
         "images_seen": seen,
         "metric": metric,
         "value": value,
         "se": value * 0.05 if metric.startswith("kid") else None,
-        "features": "minifaces",
+        "features": "colour" if metric.startswith(("colour", "layout", "mean", "spread")) else "minifaces",
         "n": 500,
         "n_reference": 2048,
         "library": "torch-fidelity",
     }
+
+
+def _controls(seeds, rng):
+    """(controls.csv, learning_rates.csv) as `debiaslib.controls` writes them."""
+    ratios, rates = [], []
+    for outcome in OUTCOMES:
+        for condition in ("as published", "each at its best learning rate", "lr 0.0005", "max_grad_norm 1"):
+            ratio, spread = rng.lognormal(-0.8, 0.5), 1.3 if len(seeds) > 1 else np.nan
+            row = {"condition": condition, "arm": "debiased", "baseline": "constant", "network": "ema"}
+            bounds = {"ratio": ratio, "low": ratio / spread, "high": ratio * spread}
+            ratios.append({**row, "outcome": outcome, **bounds, "n": len(seeds), "share": 1.0})
+        for weighting in ("constant", "debiased"):
+            for lr in (5e-4, 2e-3, 8e-3):
+                mean = 30 * quality(weighting) * rng.lognormal(0, 0.3)
+                row = {"weighting": weighting, "lr": lr, "outcome": outcome, "mean": mean}
+                rates.append({**row, "low": mean / spread, "high": mean * spread, "n": len(seeds)})
+    return pd.DataFrame(ratios), pd.DataFrame(rates)
 
 
 def _log(path, rng):

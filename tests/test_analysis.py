@@ -178,22 +178,49 @@ MODELS = {
 }
 
 
+TIMES = [0, 50, 200, 400, 500, 600, 700, 800, 900, 950, 999]
+
+
 @pytest.fixture(scope="module")
 def errors():
-    return mse_by_timestep(MODELS, drawn(3000), [50, 600, 800, 950], SCHEDULE, prediction_type="sample", optimal=FEW)
+    return mse_by_timestep(MODELS, drawn(3000), TIMES, SCHEDULE, prediction_type="sample", optimal=FEW)
 
 
-@pytest.mark.parametrize("t", [600, 800, 950])
+@pytest.mark.parametrize("t", TIMES)
 @pytest.mark.parametrize("model", MODELS)
 def test_an_error_is_the_floor_and_the_excess(errors, model, t):
     """For x0 from the denoiser's own images, and for no other x0; image by image only on average."""
     where = {"model": model, "t": t}
     gap = one_value(errors, quantity="x0_mse", **where) - one_value(errors, quantity="excess", **where)
     gap -= one_value(errors, model="optimum", t=t, quantity="x0_mse")
-    assert np.abs(gap).max() > 0
-    assert abs(gap.mean()) < 4 * gap.std() / len(gap) ** 0.5
+    cross = one_value(errors, quantity="cross", **where)
+    assert np.abs(gap - cross).max() < 1e-12
+    if t < 100:  # twenty images are told apart there: no floor, and nothing that crosses
+        assert np.abs(cross).max() < 1e-6
+    else:
+        assert np.abs(cross).max() > 0 and abs(cross.mean()) < 4 * cross.std() / len(cross) ** 0.5
     if t == 600:  # the two sides are no zeros
-        assert one_value(errors, quantity="excess", **where).mean() > 5 * abs(gap.mean())
+        assert one_value(errors, quantity="excess", **where).mean() > 5 * abs(cross.mean())
+
+
+def test_for_other_images_the_cross_term_is_not_zero():
+    """What the identity would say of held-out images, and why they have no floor."""
+    x0 = images(500, seed=77)
+    table = mse_by_timestep(MODELS, x0, [600, 800], SCHEDULE, prediction_type="sample", optimal=FEW)
+    for t in (600, 800):
+        cross = one_value(table, model="nothing", t=t, quantity="cross")
+        assert abs(cross.mean()) > 10 * cross.std() / 500**0.5
+
+
+def test_models_that_predict_different_things():
+    x0 = images(4)
+    kinds = {"noise": "epsilon", "image": "sample"}
+    both = mse_by_timestep(dict.fromkeys(kinds, wavy), x0, [700], SCHEDULE, prediction_type=kinds)
+    for name, kind in kinds.items():
+        alone = mse_by_timestep({name: wavy}, x0, [700], SCHEDULE, prediction_type=kind)
+        for quantity in ("x0_mse", "epsilon_mse"):
+            where = {"model": name, "quantity": quantity}
+            assert np.array_equal(one_value(both, **where), one_value(alone, **where))
 
 
 @pytest.mark.parametrize("t", [600, 800, 950])
@@ -214,7 +241,9 @@ def test_the_colour_too_is_floor_and_excess(errors):
 
 
 def test_the_optimum_is_at_no_distance_from_itself_and_memorises_at_low_t(errors):
-    assert (errors[(errors.model == "optimum") & errors.quantity.isin(["excess", "colour_excess"])].value == 0).all()
+    assert (
+        errors[(errors.model == "optimum") & errors.quantity.isin(["excess", "colour_excess", "cross"])].value == 0
+    ).all()
     assert one_value(errors, model="optimum", t=50, quantity="x0_mse").mean() < 1e-6
 
 

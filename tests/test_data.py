@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from debiaslib import data, hub
+from debiaslib import data, gaussian_images, hub
 from debiaslib.data import load_images
 from debiaslib.errors import InputError
 from debiaslib.minifaces import render
@@ -87,6 +87,15 @@ def test_minifaces_by_split():
     assert np.array_equal(train.images[5000:5003], render(range(5000, 5003), 16, 0))
     assert np.array_equal(held_out.images[-1:], render([2047], 16, 1))
     assert (train.name, train.split, held_out.split) == ("minifaces", "train", "heldout")
+
+
+def test_gaussian_images_by_split():
+    train, held_out = load_images("gaussian", 8), load_images("gaussian", 8, "heldout")
+    assert train.images.shape == (8192, 3, 8, 8) and held_out.images.shape == (2048, 3, 8, 8)
+    assert np.array_equal(train.images[5000:5003], gaussian_images.render(range(5000, 5003), 8, 0))
+    assert np.array_equal(held_out.images[-1:], gaussian_images.render([2047], 8, 1))
+    assert (train.name, train.split, held_out.split) == ("gaussian", "train", "heldout")
+    assert "resolution is 64; it must be a whole number >= 4 and <= 32" in message("gaussian", 64)
 
 
 def test_images_are_mapped_read_only_and_fingerprinted(tmp_path):
@@ -243,12 +252,12 @@ def test_leftover_of_a_killed_process_is_removed(tmp_path, cache):
 def test_two_processes_decode_once(tmp_path):
     code = f"""
 import debiaslib.data as data
-draw = data.render
+draw = data._DRAWN["minifaces"]
 def noted(indices, *more):
     with open({str(tmp_path / "log")!r}, "a") as file:
         file.write(f"{{len(indices)}}\\n")
     return draw(indices, *more)
-data.render = noted
+data._DRAWN["minifaces"] = noted
 print(data.load_images("minifaces", 8).fingerprint)
 """
     start = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True}

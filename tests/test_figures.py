@@ -9,11 +9,13 @@ from synthetic_results import SEEN, WEIGHTINGS, write_synthetic_results
 
 from debiaslib import figures
 from debiaslib.errors import InputError
-from debiaslib.figure_tables import Tables, parse_run
+from debiaslib.saved_tables import Tables, parse_run
 from debiaslib.files import read_json, sha256_file
 from debiaslib.strategies import KNOWN, parse_strategy
 
-NAMES = {"snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon", "mse_x0",
+NAMES = {
+    "signed_bias", "bias_or_variance", "bias_spectrum", "colour_by_steps", "colour_spread", "control_ratios",
+    "learning_rates","snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon", "mse_x0",
          "excess", "mse_heldout", "weights", "weight_share", "weights_units", "weights_logsnr", "gradient_noise",
          "samples_all", "training_curves",
          "training_samples", "distance_by_steps", "distance_by_images", "precision_recall", "paper_fid"}  # fmt: skip

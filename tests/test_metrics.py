@@ -1,16 +1,19 @@
 """Distances: closed forms, invariances, torch-fidelity end to end, the cache, and what is refused."""
 
+import hashlib
 import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiaslib import metrics
 from debiaslib.errors import InputError
+from debiaslib.feature_cache import reference_features
 from debiaslib.features import PooledPixels, load_extractor
 from debiaslib.metrics import (
     evaluate,
@@ -20,7 +23,6 @@ from debiaslib.metrics import (
     mean_colours,
     mean_interval,
     precision_recall,
-    reference_features,
 )
 
 
@@ -165,6 +167,34 @@ def test_frechet_distance_of_covariances_that_do_not_commute():
     assert found == pytest.approx(np.trace(first) + np.trace(second) - 2 * root, rel=1e-10)
 
 
+def by_matrix_square_root(a, b):
+    """The formula as published, through scipy's Schur method; torch-fidelity takes eigenvalues."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    first, second = np.cov(a.T), np.cov(b.T)
+    root = scipy.linalg.sqrtm(first @ second).real
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 20), (150, 400, 64), (65, 65, 64)])
+def test_frechet_distance_by_matrix_square_root(n, m, d):
+    mixing = normal(d, d, 5) / math.sqrt(d)
+    a, b = normal(n, d) @ mixing, (normal(m, d, 1) * 1.2 + 0.1) @ mixing
+    assert frechet_distance(a, b) == pytest.approx(by_matrix_square_root(a, b), rel=1e-6)
+
+
+def test_statistics_are_in_float64():
+    import torch_fidelity.metric_fid as theirs
+
+    a, b = ((1000 + normal(3000, 4, seed)).astype(np.float32) for seed in (0, 1))
+    expected = by_matrix_square_root(a, b)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
+    # What would happen without: the mean of float32 features is a float32.
+    rough = theirs.fid_statistics_to_metric(
+        *(theirs.fid_features_to_statistics(torch.from_numpy(part)) for part in (a, b)), verbose=False
+    )
+    assert abs(rough["frechet_inception_distance"] / expected - 1) > 1e-6
+
+
 sets = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(8, 40), st.integers(8, 40))
 
 
@@ -297,11 +327,12 @@ def test_precision_recall_by_brute_force():
     def share(points, manifold, k):
         own = np.linalg.norm(manifold[:, None] - manifold, axis=-1)
         radius = np.sort(own, axis=1)[:, k]
-        return (np.linalg.norm(points[:, None] - manifold, axis=-1) <= radius).any(1).mean()
+        inside = (np.linalg.norm(points[:, None] - manifold, axis=-1) <= radius).any(1)
+        return np.float32(inside.mean())  # as torch-fidelity rounds it
 
     for k in (1, 3, 29):
         expected = share(generated, reference, k), share(reference, generated, k)
-        assert precision_recall(generated, reference, neighbors=k) == pytest.approx(expected, abs=1e-6)
+        assert precision_recall(generated, reference, neighbors=k) == expected
     assert "29" not in error_of(precision_recall, generated, reference, neighbors=30)
 
 
@@ -367,11 +398,11 @@ def test_rows(pooled):
     rows = evaluate(generated, reference, pooled, cache=False)
     assert [row["metric"] for row in rows] == ["fd_pooled", "kid_pooled", "precision", "recall"]
     keys = ["metric", "value", "se", "features", "n", "n_reference"]
-    keys += ["library", "version", "extractor", "weights_sha256", "dtype"]
+    keys += ["library", "version", "extractor", "weights_sha256", "dtype", "batch"]
     for row in rows:
         assert list(row) == keys
         assert (row["n"], row["n_reference"], row["features"], row["dtype"]) == (60, 70, "pooled", "float64")
-        assert row["library"] == "torch-fidelity"
+        assert (row["library"], row["batch"]) == ("torch-fidelity", 64)
         assert isinstance(row["value"], float)
         assert (row["se"] is None) == (row["metric"] != "kid_pooled")
 
@@ -457,7 +488,7 @@ def test_damaged_features_are_made_anew(counted, tmp_path, damage):
         path.with_suffix(".sha256").unlink()
     elif damage == "pickle":
         np.save(path, np.array([{}]), allow_pickle=True)
-        path.with_suffix(".sha256").write_text(metrics.hashlib.sha256(path.read_bytes()).hexdigest())
+        path.with_suffix(".sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
     else:
         content[-5] ^= 1
         path.write_bytes({"cut": content[:-8], "flip": content, "empty": b""}[damage])

@@ -206,7 +206,7 @@ def test_the_plan_counts_every_job_and_knows_when_it_is_done(finished):
     results, _ = finished
     experiment = load_experiment(SMOKE)
     jobs = plan(experiment, results / "smoke")
-    assert len(jobs) == 2 * 2 + 1 + len(notebook_files()) + 1
+    assert len(jobs) == 2 * len(experiment.runs) + 1 + len(experiment.notebooks) + 1
     assert all(job.finished() == 1 for job in jobs)
     assert all(job.finished() == 0 for job in plan(experiment, results / "nothing here"))
 

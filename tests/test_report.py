@@ -103,7 +103,7 @@ def test_times_settings_and_origin(built):
     assert times["training debiased-s0"] == "1 min 40 s" and times["table mse.csv"] == "2.0 s"
     assert times["notebook 05_training"] == "3.0 s"
     tables = len(list((folder / "tables").glob("*.csv")))
-    assert times["sum"] == report_tables.duration(4 * 100 + 2 * tables + 6 * 3)
+    assert times["sum"] == report_tables.duration(4 * 100 + 2 * tables + 7 * 3)
     origin = dict(page.tables["Provenance"][1:])
     assert (
         origin["commit"] == "commit 0123456789ab" and origin["torch"] == "2.10.0" and origin["data, sha256"] == "f" * 64
