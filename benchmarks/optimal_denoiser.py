@@ -113,18 +113,19 @@ def report(pairs):
         f"{platform.system()} {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
         f"threads {torch.get_num_threads()}.\n"
     )
-    print(f"One call at t = {T}, uint8 images, default chunk; products: float64, images converted before.\n")
+    # First: a new process begins with the peak of the one that starts it.
+    count, side, batch = _MEMORY
+    whole = count * 3 * side**2 * 8 / 1e6
+    print(f"Memory of one call, {count:,} images of 3x{side}x{side} ({whole:,.0f} MB in float64), {batch} queries.\n")
+    print("| chunk | images | peak, MB | as stated, MB |\n|---|---:|---:|---:|", flush=True)
+    for chunk in CHUNKS:
+        print(memory_row(chunk), flush=True)
+    print(f"\nOne call at t = {T}, uint8 images, default chunk; products: float64, images converted before.\n")
     print("| images | size | queries | pairs | products, ms | denoiser, ms | ratio | pairs: min | median | max |")
     print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     for count, side in SHAPES:
         for batch in BATCHES:
             print(time_row(count, side, batch, pairs), flush=True)
-    count, side, batch = _MEMORY
-    whole = count * 3 * side**2 * 8 / 1e6
-    print(f"\nMemory of one call, {count:,} images of 3x{side}x{side} ({whole:,.0f} MB in float64), {batch} queries.\n")
-    print("| chunk | images | peak, MB | as stated, MB |\n|---|---:|---:|---:|", flush=True)
-    for chunk in CHUNKS:
-        print(memory_row(chunk), flush=True)
 
 
 def main():

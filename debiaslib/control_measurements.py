@@ -7,6 +7,7 @@ from .analysis import mse_by_timestep
 from .arms import parse_arm
 from .files import sha256_file
 from .sample_measurements import distances
+from .saved_tables import read_rows
 from .tables import measured_images, optimal_denoiser, remembered, trained
 
 
@@ -27,12 +28,7 @@ def arm_errors(study):
         rows = [_rows(study, seed, network, x0, optimal) for seed in e.seeds for network in networks]
         pd.concat(rows).to_csv(path, index=False, float_format="%.8g")
 
-    return read_arm_errors(study.table("arm_errors.csv", inputs, make))
-
-
-def read_arm_errors(path):
-    """The table as a DataFrame; an arm without a variant has the empty text there, not NaN."""
-    return pd.read_csv(path, converters={"variant": str})
+    return read_rows(study.table("arm_errors.csv", inputs, make))
 
 
 def arm_outcomes(study):

@@ -83,8 +83,9 @@ CAPTIONS = {
     "bias_spectrum": (
         "The excess by spatial frequency",
         """The excess by band of spatial frequency at t = {times}, and the floor (black): the points of a line add up
-        to the mean over pixels. {n} training images, {weightings}. Lines, but for the floor: of the logarithm, {spread}. The
-        floor is one for all networks; its band is 95 % over the images.""",
+        to the mean over pixels, and a band reaches up to the next one's lowest frequency. {n} training images,
+        {weightings}. Lines, but for the floor: of the logarithm, {spread}. The floor is one for all networks; its band
+        is 95 % over the images.""",
     ),
     "weights": (
         "Loss weights",

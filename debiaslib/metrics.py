@@ -13,6 +13,7 @@ import torch
 from .errors import InputError, check_number
 from .feature_cache import fingerprint_of, reference_features
 from .features import BATCH_SIZE, check_images, torch_fidelity_module
+from .intervals import mean_interval
 
 __all__ = [
     "evaluate",
@@ -206,24 +207,6 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
         "batch": BATCH_SIZE,
     }
     return [{"metric": metric, "value": value, "se": se} | shared for metric, (value, se) in values.items()]
-
-
-def mean_interval(values, level=0.95):
-    """(mean, low, high): Student's t interval of `values`, one per independent seed; n - 1 degrees of freedom.
-
-    One value gives (value, nan, nan): it says nothing about the spread. InputError for none and for non-finite ones.
-    """
-    from scipy.stats import t  # lazy: scipy takes a second to import
-
-    check_number("level", level, above=0, below=1)
-    values = np.asarray(list(values), np.float64)
-    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        raise InputError(f"values are {values.tolist()}; a mean needs at least one number, all finite")
-    mean, n = float(values.mean()), len(values)
-    if n == 1:
-        return mean, float("nan"), float("nan")
-    half = float(t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / n**0.5)
-    return mean, mean - half, mean + half
 
 
 def mean_colours(images):

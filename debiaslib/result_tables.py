@@ -13,6 +13,7 @@ from .equal_n import check_equal_n
 from .figure_style import label, ordered
 from .files import write_text
 from .intervals import mean_interval
+from .saved_tables import read_rows
 
 __all__ = ["HIGHER_IS_BETTER", "as_latex", "as_markdown", "summarise_distances", "write_result_tables"]
 
@@ -53,7 +54,7 @@ def write_result_tables(folder):
     paths = [path for path in sorted(folder.glob("tables/distances-*-s*.csv")) if "--" not in path.name]
     if not paths:
         return []
-    summary = summarise_distances(pd.concat([pd.read_csv(path, converters={"variant": str}) for path in paths]))
+    summary = summarise_distances(pd.concat([read_rows(path) for path in paths]))
     texts = {
         "csv": summary.to_csv(index=False, float_format="%.6g"),
         "md": as_markdown(summary),

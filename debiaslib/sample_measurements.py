@@ -15,6 +15,7 @@ from .features import load_extractor
 from .metrics import evaluate
 from .sample_store import stored_samples
 from .sampling import sample, sample_batches
+from .saved_tables import read_rows
 from .tables import load_arrays, save_arrays, subset, trained
 
 
@@ -63,12 +64,7 @@ def distances(study, arm, seed):
             rows += judge.rows(_stored(study, arm, seed, **job), **facts)
         pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")
 
-    return read_distances(study.table(f"distances-{run_name(arm, seed)}.csv", inputs, make))
-
-
-def read_distances(path):
-    """A table of distances as a DataFrame; an arm without a variant has the empty text there, not NaN."""
-    return pd.read_csv(path, keep_default_na=True, converters={"variant": str})
+    return read_rows(study.table(f"distances-{run_name(arm, seed)}.csv", inputs, make))
 
 
 def _jobs(study, arm, seed):
@@ -95,7 +91,7 @@ def real_distances(study):
         facts = {"weighting": "real", "variant": "", **nobody}
         pd.DataFrame(judge.rows(images, **facts)).to_csv(path, index=False, float_format="%.10g")
 
-    return read_distances(study.table("distances-real.csv", inputs, make))
+    return read_rows(study.table("distances-real.csv", inputs, make))
 
 
 class _Judge:

@@ -12,7 +12,7 @@ from .files import sha256_file
 from .paths import checkout
 from .strategies import KNOWN, Strategy
 
-__all__ = ["PAPER_CURVES", "Tables", "parse_run"]
+__all__ = ["PAPER_CURVES", "Tables", "parse_run", "read_rows"]
 
 PAPER_CURVES = "reference/paper/fid-curves.csv"
 _MADE_BY = {
@@ -56,7 +56,7 @@ class Tables:
         """A CSV file as a DataFrame. Raises InputError if it is damaged or lacks one of the columns."""
         self.use(path)
         try:
-            table = pd.read_csv(path)
+            table = read_rows(path)
         except (ValueError, pd.errors.ParserError) as error:
             raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
         for column in columns.split():
@@ -89,6 +89,12 @@ class Tables:
         if self.run:
             return check_choice("run", self.run, names)
         return min(names, key=lambda name: (parse_run(name)[0] != "debiased", parse_run(name)[1], name))
+
+
+def read_rows(path):
+    """A CSV table as a DataFrame. An arm without a variant has the empty text there, which pandas reads as NaN."""
+    table = pd.read_csv(path)
+    return table.assign(variant=table.variant.astype(object).fillna("")) if "variant" in table else table
 
 
 def _checkout_results():

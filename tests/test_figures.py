@@ -9,16 +9,15 @@ from synthetic_results import SEEN, WEIGHTINGS, write_synthetic_results
 
 from debiaslib import figures
 from debiaslib.errors import InputError
-from debiaslib.saved_tables import Tables, parse_run
 from debiaslib.files import read_json, sha256_file
+from debiaslib.saved_tables import Tables, parse_run
 from debiaslib.strategies import KNOWN, parse_strategy
 
-NAMES = {
-    "signed_bias", "bias_or_variance", "bias_spectrum", "colour_by_steps", "colour_spread", "control_ratios",
-    "learning_rates","snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon", "mse_x0",
-         "excess", "mse_heldout", "weights", "weight_share", "weights_units", "weights_logsnr", "gradient_noise",
-         "samples_all", "training_curves",
-         "training_samples", "distance_by_steps", "distance_by_images", "precision_recall", "paper_fid"}  # fmt: skip
+NAMES = {"snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon", "mse_x0",
+         "excess", "mse_heldout", "signed_bias", "bias_or_variance", "bias_spectrum", "weights", "weight_share",
+         "weights_units", "weights_logsnr", "gradient_noise", "samples_all", "training_curves", "training_samples",
+         "distance_by_steps", "distance_by_images", "colour_by_steps", "colour_spread", "precision_recall",
+         "learning_rates", "control_ratios", "paper_fid"}  # fmt: skip
 
 
 def _plotted(name, folder):

@@ -273,9 +273,14 @@ def test_samples_during_training(study, samples):
 
 # Distances
 
-COLUMNS = {"weighting", "seed", "sampler", "steps", "images_seen", "metric", "value", "se", "features", "n",
-           "n_reference", "library", "version", "extractor", "weights_sha256", "dtype"}  # fmt: skip
+COLUMNS = {"weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value", "se", "features", "n",
+           "n_reference", "library", "version", "extractor", "weights_sha256", "dtype", "batch"}  # fmt: skip
 METRICS = {"fd_minifaces", "kid_minifaces", "precision", "recall"}
+
+
+def by_minifaces(table):
+    """The rows of one feature network; test_colour and test_colour_law have the others."""
+    return table[table.features == "minifaces"]
 
 
 @pytest.fixture(scope="module")
@@ -284,33 +289,40 @@ def distances(study):
 
 
 def test_a_row_for_each_metric_number_of_steps_and_snapshot(distances):
-    table = distances
-    assert set(table.columns) == COLUMNS
-    jobs = {(640, 2), (640, 5), (320, 2)}  # the last one and two steps are in both panels and made once
-    assert set(zip(table.images_seen, table.steps, strict=True)) == jobs and len(table) == 3 * 4
-    assert set(table.metric) == METRICS and (table.groupby(["images_seen", "steps"]).metric.nunique() == 4).all()
-    for column, only in {"weighting": "debiased", "seed": 0, "sampler": "ddim", "features": "minifaces", "n": 100,
-                         "n_reference": 200, "library": "torch-fidelity"}.items():  # fmt: skip
+    assert set(distances.columns) == COLUMNS and np.isfinite(distances.value).all()
+    table = by_minifaces(distances)
+    final = {(network, 640, steps) for network in ("ema", "raw") for steps in (2, 5, 20)}
+    jobs = final | {("ema", 320, 2)}  # the last one and two steps are in both panels and made once
+    keys = ["network", "images_seen", "steps"]
+    assert set(table[keys].itertuples(index=False, name=None)) == jobs and len(table) == len(jobs) * 4
+    assert set(table.metric) == METRICS and (table.groupby(keys).metric.nunique() == 4).all()
+    for column, only in {"weighting": "debiased", "seed": 0, "sampler": "ddim", "n": 100, "n_reference": 200,
+                         "library": "torch-fidelity"}.items():  # fmt: skip
         assert set(table[column]) == {only}
-    assert np.isfinite(table.value).all()
     assert set(table[table.se.notna()].metric) == {"kid_minifaces"}
     assert table.weights_sha256.str.fullmatch("[0-9a-f]{64}").all()
 
 
-def test_a_distance_made_again(study, distances):
-    images = sample(study.model("debiased", 0), study.schedule, range(100), steps=5, batch_size=50)
+@pytest.mark.parametrize("network", ["ema", "raw"])
+def test_a_distance_made_again(study, distances, network):
+    model = study.model("debiased", 0, raw=network == "raw")
+    images = sample(model, study.schedule, range(100), steps=5, batch_size=50)
     train = study.images().images
     chosen = np.sort(torch.randperm(len(train), generator=stream(0, "subset"))[:200].numpy())
+    table = by_minifaces(distances)
     for row in evaluate(images, train[chosen], load_extractor("minifaces"), cache=False):
-        assert value(distances, "value", steps=5, metric=row["metric"]) == pytest.approx(row["value"], rel=1e-6)
+        where = {"steps": 5, "metric": row["metric"], "network": network}
+        assert value(table, "value", **where) == pytest.approx(row["value"], rel=1e-6)
 
 
 def test_real_images_are_nearer_than_those_of_a_network_that_has_hardly_learned(study, distances):
-    real = measurements.real_distances(study)
-    assert set(real.columns) == COLUMNS and set(real.metric) == METRICS and len(real) == 4
-    assert set(real.weighting) == {"real"} and real[["seed", "sampler", "steps", "images_seen"]].isna().all().all()
-    assert set(real.n) == {100} and set(real.n_reference) == {200}
-    assert value(real, "value", metric="fd_minifaces") < value(distances, "value", steps=5, metric="fd_minifaces")
+    every = measurements.real_distances(study)
+    assert set(every.columns) == COLUMNS and set(every.weighting) == {"real"} and set(every.n) == {100}
+    assert every[["seed", "network", "sampler", "steps", "images_seen"]].isna().all().all()
+    real, ours = by_minifaces(every), by_minifaces(distances)
+    assert set(real.metric) == METRICS and len(real) == 4 and set(real.n_reference) == {200}
+    where = {"steps": 5, "network": "ema", "metric": "fd_minifaces"}
+    assert value(real, "value", metric="fd_minifaces") < value(ours, "value", **where)
 
 
 def test_without_held_out_images_there_are_no_real_distances(study, monkeypatch):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from debiaslib.errors import InputError
-from debiaslib.result_tables import as_latex, as_markdown, summarise_distances
+from debiaslib.result_tables import as_latex, as_markdown, summarise_distances, write_result_tables
 
 
 def rows(weighting, values, metric="fd_pooled", steps=5, **more):
@@ -83,3 +83,18 @@ def test_samplers_and_steps_are_apart():
     found = summary(*CLEAR, rows("constant", [1.0], sampler="ddpm"), rows("constant", [2.0, 2.0, 2.0], steps=50))
     assert len(found) == 4 and as_markdown(found).count("### ") == 2
     assert as_latex(found).count(r"\begin{tabular}") == 2 and r"fd\_pooled" in as_latex(found)
+
+
+def test_files_are_written_from_what_lies_in_the_folder(tmp_path):
+    """As pandas reads them: an empty variant comes back as NaN and must still count as none."""
+    (tmp_path / "tables").mkdir()
+    for part in CLEAR:
+        for row in part:
+            name = f"distances-{row['weighting']}-s{row['seed']}.csv"
+            pd.DataFrame([row]).to_csv(tmp_path / "tables" / name, index=False)
+    pd.DataFrame(rows("debiased", [0.1], variant="lr=1")).to_csv(tmp_path / "tables" / "distances-debiased--lr-1-s0.csv")
+    written = write_result_tables(tmp_path)
+    assert [path.name for path in written] == ["results.csv", "results.md", "results.tex"]
+    assert "| debiased | **5.0 ± 2.6** |" in written[1].read_text(encoding="utf-8")
+    assert pd.read_csv(written[0]).best.tolist() == [False, True]
+    assert write_result_tables(tmp_path / "nothing") == []
