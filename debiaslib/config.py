@@ -165,7 +165,7 @@ class Experiment:
     distance_images: int = 500
     snapshot_steps: tuple[int, ...] = (20,)  # sampling steps for the distance against images seen in training
     reference_images: int = 2_048
-    raw_weights: bool = False  # judge the weights of the last step too, beside their moving average
+    raw_weights: bool = False  # judge the weightings' weights of the last step too, beside their moving average
 
     def __post_init__(self):
         _coerce(self)

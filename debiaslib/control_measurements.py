@@ -63,7 +63,8 @@ def _sources(study):
 
 
 def _rows(study, seed, network, x0, optimal):
-    arms, timesteps = study.experiment.arms, study.experiment.shown_timesteps
+    e = study.experiment
+    arms, timesteps = (e.weightings if network == "raw" else e.arms), e.shown_timesteps
     models = {arm: study.model(arm, seed, raw=network == "raw") for arm in arms}
     kinds = {arm: study.prediction_type_of(arm) for arm in arms}
     errors = mse_by_timestep(models, x0, timesteps, study.schedule, prediction_type=kinds, optimal=optimal)

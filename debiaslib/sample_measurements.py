@@ -72,7 +72,8 @@ def _jobs(study, arm, seed):
     e, seen = study.experiment, _snapshots(study, arm, seed)
     jobs = [("ema", sampler, steps, seen[-1]) for sampler in e.samplers for steps in e.distance_steps]
     jobs += [("ema", e.sampler, steps, count) for count in seen for steps in e.snapshot_steps]
-    jobs += [("raw", e.sampler, steps, seen[-1]) for steps in e.distance_steps if e.raw_weights]
+    if e.raw_weights and arm in e.weightings:
+        jobs += [("raw", e.sampler, steps, seen[-1]) for steps in e.distance_steps]
     names = ("network", "sampler", "steps", "images_seen")
     return [dict(zip(names, job, strict=True)) for job in dict.fromkeys(jobs)]
 
