@@ -25,7 +25,7 @@ def check_equal_n(table):
 
 
 def _arms(rows):
-    variants = rows["variant"].fillna("") if "variant" in rows else [""] * len(rows)
+    variants = rows["variant"].astype(object).fillna("") if "variant" in rows else [""] * len(rows)
     names = [f"{who}; {what}" if what else str(who) for who, what in zip(rows.weighting, variants, strict=True)]
     return ", ".join(dict.fromkeys(names))
 

@@ -18,7 +18,8 @@ from .saved_tables import read_rows
 __all__ = ["HIGHER_IS_BETTER", "as_latex", "as_markdown", "summarise_distances", "write_result_tables"]
 
 HIGHER_IS_BETTER = ("is", "precision", "recall")
-_DESCRIPTIVE = ("mean_", "spread_")  # statistics of the samples' colours, neither better nor worse
+# statistics of the samples' colours, neither better nor worse
+_DESCRIPTIVE = ("mean_", "spread_", "law_shade_bias", "law_shade_spread")
 _GROUP = ["metric", "features", "sampler", "steps"]
 
 

@@ -67,6 +67,12 @@ def distances(study, arm, seed):
     return read_rows(study.table(f"distances-{run_name(arm, seed)}.csv", inputs, make))
 
 
+def judged_images(study, arm, seed, steps):
+    """The samples of a fully trained network that its distances are of, by the first sampler: uint8 (N, 3, R, R)."""
+    seen = _snapshots(study, arm, seed)[-1]
+    return _stored(study, arm, seed, "ema", study.experiment.sampler, steps, seen)
+
+
 def _jobs(study, arm, seed):
     """What is judged: every sampler and number of steps at the end, and the snapshots by the first sampler."""
     e, seen = study.experiment, _snapshots(study, arm, seed)

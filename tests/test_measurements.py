@@ -274,7 +274,8 @@ def test_samples_during_training(study, samples):
 # Distances
 
 COLUMNS = {"weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value", "se",
-           "features", "n", "n_reference", "library", "version", "extractor", "weights_sha256", "dtype", "batch"}  # fmt: skip
+           "features", "n", "n_reference", "library", "version", "extractor", "weights_sha256", "dtype",
+           "batch"}  # fmt: skip
 METRICS = {"fd_minifaces", "kid_minifaces", "precision", "recall"}
 
 

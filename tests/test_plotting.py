@@ -14,7 +14,7 @@ from debiaslib import distance_plots, figure_style, image_grids, plotting
 from debiaslib.errors import InputError
 from debiaslib.strategies import KNOWN
 
-MODULES = "plotting, colour_plots, control_plots, distance_plots, image_grids, weight_plots, figures"
+MODULES = "plotting, bias_plots, colour_plots, control_plots, distance_plots, image_grids, weight_plots, figures"
 
 
 def test_every_weighting_has_its_own_colour_marker_and_dashes():
