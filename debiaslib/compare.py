@@ -98,7 +98,7 @@ def _read(folder, kind):
         except (ValueError, pd.errors.ParserError) as error:
             raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
         for name, value in ABSENT.items():
-            frame[name] = frame[name].fillna(value) if name in frame else value
+            frame[name] = frame[name].astype(object).fillna(value) if name in frame else value
         for column in (*kind.keys, kind.metric, kind.value):
             if column not in frame:
                 raise InputError(f"{path} has no column {column!r}; it has {', '.join(frame.columns)}")
