@@ -292,27 +292,28 @@ def distances(study):
 def test_a_row_for_each_metric_number_of_steps_and_snapshot(distances):
     assert set(distances.columns) == COLUMNS and np.isfinite(distances.value).all()
     table = by_minifaces(distances)
-    final = {(network, 640, steps) for network in ("ema", "raw") for steps in (2, 5, 20)}
-    jobs = final | {("ema", 320, 2)}  # the last one and two steps are in both panels and made once
-    keys = ["network", "images_seen", "steps"]
+    settings = ("ema", "ddim"), ("ema", "dpm-solver++2"), ("raw", "ddim")
+    final = {(network, sampler, 640, steps) for network, sampler in settings for steps in (2, 5, 20)}
+    jobs = final | {("ema", "ddim", 320, 2)}  # the last one and two steps are in both panels and made once
+    keys = ["network", "sampler", "images_seen", "steps"]
     assert set(table[keys].itertuples(index=False, name=None)) == jobs and len(table) == len(jobs) * 4
     assert set(table.metric) == METRICS and (table.groupby(keys).metric.nunique() == 4).all()
-    for column, only in {"weighting": "debiased", "seed": 0, "sampler": "ddim", "n": 100, "n_reference": 200,
+    for column, only in {"weighting": "debiased", "seed": 0, "n": 100, "n_reference": 200,
                          "library": "torch-fidelity"}.items():  # fmt: skip
         assert set(table[column]) == {only}
     assert set(table[table.se.notna()].metric) == {"kid_minifaces"}
     assert table.weights_sha256.str.fullmatch("[0-9a-f]{64}").all()
 
 
-@pytest.mark.parametrize("network", ["ema", "raw"])
-def test_a_distance_made_again(study, distances, network):
+@pytest.mark.parametrize("network, sampler", [("ema", "ddim"), ("raw", "ddim"), ("ema", "dpm-solver++2")])
+def test_a_distance_made_again(study, distances, network, sampler):
     model = study.model("debiased", 0, raw=network == "raw")
-    images = sample(model, study.schedule, range(100), steps=5, batch_size=50)
+    images = sample(model, study.schedule, range(100), sampler=sampler, steps=5, batch_size=50)
     train = study.images().images
     chosen = np.sort(torch.randperm(len(train), generator=stream(0, "subset"))[:200].numpy())
     table = by_minifaces(distances)
     for row in evaluate(images, train[chosen], load_extractor("minifaces"), cache=False):
-        where = {"steps": 5, "metric": row["metric"], "network": network}
+        where = {"steps": 5, "metric": row["metric"], "network": network, "sampler": sampler}
         assert value(table, "value", **where) == pytest.approx(row["value"], rel=1e-6)
 
 
@@ -322,7 +323,7 @@ def test_real_images_are_nearer_than_those_of_a_network_that_has_hardly_learned(
     assert every[["seed", "network", "sampler", "steps", "images_seen"]].isna().all().all()
     real, ours = by_minifaces(every), by_minifaces(distances)
     assert set(real.metric) == METRICS and len(real) == 4 and set(real.n_reference) == {200}
-    where = {"steps": 5, "network": "ema", "metric": "fd_minifaces"}
+    where = {"steps": 5, "network": "ema", "sampler": "ddim", "metric": "fd_minifaces"}
     assert value(real, "value", metric="fd_minifaces") < value(ours, "value", **where)
 
 
