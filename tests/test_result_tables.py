@@ -92,7 +92,8 @@ def test_files_are_written_from_what_lies_in_the_folder(tmp_path):
         for row in part:
             name = f"distances-{row['weighting']}-s{row['seed']}.csv"
             pd.DataFrame([row]).to_csv(tmp_path / "tables" / name, index=False)
-    pd.DataFrame(rows("debiased", [0.1], variant="lr=1")).to_csv(tmp_path / "tables" / "distances-debiased--lr-1-s0.csv")
+    changed = pd.DataFrame(rows("debiased", [0.1], variant="lr=1"))
+    changed.to_csv(tmp_path / "tables" / "distances-debiased--lr-1-s0.csv")
     written = write_result_tables(tmp_path)
     assert [path.name for path in written] == ["results.csv", "results.md", "results.tex"]
     assert "| debiased | **5.0 ± 2.6** |" in written[1].read_text(encoding="utf-8")
