@@ -23,8 +23,8 @@ def papermill_run(name, folder, *parameters):
     return done, nbformat.read(folder / "out.ipynb", as_version=4)
 
 
-def test_there_are_six():
-    assert [name[:2] for name in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
+def test_there_are_seven():
+    assert [name[:2] for name in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

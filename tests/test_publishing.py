@@ -16,7 +16,7 @@ def test_nothing_published_names_this_machine(tmp_path):
     target = tmp_path / "reference" / "tiny"
     publish_report(target, str(file), str(data), str(results))
     texts = [path for path in target.rglob("*") if path.suffix != ".png" and path.is_file()]
-    assert {path.suffix for path in texts} == {".html", ".json", ".csv"}
+    assert {path.suffix for path in texts} == {".html", ".json", ".csv", ".md", ".tex"}
     for path in texts:
         text = path.read_text(encoding="utf-8")
         assert str(tmp_path) not in text and str(Path.home()) + "/" not in text and str(Path.cwd()) not in text, path
