@@ -148,12 +148,20 @@ def test_what_a_run_leaves(uninterrupted):
     got = facts(uninterrupted)
     assert [row["step"] for row in got["log"]] == [4, 8, 12, 16, 20, 21]
     assert [row["images"] for row in got["log"]] == [16, 32, 48, 64, 80, 84]
-    assert sorted(got["snapshots"]) == [f"ema-{n:09d}.safetensors" for n in (20, 48, 84)]  # whole batches, rounded up
+    kept = [f"ema-{n:09d}.safetensors" for n in (20, 48, 84)]  # whole batches, rounded up
+    assert sorted(got["snapshots"]) == [*kept, "raw-000000084.safetensors"]
     assert [entry["images"] for entry in got["recorded"]] == [20, 48, 84] and got["step"] == STEPS
     assert uninterrupted.record["parameters"] == sum(
         p.numel() for p in build_network(config_of(uninterrupted)).parameters()
     )
     assert uninterrupted.record["images"] == 84 and uninterrupted.record["seconds"] > 0
+
+
+def test_the_raw_weights_are_those_of_the_last_step(uninterrupted):
+    _, state = load_checkpoint(uninterrupted.folder / "checkpoints")
+    raw, ema = (load_model(uninterrupted, raw=raw).state_dict() for raw in (True, False))
+    assert all(torch.equal(raw[name], value) for name, value in state["network"].items())
+    assert any(not torch.equal(raw[name], ema[name]) for name in raw)
 
 
 def config_of(run):
