@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from .figure_style import label, legend_below, log_axis, look, new_figure, note, ordered, style, ticks_at
-from .plotting import curve, summarise
+from .figure_style import legend_below, log_axis, new_figure, note, ordered, style, ticks_at
+from .plotting import curve, real_line, summarise
 
 __all__ = ["DISTANCES", "colour_by_steps", "colour_spread"]
 
@@ -65,17 +65,8 @@ def _panel(ax, table, real, metric, logarithmic):
     for who in ordered(found.weighting):
         curve(ax, found[found.weighting == who], "steps", who)
     if real is not None and (real.metric == metric).any():
-        _real_line(ax, real[real.metric == metric], logarithmic)
+        real_line(ax, real[real.metric == metric], logarithmic)
     if logarithmic:
         log_axis(ax.yaxis)
     log_axis(ax.xaxis)
     ticks_at(ax.xaxis, rows.steps, limit=8)
-
-
-def _real_line(ax, rows, logarithmic):
-    value, se = rows["value"].mean(), pd.to_numeric(rows["se"], errors="coerce").mean()
-    drawn = look("real")
-    if not logarithmic or value > 0:
-        ax.axhline(value, color=drawn.colour, linestyle=drawn.dashes, linewidth=1.5, zorder=1, label=label("real"))
-    if se > 0 and (not logarithmic or value > 1.96 * se):
-        ax.axhspan(value - 1.96 * se, value + 1.96 * se, color=drawn.colour, alpha=0.15, linewidth=0, zorder=0)

@@ -5,6 +5,7 @@ import pandas as pd
 from . import controls
 from .analysis import mse_by_timestep
 from .arms import parse_arm
+from .config import run_name
 from .files import sha256_file
 from .sample_measurements import distances
 from .saved_tables import read_rows
@@ -57,8 +58,8 @@ def learning_rates(study):
 
 
 def _sources(study):
-    tables = sorted((study.folder / "tables").glob("distances-*-s*.csv"))
-    tables.append(study.folder / "tables" / "arm_errors.csv")
+    names = [f"distances-{run_name(*run)}.csv" for run in study.experiment.runs]
+    tables = [study.folder / "tables" / name for name in (*sorted(names), "arm_errors.csv")]
     return {"outcomes": controls.OUTCOMES, "tables": {path.name: sha256_file(path) for path in tables}}
 
 

@@ -1,10 +1,10 @@
 """Distances between samples and real images: curves by sampling steps and by images seen. Imports no torch."""
 
-import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from .figure_style import count, label, legend_below, log_axis, look, new_figure, note, ordered, style, ticks_at
-from .plotting import curve, summarise
+from .figure_style import count, legend_below, log_axis, look, new_figure, note, ordered, style, ticks_at
+from .plotting import curve, real_line, summarise
+from .result_tables import HIGHER_IS_BETTER
 
 __all__ = ["METRICS", "distance_by_images", "distance_by_steps", "paper_fid", "precision_recall"]
 
@@ -31,7 +31,6 @@ _FEATURES = {
     "dinov2": "DINOv2",
     "inception": "Inception-v3",
 }
-_HIGHER_IS_BETTER = ("is", "precision", "recall")
 _PAPER = {"DDPM_constant": ("constant", "constant"), "P2": ("p2", "P2"), "Min-SNR": ("min_snr", "Min-SNR"),
           "Ours": ("debiased", "debiased")}  # fmt: skip
 
@@ -74,7 +73,7 @@ def _panels(table, real, metrics, x, xlabel):
         _panel(ax, groups[key], at, x, logarithmic=metric in _DISTANCES and bool((groups[key]["value"] > 0).all()))
         shared = f" ({_FEATURES.get(features, features)})" if metric in ("precision", "recall") else ""
         ax.set_title(METRICS[metric] + shared + "".join(f", {s:g} steps" for s in steps))
-        better = "higher" if metric in _HIGHER_IS_BETTER else "lower"
+        better = "higher" if metric in HIGHER_IS_BETTER else "lower"
         ax.set(xlabel=xlabel, ylabel=f"{metric} ({better} is better)")
         if metric in ("precision", "recall"):
             ax.set_ylim(-0.03, 1.03)
@@ -89,12 +88,7 @@ def _panel(ax, rows, real, x, logarithmic):
     for who in ordered(found.weighting):
         curve(ax, found[found.weighting == who], x, who)
     if real is not None and len(real):
-        value, se = real["value"].mean(), pd.to_numeric(real["se"], errors="coerce").mean()
-        drawn = look("real")
-        if not logarithmic or value > 0:  # an unbiased estimate of a distance near 0 can fall below it
-            ax.axhline(value, color=drawn.colour, linestyle=drawn.dashes, linewidth=1.5, zorder=1, label=label("real"))
-        if se > 0 and (not logarithmic or value > 1.96 * se):
-            ax.axhspan(value - 1.96 * se, value + 1.96 * se, color=drawn.colour, alpha=0.15, linewidth=0, zorder=0)
+        real_line(ax, real, logarithmic)
     if logarithmic:
         log_axis(ax.yaxis)
     if x == "steps":

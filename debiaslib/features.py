@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from . import colour
 from .errors import InputError, check_choice, check_number
 from .feature_weights import DINOV2, INCEPTION, one_line
 
@@ -80,10 +81,7 @@ class Extractor:
 
 def check_images(name, images):
     """Return `images` as a uint8 array (N, 3, H, W) with N >= 1; raises InputError for anything else."""
-    images = images.cpu().numpy() if isinstance(images, torch.Tensor) else np.asanyarray(images)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise InputError(f"{name} are {images.dtype} of shape {images.shape}; they must be uint8 (N, 3, H, W)")
-    return images
+    return colour.check_images(name, images.cpu().numpy() if isinstance(images, torch.Tensor) else images)
 
 
 @contextmanager

@@ -257,3 +257,13 @@ def _smoothed(ax, log, column, colour, name=None):
             **{column: rows[column].rolling(max(3, len(rows) // 20), center=True, min_periods=1).median()}
         )
     ax.plot(rows.images, rows[column] if len(rows) else [], color=colour, linewidth=1.8, label=name)
+
+
+def real_line(ax, rows, logarithmic):
+    """The real images' value as a grey line, with 1.96 standard errors where it has them; rows: value, se."""
+    value, se = rows["value"].mean(), pd.to_numeric(rows["se"], errors="coerce").mean()
+    drawn = look("real")
+    if not logarithmic or value > 0:  # an unbiased estimate of a distance near 0 can fall below it
+        ax.axhline(value, color=drawn.colour, linestyle=drawn.dashes, linewidth=1.5, zorder=1, label=label("real"))
+    if se > 0 and (not logarithmic or value > 1.96 * se):
+        ax.axhspan(value - 1.96 * se, value + 1.96 * se, color=drawn.colour, alpha=0.15, linewidth=0, zorder=0)
