@@ -5,14 +5,13 @@ line that names the field, its value and what is allowed, before any work starts
 """
 
 import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from .arms import parse_arm
+from .coercion import coerce
 from .errors import InputError, check_choice, check_number, shown
 from .paths import checkout
 from .prediction import PREDICTION_TYPES
@@ -69,7 +68,7 @@ class TrainConfig:
     threads: int = 1
 
     def __post_init__(self):
-        _coerce(self)
+        coerce(self)
         object.__setattr__(self, "weighting", str(parse_strategy(self.weighting)))
         self._check_variant()
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
@@ -79,6 +78,8 @@ class TrainConfig:
         check_choice("timestep_sampling", self.timestep_sampling, TIMESTEP_SAMPLINGS)
         check_number("resolution", self.resolution, minimum=4, integer=True)
         check_number("batch_size", self.batch_size, minimum=1, integer=True)
+        if self.classes is not None:
+            check_number("num_class_embeds of the network", self.classes, minimum=1, integer=True)
         check_number("images", self.images, minimum=self.batch_size, integer=True)
         check_number("lr", self.lr, above=0)
         check_number("seed", self.seed, minimum=0, integer=True)
@@ -112,6 +113,11 @@ class TrainConfig:
     def steps(self):
         """Optimiser steps: the last one completes `images`, rounded up to whole batches."""
         return -(-self.images // self.batch_size)
+
+    @property
+    def classes(self):
+        """The number of classes of a network that is told the class of its image, or None."""
+        return self.network.get("num_class_embeds")
 
     @property
     def arm(self):
@@ -168,7 +174,7 @@ class Experiment:
     raw_weights: bool = False  # judge the weightings' weights of the last step too, beside their moving average
 
     def __post_init__(self):
-        _coerce(self)
+        coerce(self)
         get_preset(self.preset)
         self._check_choices()
         self._check_numbers()
@@ -297,34 +303,6 @@ def _experiment_file(name):
             raise InputError(f"experiment file {str(name)!r} does not exist")
         return path
     return checkout() / "config" / f"{check_choice('experiment', str(name), known_experiments())}.yaml"
-
-
-def _coerce(config):
-    """Turn what YAML can carry into the declared types: lists to tuples, '1e-3' (a text in YAML 1.1) to a float."""
-    hints = typing.get_type_hints(type(config))
-    for item in dataclasses.fields(config):
-        value, kind = getattr(config, item.name), hints[item.name]
-        object.__setattr__(config, item.name, _coerced(item.name, value, kind))
-
-
-def _coerced(name, value, kind):
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):  # float | None
-        return None if value is None else _coerced(name, value, typing.get_args(kind)[0])
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise InputError(f"{name} is {shown(value)}; it must be a list")
-        return tuple(_coerced(name, entry, typing.get_args(kind)[0]) for entry in value)
-    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (ValueError, OverflowError):
-            raise InputError(f"{name} is {shown(value)}; it must be a number") from None
-    if kind is str and isinstance(value, Path):
-        return str(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        expected = {int: "a whole number", str: "a text", bool: "true or false", dict: "a mapping", float: "a number"}
-        raise InputError(f"{name} is {shown(value)}; it must be {expected[kind]}")
-    return value
 
 
 __all__ = ["Experiment", "Preset", "TrainConfig", "known_experiments", "load_experiment", "run_name"]

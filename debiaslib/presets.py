@@ -22,6 +22,7 @@ class Preset:
     ema_decay: float = 0.9999
     horizontal_flip: bool = False
     precision: str = "float32"
+    learned_variance: bool = False
 
 
 def _unet(resolution, channels, layers=1, attention=(), groups=8, **more):
@@ -40,8 +41,69 @@ def _unet(resolution, channels, layers=1, attention=(), groups=8, **more):
     }
 
 
+def _adm(resolution, multiples, classes=None):
+    """The paper's light ADM network: 128 channels x `multiples`, one residual block, attention where a side is 16.
+
+    Residual blocks halve and double the resolution, the time embedding scales and shifts after the second norm, heads
+    have 64 channels, and the middle's attention is normalised too (`UNet2DModel` leaves that out with scale_shift).
+    The last convolution has twice the channels where the variance is learned (`models.build_network`).
+    """
+    level = (resolution // 16).bit_length() - 1
+    levels = range(len(multiples))
+    network = {
+        "sample_size": resolution,
+        "in_channels": 3,
+        "out_channels": 3,
+        "block_out_channels": [128 * multiple for multiple in multiples],
+        "layers_per_block": 1,
+        "down_block_types": ["AttnDownBlock2D" if i == level else "ResnetDownsampleBlock2D" for i in levels],
+        "up_block_types": ["AttnUpBlock2D" if i == level else "ResnetUpsampleBlock2D" for i in reversed(levels)],
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "resnet_time_scale_shift": "scale_shift",
+        "attention_head_dim": 64,
+        "norm_num_groups": 32,
+        "attn_norm_num_groups": 32,
+        "norm_eps": 1e-5,
+        "flip_sin_to_cos": True,  # cosines first, and frequencies to 1 / 10,000^(63/64), as ADM has them
+        "freq_shift": 0,
+        "dropout": 0.0,
+    }
+    return network if classes is None else {**network, "num_class_embeds": classes}
+
+
+def _paper(dataset, resolution, network, batch_size):
+    """A row of the paper: 500,000 iterations of AdamW at 2e-5 without decay, flips, a learned variance, float32.
+
+    Departures: the optimiser starts from PyTorch's initialisation, where ADM sets the last convolution of each residual
+    block, of each attention and of the network to 0; and the moving average forgets the start faster
+    (`TrainConfig.ema_decay`). Both fade within a few thousand iterations.
+    """
+    images = 500_000 * batch_size
+    return Preset(dataset, resolution, network, batch_size, 2e-5, images, horizontal_flip=True, learned_variance=True)
+
+
+# No hub id is known that gives these images and no others: what to put where.
+BY_HAND = {
+    "celebahq": "CelebA-HQ is not downloaded: give DATASET=folder (--dataset) with its 30,000 images",
+    "afhqdog": "AFHQ is not downloaded: give DATASET=folder (--dataset), its folder train/dog of 4,739 images",
+}
+# Training images, for estimates before there are any. FFHQ is somebody's 256x256 copy: how it was scaled is not said.
+IMAGES = {
+    "minifaces": 8_192,
+    "gaussian": 8_192,
+    "uoft-cs/cifar10": 50_000,
+    "merkol/ffhq-256": 70_000,
+    "celebahq": 30_000,
+    "afhqdog": 4_739,
+    "huggan/metfaces": 1_336,
+    "ILSVRC/imagenet-1k": 1_281_167,
+}
+
+_LIGHT = _adm(256, (1, 1, 2, 2, 4, 4))  # 93,563,910 parameters
+
 # The learning rate decays and the EMA is short in the small presets only: 2,000 steps are too few for the paper's
-# constant 2e-5 and 0.9999. The paper's own rows come with their network in a later release.
+# constant 2e-5 and 0.9999.
 PRESETS = {
     "minifaces16": Preset(
         "minifaces", 16, _unet(16, (16, 32, 48)), 64, 2e-3, 128_000, lr_decay="cosine", ema_decay=0.995
@@ -73,6 +135,13 @@ PRESETS = {
         102_400_000,
         horizontal_flip=True,
     ),
+    # The paper's rows. Each row's network of the light ADM kind has 6 output channels, as its variance is learned.
+    "ffhq256": _paper("merkol/ffhq-256", 256, _LIGHT, 8),
+    "celebahq256": _paper("celebahq", 256, _LIGHT, 8),
+    "afhqdog256": _paper("afhqdog", 256, _LIGHT, 8),
+    "metfaces256": _paper("huggan/metfaces", 256, _LIGHT, 8),
+    "cifar10": _paper("uoft-cs/cifar10", 32, _adm(32, (1, 2, 2, 2), classes=10), 32),
+    "imagenet256": _paper("ILSVRC/imagenet-1k", 256, _adm(256, (1, 1, 2, 2, 4, 4), classes=1000), 8),
 }
 
 

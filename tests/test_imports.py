@@ -12,7 +12,19 @@ import debiaslib
 
 PACKAGE = Path(__file__).resolve().parent.parent / "debiaslib"
 MODULES = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
-WITHOUT_TORCH = ["errors", "paths", "files", "strategies", "arms", "presets", "config", "runs", "intervals", "controls"]
+WITHOUT_TORCH = [
+    "errors",
+    "paths",
+    "files",
+    "strategies",
+    "arms",
+    "presets",
+    "coercion",
+    "config",
+    "runs",
+    "intervals",
+    "controls",
+]
 WITHOUT_TORCH += ["colour", "colour_law", "compare", "plotting", "saved_tables", "sample_store"]
 
 BARE = """
