@@ -16,7 +16,7 @@ import torch
 
 from .errors import InputError, check_number
 from .optimum import GaussianDenoiser, OptimalDenoiser
-from .prediction import call_network, to_x0_epsilon
+from .prediction import call_network, network_output, to_x0_epsilon
 from .randomness import stream
 
 # What `mse_by_timestep` measures; the last three need an optimum.
@@ -34,16 +34,20 @@ class OneStepEstimate:
 
 
 @torch.no_grad()
-def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", batch_size=64):
+def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", batch_size=64, labels=None):
     """Noise x0 to timestep t, call the model once and read x0 back; nothing is clipped.
 
     model: takes (x_t, t); x0, noise: float (N, C, H, W), x0 in [-1, 1]; t: one int for all images.
+    labels: the classes of the images, int64 (N,), for a model that takes `class_labels`.
     amplified_error is (epsilon_hat - noise) / sqrt(SNR(t)). Raises InputError for a t outside [0, T).
     """
     check_number("t", t, minimum=0, below=schedule.T, integer=True)
     x_t = schedule.add_noise(x0, noise, t)
+    parts = x_t.split(batch_size)
+    classes = [None] * len(parts) if labels is None else labels.split(batch_size)
     outputs = [
-        call_network(model, part, torch.full((len(part),), t, device=x_t.device)) for part in x_t.split(batch_size)
+        call_network(model, part, torch.full((len(part),), t, device=x_t.device), given)
+        for part, given in zip(parts, classes, strict=True)
     ]
     x0_hat, epsilon_hat = to_x0_epsilon(torch.cat(outputs).to(x_t), x_t, t, schedule, prediction_type)
     root_snr = schedule.snr[t].sqrt().item()
@@ -61,13 +65,14 @@ def curve_noise(x0, t, seed=0):
 
 
 @torch.no_grad()
-def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon", seed=0, optimal=None):
+def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon", seed=0, optimal=None, labels=None):
     """Squared errors of one-step estimates: a DataFrame with a row for each model, t, image and quantity.
 
     models: {name: model}. All models see the same noise, drawn from (seed, t) for all images at once, so rows pair.
     x0: float (N, C, H, W) in [-1, 1]; timesteps: whole numbers in [0, T).
     prediction_type: of all models, or {name: prediction type}.
     optimal: an x0-predictor such as `OptimalDenoiser`; adds the rows that compare with it, and its own as "optimum".
+    labels: the classes of the images, int64 (N,), for models, and an optimum, that take `class_labels`.
 
     Columns: model, t, image, quantity, value. Quantities, each a mean over pixels in units of [-1, 1]^2:
         epsilon_mse, x0_mse    the network's error; that of model "initial" is MSE(x_t, target)
@@ -82,8 +87,10 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
     rows = []
     for t in timesteps:
         noise = curve_noise(x0, t, seed)
-        best = optimal(schedule.add_noise(x0, noise, t), t).to(x0) if optimal is not None else None
-        for name, estimate in _estimates(models, x0, t, noise, schedule, prediction_type, best):
+        best = None
+        if optimal is not None:
+            best = network_output(optimal, schedule.add_noise(x0, noise, t), t, labels).to(x0)
+        for name, estimate in _estimates(models, x0, t, noise, schedule, prediction_type, best, labels):
             for quantity, values in _errors(*estimate, x0, noise, best).items():
                 rows.append(
                     pd.DataFrame(
@@ -93,11 +100,11 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
     return pd.concat(rows, ignore_index=True)
 
 
-def _estimates(models, x0, t, noise, schedule, prediction_type, best):
+def _estimates(models, x0, t, noise, schedule, prediction_type, best, labels):
     """(name, (x0_hat, epsilon_hat)) of each model, of "initial", and of "optimum" if given."""
     for name, model in models.items():
         kind = prediction_type[name] if isinstance(prediction_type, dict) else prediction_type
-        estimate = one_step_estimate(model, x0, t, noise, schedule, kind)
+        estimate = one_step_estimate(model, x0, t, noise, schedule, kind, labels=labels)
         yield name, (estimate.x0_hat, estimate.epsilon_hat)
     x_t = schedule.add_noise(x0, noise, t)
     yield "initial", (x_t, x_t)

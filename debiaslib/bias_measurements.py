@@ -5,7 +5,8 @@ import torch
 
 from .analysis import curve_noise, one_step_estimate
 from .bias import channel_bias, decompose_seeds, frequency_bands, spectrum
-from .tables import measured_images, optimal_denoiser, trained
+from .prediction import network_output
+from .tables import measured_images, measured_labels, optimal_denoiser, trained
 
 COLUMNS = ["quantity", "split", "model", "seed", "t", "channel", "frequency", "weight", "value", "se", "seed_se", "n"]
 
@@ -37,22 +38,27 @@ def bias(study):
         models = {w: [study.model(w, seed) for seed in e.seeds] for w in e.weightings}
         rows = []
         for noise_seed, split in enumerate(("train", "heldout") if everywhere else ("train",)):
-            x0 = measured_images(study, e.curve_images, split)
+            x0, labels = (take(study, e.curve_images, split) for take in (measured_images, measured_labels))
             for t in e.curve_timesteps:
-                rows += [{**row, "split": split, "t": t} for row in _at(study, models, optimal, x0, t, noise_seed)]
+                found = _at(study, models, optimal, x0, t, noise_seed, labels)
+                rows += [{**row, "split": split, "t": t} for row in found]
         pd.DataFrame(rows)[COLUMNS].to_csv(path, index=False, float_format="%.6g")
 
     return pd.read_csv(study.table("bias.csv", inputs, make))
 
 
-def _at(study, models, optimal, x0, t, noise_seed):
+def _at(study, models, optimal, x0, t, noise_seed, labels):
     """The rows of one timestep, without split and t."""
     noise, bands, seeds = curve_noise(x0, t, noise_seed), frequency_bands(*x0.shape[2:]), study.experiment.seeds
-    best = optimal(study.schedule.add_noise(x0, noise, t), t).to(x0)
+    best = network_output(optimal, study.schedule.add_noise(x0, noise, t), t, labels).to(x0)
     rows = [{"model": "optimum", **row} for row in _signed(best - x0, "x0", bands)]
     for weighting, networks in models.items():
-        one_steps = [one_step_estimate(n, x0, t, noise, study.schedule, study.prediction_type) for n in networks]
-        estimates = torch.stack([one.x0_hat for one in one_steps])
+        estimates = torch.stack(
+            [
+                one_step_estimate(n, x0, t, noise, study.schedule, study.prediction_type, labels=labels).x0_hat
+                for n in networks
+            ]
+        )
         for seed, x0_hat in zip(seeds, estimates, strict=True):
             found = _signed(x0_hat - x0, "x0", bands) + _signed(x0_hat - best, "excess", bands)
             rows += [{"model": weighting, "seed": seed, **row} for row in found]

@@ -171,6 +171,7 @@ class Experiment:
     distance_images: int = 500
     snapshot_steps: tuple[int, ...] = (20,)  # sampling steps for the distance against images seen in training
     reference_images: int = 2_048
+    allow_singular: bool = False  # a Frechet distance of fewer images than features, which is mostly bias
     raw_weights: bool = False  # judge the weightings' weights of the last step too, beside their moving average
 
     def __post_init__(self):
@@ -225,7 +226,8 @@ class Experiment:
                 check_number(name, steps, minimum=1, maximum=T, integer=True)
         for seed in self.seeds:
             check_number("seeds", seed, minimum=0, integer=True)
-        enough = 1 + max(_DIMENSIONS[name] for name in self.features)  # for a covariance that is not singular
+        # for a covariance that is not singular
+        enough = 2 if self.allow_singular else 1 + max(_DIMENSIONS[name] for name in self.features)
         smallest = {"distance_images": enough, "reference_images": enough, "curve_images": 2}
         for name in ("shown_images", "curve_images", "optimum_images", "sampling_batch_size", "grid_images",
                      "distance_images", "reference_images"):  # fmt: skip

@@ -9,7 +9,7 @@ from .config import run_name
 from .files import sha256_file
 from .sample_measurements import distances
 from .saved_tables import read_rows
-from .tables import measured_images, optimal_denoiser, remembered, trained
+from .tables import measured_images, measured_labels, optimal_denoiser, remembered, trained
 
 
 def arm_errors(study):
@@ -26,7 +26,8 @@ def arm_errors(study):
         x0, optimal = measured_images(study, e.curve_images), optimal_denoiser(study)[0]
         optimal = remembered(optimal)
         networks = ("ema", "raw") if e.raw_weights else ("ema",)
-        rows = [_rows(study, seed, network, x0, optimal) for seed in e.seeds for network in networks]
+        labels = measured_labels(study, e.curve_images)
+        rows = [_rows(study, seed, network, x0, optimal, labels) for seed in e.seeds for network in networks]
         pd.concat(rows).to_csv(path, index=False, float_format="%.8g")
 
     return read_rows(study.table("arm_errors.csv", inputs, make))
@@ -63,12 +64,14 @@ def _sources(study):
     return {"outcomes": controls.OUTCOMES, "tables": {path.name: sha256_file(path) for path in tables}}
 
 
-def _rows(study, seed, network, x0, optimal):
+def _rows(study, seed, network, x0, optimal, labels):
     e = study.experiment
     arms, timesteps = (e.weightings if network == "raw" else e.arms), e.shown_timesteps
     models = {arm: study.model(arm, seed, raw=network == "raw") for arm in arms}
     kinds = {arm: study.prediction_type_of(arm) for arm in arms}
-    errors = mse_by_timestep(models, x0, timesteps, study.schedule, prediction_type=kinds, optimal=optimal)
+    errors = mse_by_timestep(
+        models, x0, timesteps, study.schedule, prediction_type=kinds, optimal=optimal, labels=labels
+    )
     errors = errors[errors.model.isin(arms)]
     table = errors.groupby(["model", "t", "quantity"], sort=False).value.agg(["mean", "size"]).reset_index()
     return pd.DataFrame(

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from . import gaussian_images, minifaces
 from .decoding import Source, local_source
 from .errors import InputError, check_choice, check_number
 from .files import atomic_path, exclusive, read_json, sha256_json, write_json
+from .labels import checked_labels, stored_labels
 from .paths import cache_root
-from .presets import PRESETS
+from .presets import BY_HAND, PRESETS
 
 __all__ = ["ImageSet", "load_images"]
 
@@ -34,15 +35,24 @@ class ImageSet:
     """A split of a data set: `images` uint8 (N, 3, R, R), read-only and mapped from disk.
 
     `fingerprint` is the sha256 of shape and pixels: the same for the same images, whatever kind of files they came in.
+    `labels` are the classes of the images, int64 (N,), and `labels_fingerprint` their sha256, where asked for.
     """
 
     images: np.ndarray = field(repr=False)
     name: str
     fingerprint: str
     split: str = "train"
+    labels: np.ndarray | None = field(default=None, repr=False)
+    labels_fingerprint: str | None = None
+
+    @property
+    def identity(self):
+        """What a run's configuration says of its data: the fingerprints of the images, and of labels if it has any."""
+        labels = {} if self.labels is None else {"labels_fingerprint": self.labels_fingerprint}
+        return {"data_fingerprint": self.fingerprint, **labels}
 
 
-def load_images(dataset, resolution, split="train", progress=True):
+def load_images(dataset, resolution, split="train", progress=True, classes=None):
     """The images of a data set, uint8 (N, 3, resolution, resolution), as an `ImageSet`.
 
     `dataset` is "minifaces" or "gaussian"; the path of a folder of images, of a folder of parquet shards in the hub's
@@ -55,8 +65,12 @@ def load_images(dataset, resolution, split="train", progress=True):
     times or the hub's commit. At each loading its sha256 is verified if it is smaller than 1 GB; of a larger one the
     size and 64 blocks of 1 MiB are. A damaged one is made again, with a line on stderr.
 
+    With `classes`, the number of them, the images come with their labels: of a column of whole numbers (`label_column`)
+    or by sub-folder. Held-out images without labels, which the hub marks by -1, come without.
+
     Raises InputError for an unknown data set, one without images or with fewer than two, a broken image (named), a hub
-    that cannot be reached, a resolution outside 4 .. 1024 and a cache that cannot be written.
+    that cannot be reached, a resolution outside 4 .. 1024, a cache that cannot be written, training images without
+    labels, and a label outside 0 .. classes - 1.
     """
     check_number("resolution", resolution, minimum=4, maximum=1024, integer=True)
     check_choice("split", split, SPLITS)
@@ -65,6 +79,21 @@ def load_images(dataset, resolution, split="train", progress=True):
         return None
     key = sha256_json({"format": _FORMAT, "split": split, "resolution": resolution, "source": source.identity})[:32]
     path = _cache() / f"{key}.npy"
+    found = _decoded(str(dataset), source, path, resolution, split, progress)
+    return found if found is None or classes is None else _labelled(found, source, path, classes)
+
+
+def _labelled(found, source, path, classes):
+    """The same images with their labels."""
+    with _writing(path), exclusive(path.with_suffix(".lock"), f"the labels of {source.name}"):
+        labels, fingerprint = stored_labels(path, len(found.images), source.labels)
+    if found.split == "heldout" and (labels is None or (labels == -1).all()):
+        return found
+    return replace(found, labels=checked_labels(labels, classes, source.name), labels_fingerprint=fingerprint)
+
+
+def _decoded(dataset, source, path, resolution, split, progress):
+    """The `ImageSet` of a source, from the cache or decoded into it; None where there turns out to be no such split."""
     found, _ = _cached(path, source.name, split)
     if found is not None:
         return found
@@ -78,8 +107,8 @@ def load_images(dataset, resolution, split="train", progress=True):
         if opened is None:
             return None
         record = _decode_to(path, source, *opened, resolution, progress)
-        if "path" in source.identity and _find_source(str(dataset), resolution, split).identity != source.identity:
-            raise InputError(f"the files of data set {str(dataset)!r} changed while they were read; try again")
+        if "path" in source.identity and _find_source(dataset, resolution, split).identity != source.identity:
+            raise InputError(f"the files of data set {dataset!r} changed while they were read; try again")
         record = {"name": source.name, "split": split, "source": source.identity, **record}
         write_json(path.with_suffix(".json"), record)
     found, problem = _cached(path, source.name, split)
@@ -94,6 +123,8 @@ def _find_source(dataset, resolution, split):
         return _drawn(dataset, resolution, split)
     if dataset and Path(dataset).expanduser().exists():
         return local_source(dataset, split)
+    if dataset in BY_HAND:
+        raise InputError(BY_HAND[dataset])
     if _HUB_ID.fullmatch(dataset):
         from .hub import hub_source  # it is the only one that needs the hub's libraries
 

@@ -7,7 +7,6 @@ neither a large parquet shard nor a folder of 70,000 images is ever held in memo
 import hashlib
 import io
 import itertools
-import json
 import os
 import re
 from collections.abc import Callable
@@ -17,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .columns import image_column
 from .errors import InputError
+from .labels import folder_labels, shard_labels
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # What data sets on the hub hold beside those. Pillow's other readers stay shut: some start other programs.
@@ -31,11 +32,13 @@ class Source:
     """A split before decoding: equal `identity` (JSON-native) means equal images.
 
     `open(resolution)` gives (N, iterator of N arrays uint8 (3, R, R)), or None if there turns out to be no such split.
+    `labels()` gives their class labels, int64 (N,), or None where there are none.
     """
 
     name: str
     identity: dict
     open: Callable
+    labels: Callable = lambda: None
 
 
 def decode(data, resolution):
@@ -131,7 +134,12 @@ def local_source(path, split):
         _check_shards(files, root)
     identity = {"path": str(root), "files": len(files), "state": _state(files)}
     name = root.stem if root.is_file() else root.name
-    return Source(name, identity, _open_shards(files) if shards else _open_images(files))
+    if shards:
+        return Source(name, identity, _open_shards(files), lambda: shard_labels(files))
+    trained = _of_split(images, root, "train", by_name)
+    return Source(
+        name, identity, _open_images(files), lambda: folder_labels(_classes(files, root), _classes(trained, root))
+    )
 
 
 def _walk(root):
@@ -168,6 +176,16 @@ def _of_split(files, root, split, split_of):
 
 def _folder_split(parts):
     return _SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 1 else None
+
+
+def _classes(files, root):
+    """The first folder below train/ and the like that each image lies in, None where there is none."""
+    found = []
+    for file in files:
+        parts = file.relative_to(root).parts
+        folders = parts[1 if _folder_split(parts) else 0 : -1]
+        found.append(folders[0] if folders else None)
+    return found
 
 
 def _shard_split(parts):
@@ -252,26 +270,3 @@ def _rows(file, shard, column):
                 yield from batch.column(0).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{str(file)!r} is damaged: {' '.join(str(error).split())}") from None
-
-
-def image_column(schema, where):
-    """The column of an Arrow schema that holds images: by the hub's feature type, else by its Arrow type and name.
-
-    Of several, one called image or img, else the first. Raises InputError if there is none.
-    """
-    import pyarrow.types as kinds
-
-    def holds_images(field):
-        if kinds.is_struct(field.type):
-            return any(entry.name == "bytes" for entry in field.type)
-        return field.name in ("image", "img") and (kinds.is_binary(field.type) or kinds.is_large_binary(field.type))
-
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        columns = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        columns = []
-    columns = columns or [field.name for field in schema if holds_images(field)]
-    if not columns:
-        raise InputError(f"{where} has no column of images; its columns: {', '.join(schema.names)}")
-    return next((name for name in ("image", "img") if name in columns), columns[0])

@@ -1,12 +1,15 @@
 """Data sets of the Hugging Face hub, by `datasets`; without a network, from what its caches hold. Imports no torch."""
 
 import contextlib
+import functools
 import sys
 import threading
 from pathlib import Path
 
-from .decoding import HELD_OUT, Source, decode_all, image_column, local_source
+from .columns import image_column, label_column
+from .decoding import HELD_OUT, Source, decode_all, local_source
 from .errors import InputError
+from .labels import whole_labels
 
 _ANSWER_SECONDS = 12
 
@@ -29,7 +32,7 @@ def hub_source(hub_id, split, decoded):
     splits = _load_offline(hub_id)
     if isinstance(splits, Path):
         source = local_source(splits, split)
-        return source and Source(hub_id, {"hub": hub_id, "revision": splits.name}, source.open)
+        return source and Source(hub_id, {"hub": hub_id, "revision": splits.name}, source.open, source.labels)
     return _source(hub_id, _prepared_revision(splits), lambda: splits, split)
 
 
@@ -74,6 +77,8 @@ def _unreachable(hub_id):
 
 
 def _source(hub_id, revision, load, split):
+    load = functools.cache(load)
+
     def start(resolution):
         splits = load()
         if isinstance(splits, Path):
@@ -82,7 +87,20 @@ def _source(hub_id, revision, load, split):
         name = _split_name(hub_id, splits, split)
         return name and _open(hub_id, splits[name], resolution)
 
-    return Source(hub_id, {"hub": hub_id, "revision": revision}, start)
+    def labels():
+        splits = load()
+        if isinstance(splits, Path):
+            return local_source(splits, split).labels()
+        rows = splits[_split_name(hub_id, splits, split)]
+        column = label_column(rows.features.arrow_schema)
+        return column and whole_labels(_plain_column(rows, column), f"the hub data set {hub_id!r}")
+
+    return Source(hub_id, {"hub": hub_id, "revision": revision}, start, labels)
+
+
+def _plain_column(rows, column):
+    """The Arrow column of a data set whose rows may be a selection of its table's."""
+    return rows.select_columns([column]).with_format("arrow")[:].column(0)
 
 
 def _split_name(hub_id, splits, split):

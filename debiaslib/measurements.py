@@ -21,7 +21,15 @@ from .randomness import stream
 from .sample_measurements import distances, real_distances, samples, training_samples
 from .strategies import parse_strategy
 from .study import open_study
-from .tables import load_arrays, measured_images, optimal_denoiser, remembered, save_arrays, trained
+from .tables import (
+    load_arrays,
+    measured_images,
+    measured_labels,
+    optimal_denoiser,
+    remembered,
+    save_arrays,
+    trained,
+)
 from .weight_measurements import gradient_noise
 from .weighting import loss_weight
 
@@ -64,10 +72,12 @@ def one_step(study):
     inputs = {**trained(study, [seed]), "t": e.shown_timesteps, "images": e.shown_images, "optimum": e.optimum_images}
 
     def make(path):
-        x0 = measured_images(study, e.shown_images)
+        x0, labels = measured_images(study, e.shown_images), measured_labels(study, e.shown_images)
         models = {w: (study.model(w, seed), study.prediction_type) for w in e.weightings}
         models["optimum"] = optimal_denoiser(study)[0], "sample"
-        estimates = [[_shown(m, x0, t, study.schedule, p) for t in e.shown_timesteps] for m, p in models.values()]
+        estimates = [
+            [_shown(m, x0, t, study.schedule, p, labels) for t in e.shown_timesteps] for m, p in models.values()
+        ]
         arrays = {key: np.array([[one[key] for one in row] for row in estimates]) for key in estimates[0][0]}
         arrays["x_t"] = arrays["x_t"][0]
         save_arrays(path, names=np.array(list(models)), t=np.array(e.shown_timesteps), x0=x0.cpu().numpy(), **arrays)
@@ -75,9 +85,9 @@ def one_step(study):
     return load_arrays(study.table("one_step.npz", inputs, make))
 
 
-def _shown(model, x0, t, schedule, prediction_type):
+def _shown(model, x0, t, schedule, prediction_type, labels):
     noise = torch.randn(x0.shape, generator=stream(0, "one step", t)).to(x0)
-    one = one_step_estimate(model, x0, t, noise, schedule, prediction_type)
+    one = one_step_estimate(model, x0, t, noise, schedule, prediction_type, labels=labels)
     residual = (x0 - one.x0_hat - one.amplified_error).abs().max().item()
     return {
         "x_t": one.x_t.cpu().numpy(),
@@ -99,26 +109,28 @@ def mse(study):
     inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images}
     inputs |= {"optimum": e.optimum_images, "heldout": heldout.fingerprint if heldout is not None else None}
     inputs["quantities"] = QUANTITIES
+    if heldout is not None and heldout.labels is not None:
+        inputs["heldout_labels"] = heldout.labels_fingerprint
 
     def make(path):
         optimal, everywhere = optimal_denoiser(study)
         tables = []
         for split, noise_seed in (("train", 0), ("heldout", 1)):
             best = remembered(optimal) if everywhere or split == "train" else None
-            x0 = measured_images(study, e.curve_images, split)
+            x0, labels = (take(study, e.curve_images, split) for take in (measured_images, measured_labels))
             for seed in e.seeds if x0 is not None else ():
-                errors = _error_rows(study, seed, x0, best, noise_seed)
+                errors = _error_rows(study, seed, x0, best, noise_seed, labels)
                 tables.append(_summary(errors, e.weightings[0]).assign(split=split, seed=seed))
         pd.concat(tables).to_csv(path, index=False, float_format="%.8g")
 
     return pd.read_csv(study.table("mse.csv", inputs, make))
 
 
-def _error_rows(study, seed, x0, optimal, noise_seed):
+def _error_rows(study, seed, x0, optimal, noise_seed, labels):
     models = {w: study.model(w, seed) for w in study.experiment.weightings}
     timesteps, kind = study.experiment.curve_timesteps, study.prediction_type
     return mse_by_timestep(
-        models, x0, timesteps, study.schedule, prediction_type=kind, seed=noise_seed, optimal=optimal
+        models, x0, timesteps, study.schedule, prediction_type=kind, seed=noise_seed, optimal=optimal, labels=labels
     )
 
 

@@ -72,14 +72,17 @@ class Objective:
         points = torch.rand(size, generator=generator, dtype=torch.float64)
         return torch.searchsorted(self.cumulative, points, right=True).clamp(max=config.timesteps - 1)
 
-    def loss(self, network, x0, t, noise):
-        """(weighted loss, unweighted mean squared error) of a batch; x0 and noise (B, C, H, W), t (B,) on the CPU."""
+    def loss(self, network, x0, t, noise, labels=None):
+        """(weighted loss, unweighted mean squared error) of a batch; x0 and noise (B, C, H, W), t (B,) on the CPU.
+
+        labels: the classes of the images, int64 (B,), for a network that takes them.
+        """
         config = self.config
         x_t = self.schedule.add_noise(x0, noise, t)
         target = prediction_target(x0, noise, t, self.schedule, config.prediction_type)
         steps, t = t, t.to(x_t.device)
         with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
-            output = network_output(network, x_t, t)
+            output = network_output(network, x_t, t, labels)
         prediction, variance = split_variance(output.float(), x0.shape[1])
         error = (prediction - target).square().flatten(1).mean(dim=1)
         loss = self.factor[t] * error

@@ -73,6 +73,52 @@ class OptimalDenoiser:
             yield part, room[: part.stop - start].copy_(pixels.flatten(1))
 
 
+class ClassDenoiser:
+    """E[x0 | x_t, class]: what `OptimalDenoiser` is to all images, over the images of each one's class.
+
+    images: as for `OptimalDenoiser`; labels: int64 (N,), their classes; chunk: as there.
+    """
+
+    def __init__(self, images, labels, schedule, chunk=None):
+        if len(labels) != len(images):
+            raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(images)} images")
+        self.images, self.labels, self.schedule, self.chunk = images, np.asarray(labels), schedule, chunk
+        self._of_class = {}
+
+    def __call__(self, x_t, t, class_labels):
+        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,); class_labels: int64 (B,).
+
+        Raises InputError for a class that none of the images is of.
+        """
+        x0_hat, t = torch.empty_like(x_t), torch.as_tensor(t, device="cpu").expand(len(x_t))
+        for label in class_labels.unique().tolist():
+            rows = (class_labels == label).nonzero().flatten()
+            x0_hat[rows] = self._denoiser(label)(x_t[rows.to(x_t.device)], t[rows.cpu()])
+        return x0_hat
+
+    def _denoiser(self, label):
+        if label not in self._of_class:
+            index = np.flatnonzero(self.labels == label)
+            if not len(index):
+                raise InputError(f"none of the {len(self.images)} images is of class {label}")
+            self._of_class[label] = OptimalDenoiser(_Chosen(self.images, index), self.schedule, self.chunk)
+        return self._of_class[label]
+
+
+class _Chosen:
+    """The images of an index, read a slice at a time, so that they are never all in memory."""
+
+    def __init__(self, images, index):
+        self.images, self.index = images, index
+        self.shape, self.ndim, self.dtype = (len(index), *images.shape[1:]), images.ndim, images.dtype
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, part):
+        return self.images[self.index[part]]
+
+
 class GaussianDenoiser:
     """E[x0 | x_t] for x0 ~ N(mean, covariance), exact at all t: mean + a C (a^2 C + s^2 I)^-1 (x_t - a mean).
 

@@ -44,15 +44,18 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     return a * x_t - s * output, s * x_t + a * output
 
 
-def network_output(model, x_t, t):
-    """The whole output of a plain module or a diffusers model: (N, C, ...), or (N, 2C, ...) with learned variance."""
-    output = model(x_t, t)
+def network_output(model, x_t, t, labels=None):
+    """The whole output of a plain module or a diffusers model: (N, C, ...), or (N, 2C, ...) with learned variance.
+
+    labels: the classes of the images, int64 (N,), for a model that takes `class_labels`; None for all others.
+    """
+    output = model(x_t, t) if labels is None else model(x_t, t, class_labels=labels)
     return getattr(output, "sample", output)
 
 
-def call_network(model, x_t, t):
-    """What the model predicts, of x_t's shape; learned-variance channels are dropped."""
-    output = network_output(model, x_t, t)
+def call_network(model, x_t, t, labels=None):
+    """What the model predicts, of x_t's shape; learned-variance channels are dropped. labels: as `network_output`."""
+    output = network_output(model, x_t, t, labels)
     if output.shape[1] == 2 * x_t.shape[1]:
         output = output[:, : x_t.shape[1]]
     if output.shape != x_t.shape:

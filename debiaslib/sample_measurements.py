@@ -58,7 +58,7 @@ def distances(study, arm, seed):
 
     def make(path):
         rows = []
-        for job in _jobs(study, arm, seed):
+        for job in judged_jobs(e, arm, _snapshots(study, arm, seed)):
             parsed = parse_arm(arm)
             facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, **job}
             rows += judge.rows(_stored(study, arm, seed, **job), **facts)
@@ -73,9 +73,10 @@ def judged_images(study, arm, seed, steps):
     return _stored(study, arm, seed, "ema", study.experiment.sampler, steps, seen)
 
 
-def _jobs(study, arm, seed):
-    """What is judged: every sampler and number of steps at the end, and the snapshots by the first sampler."""
-    e, seen = study.experiment, _snapshots(study, arm, seed)
+def judged_jobs(e, arm, seen):
+    """What is judged of a training with EMA weights after each of `seen` images: dicts of network, sampler, steps and
+    images_seen. Every sampler and number of steps at the end, and the snapshots by the first sampler.
+    """
     jobs = [("ema", sampler, steps, seen[-1]) for sampler in e.samplers for steps in e.distance_steps]
     jobs += [("ema", e.sampler, steps, count) for count in seen for steps in e.snapshot_steps]
     if e.raw_weights and arm in e.weightings:
@@ -108,18 +109,22 @@ class _Judge:
         e, data = study.experiment, study.images()
         self.extractors = [load_extractor(name, study.device) for name in e.features]
         self.law = data.name == "minifaces"
+        self.allow_singular = e.allow_singular
         self.inputs = {
             "data": data.fingerprint,
             "features": {extractor.name: extractor.weights_sha256 for extractor in self.extractors},
             "colour": {"law": self.law},
             "n": e.distance_images,
             "reference": e.reference_images,
+            **({"allow_singular": True} if e.allow_singular else {}),
         }
         self.reference = subset(data.images, e.reference_images)
 
     def rows(self, images, **facts):
         """A row for each metric, with the facts of what was judged."""
-        rows = [row for extractor in self.extractors for row in evaluate(images, self.reference, extractor)]
+        rows = []
+        for extractor in self.extractors:
+            rows += evaluate(images, self.reference, extractor, allow_singular=self.allow_singular)
         rows += evaluate_colour(images, self.reference)
         rows += evaluate_law(images) if self.law else []
         return [{**facts, **row} for row in rows]

@@ -39,6 +39,7 @@ def sample(
     eta=0.0,
     clip_x0=True,
     shape=None,
+    labels=None,
     batch_size=64,
     device="cpu",
     progress=False,
@@ -55,6 +56,8 @@ def sample(
     clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, with every sampler alike, as the
         authors do in DDPM and DDIM.
     shape: (C, H, W); taken from a diffusers model's configuration if not given.
+    labels: the class of each image, whole numbers (N,), for a model that takes `class_labels`. If not given, seed i is
+        of class i mod K where a diffusers model has K classes, so that all models and steps see the same.
 
     Values are rounded to the nearest of 256 levels (flooring would darken every image by half a level). Variance
     channels of the model are split off. Raises InputError for a setting out of range, and where SNR(T-1) = 0 for
@@ -72,6 +75,7 @@ def sample(
         eta=eta,
         clip_x0=clip_x0,
         shape=shape,
+        labels=labels,
         batch_size=batch_size,
         device=device,
         progress=progress,
@@ -93,6 +97,7 @@ def sample_batches(
     eta=0.0,
     clip_x0=True,
     shape=None,
+    labels=None,
     batch_size=64,
     device="cpu",
     progress=False,
@@ -104,11 +109,11 @@ def sample_batches(
     seeds = [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
     check_number("batch_size", batch_size, minimum=1, integer=True)
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
-    shape = _image_shape(model, shape)
+    shape, labels = _image_shape(model, shape), _image_labels(model, seeds, labels)
     timesteps = respaced_timesteps(steps, schedule.T)
     walk = solver(sampler, [*schedule.alpha_bar[timesteps].tolist(), 1.0], eta)
     estimates = _Estimates(model, schedule, timesteps, prediction_type, clip_x0, batch_size, device)
-    batches = _batches(walk, estimates, seeds, shape, batch_size, device)
+    batches = _batches(walk, estimates, seeds, labels, shape, batch_size, device)
     return _shown(batches, len(seeds), f"{sampler}, {steps} steps") if progress else batches
 
 
@@ -138,9 +143,9 @@ class _Estimates:
         """A schedule's (a, s) as numbers on the CPU: they go to the device with the operation, nothing waits for it."""
         return self.table[t]
 
-    def __call__(self, node, x):
+    def __call__(self, node, x, labels=None):
         t = self.timesteps[node]
-        output = network_output(self.model, x, self.t[node]).float()
+        output = network_output(self.model, x, self.t[node], labels).float()
         prediction, values = split_variance(output, x.shape[1])
         x0, epsilon = to_x0_epsilon(prediction, x, t, self, self.prediction_type)
         if self.clip_x0:
@@ -151,14 +156,19 @@ class _Estimates:
 
 
 @torch.no_grad()
-def _batches(walk, estimates, seeds, shape, batch_size, device):
+def _batches(walk, estimates, seeds, labels, shape, batch_size, device):
     for start in range(0, len(seeds), batch_size):
         batch = seeds[start : start + batch_size]
+        classes = None
+        if labels is not None:  # padded to the batch shape, as the noise is
+            classes = torch.zeros(batch_size, dtype=torch.int64)
+            classes[: len(batch)] = labels[start : start + batch_size]
+            classes = classes.to(device)
         generators = [torch.Generator().manual_seed(seed) for seed in batch]
         x = _normal(generators, shape, batch_size, device)
         walk.start()
         for call, node in enumerate(walk.nodes):
-            x0, epsilon, values = estimates(node, x)
+            x0, epsilon, values = estimates(node, x, classes)
             # Drawn after the call, so that a GPU is at work on it meanwhile.
             noise = _normal(generators, shape, batch_size, device) if walk.draws(call) else None
             x = walk.step(call, x, x0, epsilon, noise, values)
@@ -183,6 +193,21 @@ def _image_shape(model, shape):
         size = config.sample_size
         shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
     return tuple(shape)
+
+
+def _image_labels(model, seeds, labels):
+    """int64 (N,) on the CPU, or None for a model that is not told the class."""
+    config = getattr(model, "config", None)
+    classes = getattr(config, "num_class_embeds", None)
+    if labels is None:
+        return None if classes is None else torch.tensor([seed % classes for seed in seeds], dtype=torch.int64)
+    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    labels = [int(check_number("label", label, minimum=0, below=classes, integer=True)) for label in labels]
+    if len(labels) != len(seeds):
+        raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(seeds)} seeds")
+    if config is not None and classes is None:
+        raise InputError("labels are given, but the model takes no classes (its num_class_embeds is not set)")
+    return torch.tensor(labels, dtype=torch.int64)
 
 
 def _normal(generators, shape, batch_size, device):

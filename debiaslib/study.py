@@ -57,11 +57,17 @@ class Study:
         """What an arm's networks predict."""
         return self.experiment.train_config(arm, self.experiment.seeds[0]).prediction_type
 
+    @property
+    def classes(self):
+        """The number of classes of networks that are told the class of their image, or None."""
+        return self._config.classes
+
     def images(self, split="train"):
-        """The experiment's `ImageSet` of a split, or None where there is no held-out one."""
+        """The experiment's `ImageSet` of a split, with labels if its networks take them; None without held-out ones."""
         from .data import load_images
 
-        return load_images(self._config.dataset, self._config.resolution, split=split)
+        config = self._config
+        return load_images(config.dataset, config.resolution, split=split, classes=config.classes)
 
     @property
     def _config(self):

@@ -5,7 +5,7 @@ import torch
 
 from .config import run_name
 from .gaussian_images import gaussian_law
-from .optimum import GaussianDenoiser, OptimalDenoiser
+from .optimum import ClassDenoiser, GaussianDenoiser, OptimalDenoiser
 from .presets import get_preset
 from .randomness import stream
 from .sampling import to_float
@@ -20,7 +20,9 @@ def trained(study, seeds, weightings=None):
 
 
 def subset(images, count):
-    """`count` images (all, if fewer) in an order that is drawn once, since files may lie sorted by class."""
+    """`count` images, drawn once, since files may lie sorted by class, in their order; all, as they are, if fewer."""
+    if count >= len(images):
+        return images
     order = torch.randperm(len(images), generator=stream(0, "subset"))[:count]
     return np.ascontiguousarray(images[np.sort(order.numpy())])
 
@@ -29,21 +31,25 @@ def optimal_denoiser(study):
     """E[x0 | x_t] for a study's data, and whether it is that of the data's true law.
 
     The Gaussian images' law is known: `GaussianDenoiser`, right at every t and for held-out images too. Elsewhere
-    `OptimalDenoiser` over the first `optimum_images` training images, for x0 from those images alone.
+    `OptimalDenoiser` over the first `optimum_images` training images, for x0 from those images alone; for networks that
+    are told the class, over those of each class (`ClassDenoiser`).
     """
-    e, images = study.experiment, study.images().images
+    e, data = study.experiment, study.images()
     if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
-        return GaussianDenoiser(*gaussian_law(images.shape[-1]), study.schedule), True
-    return OptimalDenoiser(images[: e.optimum_images], study.schedule), False
+        return GaussianDenoiser(*gaussian_law(data.images.shape[-1]), study.schedule), True
+    images = data.images[: e.optimum_images]
+    if data.labels is not None:
+        return ClassDenoiser(images, data.labels[: e.optimum_images], study.schedule), False
+    return OptimalDenoiser(images, study.schedule), False
 
 
 def remembered(optimal):
-    """The optimum with its answers kept by t, for networks that are all asked at the same x_t."""
+    """The optimum with its answers kept by t, for networks that are all asked at the same x_t and classes."""
     answers = {}
 
-    def answer(x_t, t):
+    def answer(x_t, t, **given):
         if t not in answers:
-            answers[t] = optimal(x_t, t)
+            answers[t] = optimal(x_t, t, **given)
         return answers[t]
 
     return answer
@@ -52,14 +58,26 @@ def remembered(optimal):
 def measured_images(study, count, split="train"):
     """x0 (N, C, H, W) in [-1, 1] on the study's device: `count` images of a split, or None where there are none.
 
-    "train" draws them uniformly, without repetition, from the first `optimum_images` training images, those of the
-    `OptimalDenoiser`: that is what error = floor + excess asks of x0.
+    None too where the networks ask for classes and these images' are not known. "train" draws them uniformly, without
+    repetition, from the first `optimum_images` training images, those of the `OptimalDenoiser`: that is what
+    error = floor + excess asks of x0.
     """
     found = study.images(split)
-    if found is None:
+    if found is None or (study.classes is not None and found.labels is None):
         return None
-    images = found.images[: study.experiment.optimum_images] if split == "train" else found.images
-    return to_float(subset(images, count)).to(study.device)
+    return to_float(subset(_measurable(study, found.images, split), count)).to(study.device)
+
+
+def measured_labels(study, count, split="train"):
+    """The classes of `measured_images`, int64 (N,) on the study's device; None for networks that are not told them."""
+    found = study.images(split)
+    if found is None or found.labels is None:
+        return None
+    return torch.from_numpy(subset(_measurable(study, found.labels, split), count)).to(study.device)
+
+
+def _measurable(study, values, split):
+    return values[: study.experiment.optimum_images] if split == "train" else values
 
 
 def save_arrays(path, **arrays):

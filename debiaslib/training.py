@@ -43,9 +43,9 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     absent; and if the loss stops being finite (naming the step).
     """
     check_device(config.device)
-    images = load_images(config.dataset, config.resolution, progress=progress)
+    images = load_images(config.dataset, config.resolution, progress=progress, classes=config.classes)
     run = find_run(experiment, config.arm, config.seed, results)
-    wanted = {**config.to_dict(), "data_fingerprint": images.fingerprint}
+    wanted = {**config.to_dict(), **images.identity}
     check_settings(run, wanted)
     if run.record is not None:
         return run
@@ -80,6 +80,7 @@ class _Training:
         self.pixels = images.images  # a memory map; small sets move to the device
         if images.images.nbytes <= _ON_DEVICE_BYTES:
             self.pixels = torch.from_numpy(np.array(images.images)).to(config.device)
+        self.labels = None if images.labels is None else torch.from_numpy(images.labels)
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, mse and gradient norm since the last row of the log
         self.seconds, self.step = 0.0, 0
 
@@ -172,7 +173,7 @@ class _Training:
         self.step += 1
 
     def _batch(self):
-        """Images in [-1, 1], timesteps (on the CPU) and noise of this step, from (seed, purpose, step) alone."""
+        """Images in [-1, 1], timesteps (on the CPU), noise and labels of this step, from (seed, purpose, step)."""
         config, B = self.config, self.config.batch_size
         index = torch.randint(len(self.pixels), (B,), generator=stream(config.seed, "images", self.step))
         t = self.objective.timesteps(self.step)
@@ -181,7 +182,8 @@ class _Training:
             flip = torch.rand(B, generator=stream(config.seed, "flips", self.step)) < 0.5
             x0 = torch.where(flip.to(x0.device).view(-1, 1, 1, 1), x0.flip(-1), x0)
         generator = stream(config.seed, "noise", self.step, config.device)
-        return x0, t, torch.randn(x0.shape, generator=generator, device=config.device)
+        noise = torch.randn(x0.shape, generator=generator, device=config.device)
+        return x0, t, noise, None if self.labels is None else self.labels[index].to(config.device)
 
     def _lr(self):
         if self.config.lr_decay == "none":

@@ -82,7 +82,8 @@ def _of_weighting(study, weighting, seed):
     config = study.experiment.train_config(weighting, seed)
     objectives = ways_to_apply(config)
     seen = study.run(weighting, seed).record["snapshots"][0]["images"]
-    found = gradient_moments(study.model(weighting, seed, seen), objectives, study.images().images, BATCHES)
+    data = study.images()
+    found = gradient_moments(study.model(weighting, seed, seen), objectives, data.images, BATCHES, data.labels)
     signal = found.pop("all").norm2
     rows = [
         {
@@ -113,18 +114,19 @@ def ways_to_apply(config):
 
 
 @torch.enable_grad()
-def gradient_moments(network, objectives, images, batches):
+def gradient_moments(network, objectives, images, batches, labels=None):
     """{way: `Moments`} of the gradients of `batches` batches, the same images and noise for every way of `objectives`.
 
-    "all" has those of the mean over the ways. images: uint8 (N, C, H, W).
+    "all" has those of the mean over the ways. images: uint8 (N, C, H, W); labels: their classes, int64 (N,), for a
+    network that takes them.
     """
     parameters = list(network.requires_grad_(True).parameters())
     found = {way: Moments() for way in [*objectives, "all"]}
     for k in range(batches):
         gradients = {}
         for way, objective in objectives.items():
-            x0, noise = _batch(objective.config, images, k)
-            loss = objective.loss(network, x0, objective.timesteps(k), noise)[0]
+            x0, noise, given = _batch(objective.config, images, k, labels)
+            loss = objective.loss(network, x0, objective.timesteps(k), noise, given)[0]
             gradients[way] = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, parameters)])
         gradients["all"] = sum(gradients.values()) / len(gradients)
         for way, gradient in gradients.items():
@@ -132,8 +134,9 @@ def gradient_moments(network, objectives, images, batches):
     return found
 
 
-def _batch(config, images, k):
+def _batch(config, images, k, labels):
     index = torch.randint(len(images), (config.batch_size,), generator=stream(config.seed, "gradient noise: images", k))
     x0 = to_float(images[index.numpy()])
     noise = torch.randn(x0.shape, generator=stream(config.seed, "gradient noise: noise", k))
-    return x0.to(config.device), noise.to(config.device)
+    given = None if labels is None else torch.from_numpy(labels)[index].to(config.device)
+    return x0.to(config.device), noise.to(config.device), given

@@ -188,6 +188,7 @@ EXPERIMENT_MISTAKES = [
     ("further_samplers", ["ddim"], "twice"),
     ("further_samplers", ["dpmm"], "did you mean 'ddpm'?"),
     ("further_samplers", "ddpm", "a list"),
+    ("allow_singular", "yes", "true or false"),
     ("raw_weights", 1, "true or false"),
     ("clip_x0", "true", "true or false"),
     ("sampling_batch_size", 0, "a whole number >= 1"),
@@ -320,6 +321,12 @@ def test_a_distance_takes_more_images_than_its_features_have_dimensions(features
     for name in ("distance_images", "reference_images"):
         counts = {"distance_images": enough, "reference_images": enough, name: enough - 1}
         assert refused(experiment, features=features, **counts).endswith(f"it must be a whole number >= {enough}")
+
+
+def test_fewer_images_than_features_where_it_is_said():
+    few = {"features": ["inception"], "distance_images": 1336, "reference_images": 1336}
+    assert refused(experiment, **few).endswith("it must be a whole number >= 2049")
+    assert experiment(**few, allow_singular=True).reference_images == 1336
 
 
 # fuzzing
