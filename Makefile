@@ -2,7 +2,7 @@
 # Variables reach the recipes through the environment, so that folders may have spaces, quotes or accents in their names.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce figures lab test test-all lint
+.PHONY: help setup plan reproduce figures lab test test-all lint
 
 EXPERIMENT ?= quick
 DATASET ?=
@@ -28,7 +28,7 @@ help:  ## this list
 	@echo "  JOBS=2              processes side by side"
 	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 to 3.14"
 	@echo "  SETUP=no            use the active environment (conda, a container) instead of .venv"
-	@echo "  ARGS='...'          more arguments for test, test-all and lab"
+	@echo "  ARGS='...'          more arguments for test, test-all, lab and plan (ARGS='--tflops 400')"
 
 setup:  ## make .venv ready: at once when it is
 ifneq ($(SETUP),no)
@@ -40,6 +40,11 @@ reproduce: setup  ## train, measure, run the notebooks and write the report of E
 	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
 	if [ -n "$$RESULTS" ]; then set -- "$$@" --results "$$RESULTS"; fi; \
 	exec $(PY) -m debiaslib.pipeline "$$@"
+
+plan: setup  ## what EXPERIMENT will cost in device hours and disk: a dry run that starts nothing
+	@set -- --experiment "$$EXPERIMENT" --dry-run; \
+	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
+	exec $(PY) -m debiaslib.pipeline "$$@" $(ARGS)
 
 figures: setup  ## draw every figure of EXPERIMENT again from its saved tables
 	@exec $(PY) -m debiaslib.figures --results "$${RESULTS:-results}/$$EXPERIMENT"

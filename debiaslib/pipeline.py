@@ -1,6 +1,7 @@
 """The whole of an experiment with one command: check, train, measure, execute the notebooks, report.
 
     python -m debiaslib.pipeline --experiment quick
+    python -m debiaslib.pipeline --experiment ffhq256 --dry-run
 
 Snakemake orders the work and runs it side by side; this module checks everything before it starts, says what is going
 on and how long it will take, and lets no part outlive another. Stop it at any time; the same command goes on where it
@@ -44,6 +45,10 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2):
     config = {"experiment": absolute(experiment), "dataset": absolute(dataset), "results": str(results_root(results))}
     started, stamp = time.time(), report.stat().st_mtime_ns if report.exists() else None
     print(f"experiment {settings.name}: results go to {folder}", flush=True)
+    if stamp is None:
+        from .estimate import estimate
+
+        print(estimate(settings).line, flush=True)
     code = _run_engine(settings, folder, config, jobs)
     if code != 0:
         raise InputError(
@@ -70,10 +75,10 @@ def check_before_start(settings, results=""):
         from .features import load_extractor
 
         load_extractor(name)
-    images = load_images(first.dataset, first.resolution)
+    images = load_images(first.dataset, first.resolution, classes=first.classes)
     for arm, seed in settings.runs:
         config = settings.train_config(arm, seed)
-        wanted = {**config.to_dict(), "data_fingerprint": images.fingerprint}
+        wanted = {**config.to_dict(), **images.identity}
         check_settings(find_run(settings.name, arm, seed, results), wanted)
 
 
@@ -144,11 +149,19 @@ def main():
     parser.add_argument(
         "--jobs", type=int, default=2, help="how many to run side by side, each with the experiment's threads"
     )
+    parser.add_argument("--dry-run", action="store_true", help="start nothing; print what it will cost, part by part")
+    parser.add_argument("--tflops", type=float, help="for the estimate: TFLOP/s of the network in training")
+    parser.add_argument("--measuring-tflops", type=float, help="for the estimate: in sampling and measuring, float32")
     parser.add_argument("--engine", help="internal: run Snakemake for this folder")
     arguments = parser.parse_args()
     if arguments.engine:
         config = {key: getattr(arguments, key) for key in ("experiment", "dataset", "results")}
         return _engine(Path(arguments.engine), arguments.jobs, config)
+    if arguments.dry_run:
+        from .estimate import dry_run
+
+        dry_run(arguments.experiment, arguments.dataset, arguments.tflops, arguments.measuring_tflops)
+        return 0
     reproduce(arguments.experiment, arguments.dataset, arguments.results, arguments.jobs)
     return 0
 
