@@ -44,7 +44,7 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     check_number("t", t, minimum=0, below=schedule.T, integer=True)
     x_t = schedule.add_noise(x0, noise, t)
     parts = x_t.split(batch_size)
-    classes = [None] * len(parts) if labels is None else labels.split(batch_size)
+    classes = [None] * len(parts) if labels is None else torch.as_tensor(labels, device=x_t.device).split(batch_size)
     outputs = [
         call_network(model, part, torch.full((len(part),), t, device=x_t.device), given)
         for part, given in zip(parts, classes, strict=True)

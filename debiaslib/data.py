@@ -45,6 +45,10 @@ class ImageSet:
     labels: np.ndarray | None = field(default=None, repr=False)
     labels_fingerprint: str | None = None
 
+    def first_labels(self, count):
+        """The labels of the first `count` images, int64 (count,), or None where there are none."""
+        return None if self.labels is None else self.labels[:count]
+
     @property
     def identity(self):
         """What a run's configuration says of its data: the fingerprints of the images, and of labels if it has any."""
