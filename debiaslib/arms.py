@@ -28,6 +28,7 @@ SETTINGS = {
     "weight_decay": float,
 }
 _WORDS = {"true": True, "false": False}
+PRETRAINED = "pretrained"  # the one arm of a study of a network that was trained elsewhere; no experiment can name it
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ def parse_arm(text):
     """Parse `"weighting"` or `"weighting; name=value, ..."` into an `Arm`.
 
     Raises InputError for an unknown weighting or setting (naming the nearest known one), a setting given twice, and a
-    value of another kind than the setting's.
+    value of another kind than the setting's. `PRETRAINED` is an arm without a weighting that `loss_weight` knows.
     """
     if isinstance(text, Arm):
         return text
     if isinstance(text, Strategy) or not isinstance(text, str) or ";" not in text:
-        return Arm(parse_strategy(text))
+        return Arm(Strategy(PRETRAINED) if text == PRETRAINED else parse_strategy(text))
     weighting, _, variant = text.partition(";")
     settings = {}
     for part in variant.split(","):

@@ -18,22 +18,31 @@ from .errors import InputError, check_choice
 from .files import atomic_path, exclusive, sha256_file, write_json
 from .paths import absolute, notebook_files, results_root
 from .runs import provenance
+from .study import open_study
 
 
-def execute_notebook(name, experiment="quick", dataset="", results=""):
+def execute_notebook(name, experiment="quick", dataset="", results="", model=""):
     """Execute notebooks/<name>.ipynb and return the path of the executed copy in results/<experiment>/notebooks/.
 
-    experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. Raises
-    InputError, in one line that names the cell, if a cell fails or did not run; the copy is then <name>.failed.ipynb.
+    experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. model: a
+    network trained elsewhere in place of the experiment's own, as `study.open_study` takes it; the copy is then in the
+    network's folder. Raises InputError, in one line that names the cell, if a cell fails or did not run; the copy is
+    then <name>.failed.ipynb.
     """
     files = notebook_files()
     source = files[check_choice("notebook", name, files)]
     settings = load_experiment(experiment, dataset)
     folder = results_root(results) / settings.name / "notebooks"
+    given = {}
+    if model:  # the others do not have this parameter
+        where, *rest = model.split(";")
+        given["model"] = ";".join([absolute(where.strip()), *rest])
+        folder = open_study(experiment, dataset, results, given["model"]).folder / "notebooks"
     parameters = {
         "experiment": absolute(experiment),
         "dataset": absolute(dataset),
         "results": str(results_root(results)),
+        **given,
     }
     target, started = folder / f"{name}.ipynb", time.monotonic()
     with exclusive(folder / f".{name}.lock", f"the notebook {target}"):
@@ -86,9 +95,10 @@ def main():
     """The command line: execute the named notebooks."""
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", help="such as 01_bias_existence")
+    parser.add_argument("--model", default="", help="a network trained elsewhere, by folder, file or hub id")
     arguments = parser.parse_args()
     for name in arguments.names:
-        execute_notebook(name, arguments.experiment, arguments.dataset, arguments.results)
+        execute_notebook(name, arguments.experiment, arguments.dataset, arguments.results, arguments.model)
 
 
 if __name__ == "__main__":

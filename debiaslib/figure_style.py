@@ -67,12 +67,18 @@ _LOOKS = {
     "edm": ("#6A3D9A", "p", (0, (3, 1))),
     "sigmoid": ("#882255", "h", (0, (9, 1.5, 3, 1.5))),
     "vlb": ("#8C510A", "<", (0, (1.2, 2.4))),
+    "pretrained": ("#117733", "d", "-"),
     "optimum": ("#000000", "*", "-"),
     "initial": ("#7F7F7F", "x", ":"),
     "real": ("#7F7F7F", "", (0, (7, 2))),
 }
 _VARIANT_DASHES = {-1: (0, (2.5, 1)), 1: (0, (5, 1, 1, 1, 1, 1, 1, 1))}
-_SPECIAL_LABELS = {"optimum": "optimum $E[x_0|x_t]$", "initial": "initial ($x_t$ itself)", "real": "real images"}
+_SPECIAL_LABELS = {
+    "pretrained": "pretrained network",
+    "optimum": "optimum $E[x_0|x_t]$",
+    "initial": "initial ($x_t$ itself)",
+    "real": "real images",
+}
 
 
 @dataclass(frozen=True)
@@ -120,10 +126,11 @@ def style():
 
 
 def look(who):
-    """The `Look` of a weighting, or of "optimum", "initial" or "real". Raises InputError for an unknown one.
+    """The `Look` of a weighting, or of "pretrained", "optimum", "initial" or "real".
 
-    Variants share hue and marker: arguments above the default ones give a lighter shade, below them a darker one, and
-    both other dashes and hollow markers; it depends on the arguments alone, not on what else is drawn.
+    Raises InputError for an unknown one. Variants share hue and marker: arguments above the default ones give a lighter
+    shade, below them a darker one, and both other dashes and hollow markers; it depends on the arguments alone, not on
+    what else is drawn.
     """
     if who in _SPECIAL_LABELS:
         return Look(*_LOOKS[who])
@@ -141,7 +148,7 @@ def look(who):
 
 
 def label(who):
-    """The name in figures: of a weighting, or of "optimum", "initial" or "real"."""
+    """The name in figures: of a weighting, or of "pretrained", "optimum", "initial" or "real"."""
     return _SPECIAL_LABELS.get(who) or parse_strategy(who).label
 
 

@@ -36,10 +36,10 @@ from .weighting import loss_weight
 
 def weights(study):
     """The weights by timestep in each parametrisation, raw and divided by the mean of the epsilon weight."""
-    inputs = {"weightings": study.experiment.weightings, "schedule": study.schedule.name, "T": study.schedule.T}
+    inputs = {"weightings": study.formulas, "schedule": study.schedule.name, "T": study.schedule.T}
 
     def make(path):
-        rows = [_weight_rows(study.schedule, w, p) for w in study.experiment.weightings for p in PREDICTION_TYPES]
+        rows = [_weight_rows(study.schedule, w, p) for w in study.formulas for p in PREDICTION_TYPES]
         pd.concat(rows).to_csv(path, index=False, float_format="%.7g")
 
     return pd.read_csv(study.table("weights.csv", inputs, make))

@@ -1,6 +1,7 @@
-"""Networks: diffusers' `UNet2DModel` of a configuration, a trained run's EMA weights, export to a pipeline."""
+"""Networks: diffusers' `UNet2DModel` of a configuration, trained weights of ours or of others, export to a pipeline."""
 
 import types
+from pathlib import Path
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -8,8 +9,11 @@ from safetensors.torch import load_file
 
 from .config import TrainConfig
 from .errors import InputError
+from .files import read_json, sha256_file
+from .pretrained import Pretrained, parse_source, read_pretrained
 from .randomness import stream_seed
 from .runs import Run
+from .safe_weights import read_weights
 from .schedule import Schedule
 
 _DIFFUSERS_SCHEDULES = {
@@ -61,17 +65,79 @@ def run_config(run):
     return TrainConfig(**{key: value for key, value in made.items() if key in TrainConfig.__dataclass_fields__})
 
 
-def load_model(run, images=None, device="cpu", *, raw=False):
-    """The network of a complete run with its EMA weights after `images` images (None: at the end), for evaluation.
+def load_model(source, images=None, device="cpu", *, raw=False, **settings):
+    """A trained network for evaluation, float32.
 
-    run: a `Run` or its folder. raw: the weights of the last step themselves, without averaging.
-    Raises InputError if the run is not complete or the file is not what its record says.
+    source: a complete `Run` or its folder, whose EMA weights after `images` images are taken (None: at the end), or
+        with `raw` those of the last step themselves; or what `load_pretrained` takes, with its settings.
+    Raises InputError if the run is not complete, a file is not what its record says, and as `load_pretrained` does.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = _own_run(source)
+    if run is None:
+        if raw or images is not None:
+            raise InputError(f"{source} is no run of ours, so it has no snapshots; leave out images and raw")
+        return load_pretrained(source, **settings).network.to(device)
+    if settings:
+        raise InputError(f"a run of ours takes no setting; got {next(iter(settings))!r}")
     path = run.raw_weights() if raw else run.snapshot(images)
     network = build_network(run_config(run), initialise=False)
     network.load_state_dict(load_file(path))
     return network.to(device).eval().requires_grad_(False)
+
+
+def load_pretrained(source, **settings):
+    """A network with its schedule, prediction type, resolution and identity: a `Pretrained`.
+
+    source: what `pretrained.read_pretrained` takes (a diffusers pipeline, an ADM checkpoint, either as "source;
+    name=value"); or one of ours: a complete run's folder, a folder of config.json and one .safetensors file of EMA
+    weights, or that file itself. Half precision becomes float32. Raises InputError, in one line, for anything else.
+    """
+    if isinstance(source, (str, Path)):
+        source, given = parse_source(source)
+        settings = {**given, **settings}
+    run = _own_run(source)
+    path = run.snapshot() if run else _published(Path(source).expanduser())
+    if path is None:
+        return read_pretrained(source, **settings)
+    if settings:
+        raise InputError(f"a network of ours takes no setting; got {next(iter(settings))!r}")
+    run = Run(path.parent)
+    config = run_config(run)
+    network, state = build_network(config, initialise=False), read_weights(path)
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit its config.json: {' '.join(str(error).split())[:200]}") from None
+    network = network.eval().requires_grad_(False)
+    schedule, made = build_schedule(config), config.to_dict()
+    decides = ("network", "schedule", "timesteps", "zero_terminal_snr", "prediction_type", "learned_variance")
+    facts = {key: made[key] for key in decides}
+    name = path.parent.name
+    return Pretrained(name, network, schedule, config.prediction_type, True, sha256_file(path), facts, made)
+
+
+def _own_run(source):
+    """The `Run` that it is, complete or not, or None."""
+    if isinstance(source, Run):
+        return source
+    folder = Path(source).expanduser()
+    known = any((folder / name).is_file() for name in ("record.json", "log.jsonl"))
+    return Run(folder) if known else None
+
+
+def _published(path):
+    """The file of EMA weights of ours that `path` is or that is alone in the folder `path`, or None."""
+    folder = path.parent if path.is_file() else path
+    said = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    if not isinstance(said, dict) or not {"network", "weighting"} <= set(said):
+        return None
+    if path.is_file():
+        return path if path.suffix == ".safetensors" else None
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise InputError(f"{folder} holds a network of ours, but not one .safetensors file of weights: {names}")
+    return files[0]
 
 
 def export_pipeline(run, folder, images=None):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .arms import PRETRAINED
 from .errors import InputError, check_choice
 from .files import sha256_file
 from .paths import checkout
@@ -106,6 +107,8 @@ def _checkout_results():
 
 def parse_run(name):
     """(canonical weighting, seed) of a run's name, ("p2(k=1,gamma=1)", 0) of "p2-k1-gamma1-s0", else InputError."""
+    if name == f"{PRETRAINED}-s0":
+        return PRETRAINED, 0
     for strategy, arguments in KNOWN.items():
         match = re.fullmatch(strategy + "".join(f"-{key}(.+)" for key in arguments) + r"-s(\d+)", name)
         if match:

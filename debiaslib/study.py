@@ -8,8 +8,11 @@ from .config import Experiment, load_experiment
 from .errors import InputError
 from .files import atomic_path, exclusive, read_json, sha256_file, sha256_json, write_json
 from .notebook import check_parameters
+from .one_network import experiment_of_one, run_of_one
 from .paths import results_root
 from .runs import find_run, provenance
+
+ONE_NETWORK = "One network is shown, so there is nothing to compare it with."
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Study:
 
     experiment: Experiment
     results: Path
+    trained_here = True  # the networks are the experiment's own trainings
 
     @property
     def folder(self):
@@ -35,6 +39,16 @@ class Study:
         from .models import load_model
 
         return load_model(self.run(arm, seed), images, self.device, raw=raw)
+
+    def images_seen(self, arm, seed):
+        """How many images a training saw, as text."""
+        images = self.run(arm, seed).record["images"]
+        return f"{images:,}" if images else "an unknown number of"
+
+    @property
+    def formulas(self):
+        """The weightings whose formulas are compared."""
+        return self.experiment.weightings
 
     @property
     def schedule(self):
@@ -103,6 +117,37 @@ class Study:
         return path
 
 
+@dataclass(frozen=True)
+class PretrainedStudy(Study):
+    """A `Study` of one `pretrained.Pretrained`, the only arm of its experiment; `compared` are weightings' formulas."""
+
+    given: object
+    compared: tuple
+    trained_here = False
+
+    @property
+    def formulas(self):
+        """The experiment's weightings; the network need not have been trained with one of them."""
+        return self.compared
+
+    @property
+    def schedule(self):
+        """The network's noise schedule."""
+        return self.given.schedule
+
+    def run(self, arm, seed):
+        """What is known of the network's training: a `one_network.GivenRun`."""
+        return run_of_one(self.given, self.experiment)
+
+    def model(self, arm, seed, images=None, *, raw=False):
+        """The network, on the experiment's device."""
+        return self.given.network.to(self.device)
+
+    def identity(self, arm, seed):
+        """What decides the network's answers: the hashes of its settings and of its weights."""
+        return self.given.identity
+
+
 def _is_current(path, note, key):
     record = read_json(note)
     if not path.exists() or not isinstance(record, dict) or record.get("key") != key:
@@ -110,9 +155,19 @@ def _is_current(path, note, key):
     return record.get("sha256") == sha256_file(path)
 
 
-def open_study(experiment="quick", dataset="", results=""):
-    """The `Study` of an experiment by name or YAML path. Raises InputError for anything wrong in it."""
-    return Study(load_experiment(experiment, dataset), results_root(results))
+def open_study(experiment="quick", dataset="", results="", model=""):
+    """The `Study` of an experiment by name or YAML path: of its own trainings, or of one network trained elsewhere.
+
+    model: what `models.load_pretrained` takes, such as "google/ddpm-cifar10-32"; empty for the experiment's own. Raises
+    InputError for anything wrong in them.
+    """
+    settings = load_experiment(experiment, dataset)
+    if not model:
+        return Study(settings, results_root(results))
+    from .models import load_pretrained
+
+    given = load_pretrained(model)
+    return PretrainedStudy(experiment_of_one(given, settings), results_root(results), given, settings.weightings)
 
 
 def begin(namespace):
@@ -126,7 +181,10 @@ def begin(namespace):
     import torch
 
     check_parameters(namespace)
-    study = open_study(*(namespace[name] for name in ("experiment", "dataset", "results")))
+    named = {name: namespace[name] for name in ("experiment", "dataset", "results")}
+    study = open_study(**named, model=namespace.get("model", ""))
+    if not study.trained_here:
+        print(f"One network, trained elsewhere: {study.given.name}; results go to {study.folder.name}.")
     torch.set_num_threads(study._config.threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(study._config.threads))
     return study

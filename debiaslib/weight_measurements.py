@@ -20,6 +20,8 @@ from .tables import trained
 
 WAYS = {"factor": "uniform", "factor, stratified": "stratified", "density": "weight"}  # name: timestep_sampling
 BATCHES, LARGEST_BATCH = 16, 32
+COLUMNS = ["weighting", "way", "images_seen", "batches", "batch_size", "effective_sample_size", "gradient_norm2",
+           "variance", "variance_se", "noise_to_signal"]  # fmt: skip
 
 
 class Moments:
@@ -66,14 +68,17 @@ def gradient_noise(study):
     any affordable number of batches. Columns: weighting, way (of `WAYS`), images_seen (by the network), batches,
     batch_size, effective_sample_size (share of a batch), gradient_norm2, variance, variance_se, noise_to_signal. All
     ways see the same images and noise. Their expected gradient is one, so gradient_norm2 is taken from all of them
-    together; where noise hides it, noise_to_signal is NaN. With learned variance there is no "density".
+    together; where noise hides it, noise_to_signal is NaN. With learned variance there is no "density". A
+    network that was trained elsewhere has no weighting here and no row.
     """
     seed = study.experiment.seeds[0]
     inputs = {**trained(study, [seed]), "batches": BATCHES, "largest_batch": LARGEST_BATCH, "ways": WAYS}
 
     def make(path):
-        tables = [_of_weighting(study, weighting, seed) for weighting in study.experiment.weightings]
-        pd.concat(tables).to_csv(path, index=False, float_format="%.7g")
+        weightings = study.experiment.weightings if study.trained_here else ()
+        tables = [_of_weighting(study, weighting, seed) for weighting in weightings]
+        table = pd.concat(tables) if tables else pd.DataFrame(columns=COLUMNS)
+        table.to_csv(path, index=False, float_format="%.7g")
 
     return pd.read_csv(study.table("gradient_noise.csv", inputs, make))
 

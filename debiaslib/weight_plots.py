@@ -49,6 +49,8 @@ def weights_logsnr(table):
 @style()
 def gradient_noise(table):
     """Noise of a batch's gradient over its signal, by weighting and way to apply it. `table`: gradient_noise.csv."""
+    if table.empty:
+        return note("One network, trained elsewhere: it has no weighting whose gradient could be measured.")
     rows = table[table.noise_to_signal > 0]
     if rows.empty:
         return note("In so few batches, noise hides the gradient of every weighting.")

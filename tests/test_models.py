@@ -7,11 +7,11 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from debiaslib.config import Experiment, TrainConfig
 from debiaslib.errors import InputError
-from debiaslib.models import build_network, build_schedule, export_pipeline, load_model, run_config
+from debiaslib.models import build_network, build_schedule, export_pipeline, load_model, load_pretrained, run_config
 from debiaslib.runs import Run, find_run
 from debiaslib.sampling import sample
 from debiaslib.schedule import Schedule
@@ -157,6 +157,61 @@ def test_a_configuration_comes_back(run, dataset):
     assert run_config(run) == config(dataset=dataset)
 
 
+# Ours, without the run
+
+
+@pytest.fixture
+def published(run, tmp_path):
+    """config.json and the EMA weights in half precision, as we publish them."""
+    state = load_file(run.folder / "ema-000000016.safetensors")
+    save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "ema.safetensors")
+    (tmp_path / "config.json").write_bytes((run.folder / "config.json").read_bytes())
+    return tmp_path
+
+
+def test_published_weights_of_ours(run, published, dataset):
+    made = load_pretrained(published)
+    assert {p.dtype for p in made.network.parameters()} == {torch.float32}
+    expected = load_model(run).half().float()
+    assert torch.equal(made.network(*inputs()).sample, expected(*inputs()).sample)
+    for source in (published / "ema.safetensors", str(published)):
+        assert torch.equal(load_model(source)(*inputs()).sample, made.network(*inputs()).sample)
+    assert made.training == json.loads(json.dumps(config(dataset=dataset).to_dict()))
+    assert (made.schedule.name, made.prediction_type, made.resolution, made.learned_variance) == (
+        "linear",
+        "epsilon",
+        8,
+        False,
+    )
+
+
+def test_a_complete_run_is_taken_with_its_last_average(run):
+    made = load_pretrained(str(run.folder))
+    assert made.name == "debiased-s0"
+    assert made.identity["ema"] == run.record["snapshots"][-1]["sha256"]
+    assert torch.equal(made.network(*inputs()).sample, load_model(run)(*inputs()).sample)
+
+
+def test_published_weights_that_do_not_fit(published):
+    said = json.loads((published / "config.json").read_text())
+    (published / "config.json").write_text(json.dumps({**said, "network": {**said["network"], "layers_per_block": 2}}))
+    assert "does not fit its config.json" in refused(load_model, published)
+
+
+def test_two_files_of_weights_are_not_guessed_between(published):
+    (published / "other.safetensors").write_bytes((published / "ema.safetensors").read_bytes())
+    assert "not one .safetensors file of weights: ema.safetensors, other.safetensors" in refused(load_model, published)
+    assert load_model(published / "other.safetensors") is not None
+
+
+def test_a_network_of_ours_takes_no_settings(run, published):
+    for source in (run, published):
+        with pytest.raises(InputError, match="takes no setting; got 'resolution'"):
+            load_model(source, resolution=8)
+    with pytest.raises(InputError, match="is no run of ours, so it has no snapshots"):
+        load_model(published, 8)
+
+
 # Export
 
 
@@ -171,6 +226,13 @@ def test_stock_diffusers_loads_the_export_and_answers_the_same(run, exported):
     with torch.no_grad():
         assert torch.equal(pipeline.unet(*inputs()).sample, load_model(run)(*inputs()).sample)
     assert list(exported.glob("**/*.safetensors")) and not list(exported.glob("**/*.bin"))
+
+
+def test_what_we_export_we_load(run, exported):
+    made = load_pretrained(exported)
+    assert torch.equal(made.network(*inputs()).sample, load_model(run)(*inputs()).sample)
+    torch.testing.assert_close(made.schedule.alpha_bar, Schedule.linear().alpha_bar, rtol=1e-4, atol=1e-9)
+    assert made.clip_x0 and made.prediction_type == "epsilon"
 
 
 def test_an_earlier_snapshot_is_exported_if_asked(run, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from test_one_network import tiny_pipeline
 
 from debiaslib.paths import notebook_files
 
@@ -48,9 +49,30 @@ def test_a_notebook_alone_trains_what_is_missing_and_shows_its_figures(tmp_path)
     assert "debiased-s0: 100%" in said  # the progress bar
 
 
+OF_ONE_NETWORK = ["02_one_step_estimation"] + [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("01_bias_existence", "03_mse_step_curves", "04_weighting_comparison", "06_fid_evaluation")
+]
+
+
+@pytest.mark.parametrize("name", OF_ONE_NETWORK)
+def test_a_network_that_others_trained_in_place_of_the_experiments_own(name, tmp_path):
+    model, results = tiny_pipeline(tmp_path / "tiny"), tmp_path / "r"
+    done, notebook = papermill_run(name, tmp_path, ("experiment", SMOKE), ("results", results), ("model", model))
+    assert done.returncode == 0, done.stderr
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    said = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "One network, trained elsewhere: tiny; results go to smoke--tiny-" in said
+    assert ("so there is nothing to compare it with" in said) == (name[:2] != "04")
+    assert [folder.name[:12] for folder in results.iterdir()] == ["smoke--tiny-"]
+    assert not list(results.glob("*/runs"))  # nothing was trained
+    assert [output for output in outputs if "image/png" in output.get("data", {})]
+
+
 @pytest.mark.parametrize(
     ("name", "parameter", "said"),
     [
+        ("02_one_step_estimation", ("model", "no such thing"), "model 'no such thing' is no existing folder or file"),
         ("01_bias_existence", ("experimnt", "quick"), "parameter 'experimnt' is unknown; did you mean 'experiment'?"),
         ("02_one_step_estimation", ("experiment", "quik"), "experiment 'quik' is unknown; did you mean 'quick'?"),
         ("05_training", ("weighting", "debised"), "weighting 'debised' is unknown; did you mean 'debiased'?"),
