@@ -11,7 +11,7 @@ import html
 import re
 from pathlib import Path
 
-from . import report_records, report_tables
+from . import report_distances, report_records, report_tables
 from .cli import experiment_parser, run_command
 from .config import load_experiment, run_name
 from .errors import InputError
@@ -70,7 +70,8 @@ def report_page(experiment, folder, files):
     """The HTML of the report: numbers and figures from `folder`, links to `files` (relative to the page) alone."""
     files = [name for name in files if not Path(name).name.startswith(".")]
     made, figures = report_records.records(experiment, folder), _figures(folder, files)
-    makers = (report_tables.runs, report_tables.distances, report_tables.errors, report_tables.shares)
+    makers = (report_tables.runs, report_distances.distances, report_distances.long_distances)
+    makers += (report_tables.errors, report_tables.shares)
     commits = dict.fromkeys(describe_commit(record) for record in made.values())
     title = f"Experiment {experiment.name}"
     body = TEMPLATE.render(
@@ -79,7 +80,8 @@ def report_page(experiment, folder, files):
         statement=report_records.statement(experiment, folder),
         notebooks=[(name, _heading(folder / name)) for name in files if re.fullmatch(r"notebooks/.*\.html", name)],
         figures=figures,
-        missing_figures=_missing_figures(figures),
+        missing_runs=report_records.missing_runs(experiment, folder),
+        missing_figures=_missing_figures(experiment, figures),
         missing_notebooks=[name for name in experiment.notebooks if f"notebooks/{name}.html" not in files],
         missing_tables=[name for name in _expected_tables(experiment) if not (folder / name).exists()],
         tables=[table for make in makers for table in make(experiment, folder)],
@@ -110,13 +112,15 @@ def _figures(folder, files):
     return shown
 
 
-def _missing_figures(figures):
+def _missing_figures(experiment, figures):
     there = {figure["name"] for figure in figures}
-    return [(name, spec.title, spec.notebook) for name, spec in FIGURES.items() if name not in there]
+    wanted = {name: spec for name, spec in FIGURES.items() if spec.notebook in experiment.notebooks}
+    return [(name, spec.title, spec.notebook) for name, spec in wanted.items() if name not in there]
 
 
 def _expected_tables(experiment):
     names = [f"tables/distances-{run_name(*run)}.csv" for run in experiment.runs]
+    names += [f"tables/long-{run_name(*run)}.csv" for run in experiment.long_runs]
     return ["tables/weights.csv", "tables/mse.csv", "tables/gradient_noise.csv", *names]
 
 

@@ -10,10 +10,15 @@ from .presets import get_preset
 from .randomness import stream
 from .sampling import to_float
 
+_ON_DEVICE_BYTES = 2 << 30
+
 
 def trained(study, seeds, weightings=None):
-    """{"runs": identity of each (weighting, seed)} that a table is made from; trains those that are missing."""
-    pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings]
+    """{"runs": identity of each (weighting, seed)} that a table is made from; trains those that are missing.
+
+    Without `weightings` those of the experiment, as far as it trains them with each seed.
+    """
+    pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings_of(s)]
     for weighting, seed in pairs:
         study.run(weighting, seed)
     return {"runs": {run_name(w, s): study.identity(w, s) for w, s in pairs}}
@@ -34,7 +39,10 @@ def optimal_denoiser(study):
     e, images = study.experiment, study.images().images
     if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
         return GaussianDenoiser(*gaussian_law(images.shape[-1]), study.schedule), True
-    return OptimalDenoiser(images[: e.optimum_images], study.schedule), False
+    pool = images[: e.optimum_images]
+    if study.device.startswith("cuda") and pool.nbytes <= _ON_DEVICE_BYTES:  # float64 is quick there, as on no other
+        pool = torch.from_numpy(np.array(pool)).to(study.device)
+    return OptimalDenoiser(pool, study.schedule), False
 
 
 def remembered(optimal):

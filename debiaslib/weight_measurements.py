@@ -72,7 +72,7 @@ def gradient_noise(study):
     inputs = {**trained(study, [seed]), "batches": BATCHES, "largest_batch": LARGEST_BATCH, "ways": WAYS}
 
     def make(path):
-        tables = [_of_weighting(study, weighting, seed) for weighting in study.experiment.weightings]
+        tables = [_of_weighting(study, weighting, seed) for weighting in study.experiment.weightings_of(seed)]
         pd.concat(tables).to_csv(path, index=False, float_format="%.7g")
 
     return pd.read_csv(study.table("gradient_noise.csv", inputs, make))
