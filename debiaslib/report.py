@@ -19,6 +19,7 @@ from .figures import FIGURES
 from .files import read_json, write_text
 from .mathml import with_formulas
 from .paths import results_root
+from .published_weights import publish_weights
 from .publishing import Redaction, copy_published
 from .rendering import describe_commit, make_page, render_notebook
 from .report_template import TEMPLATE
@@ -48,12 +49,14 @@ def build_report(experiment, dataset="", results=""):
 def publish_report(target, experiment, dataset="", results=""):
     """Build the report and copy what is to be committed into the folder `target`; return the path of its report.html.
 
-    Copied are pages, tables (CSV), figures (PNG) and records, without paths of this machine. Raises InputError as
+    Copied are pages, tables (CSV), figures (PNG) and records, without paths of this machine, and the EMA weights that
+    the experiment's `published_weights` names (`published_weights`). Raises InputError as
     `build_report` does, and if `target` holds something else.
     """
     build_report(experiment, dataset, results)
     settings, folder, redact = _open(experiment, dataset, results)
     files = copy_published(folder, target, redact)
+    files = sorted([*files, *publish_weights(settings, folder, Path(target), redact)])
     write_text(Path(target) / "report.html", redact(report_page(settings, folder, files)))
     return Path(target) / "report.html"
 

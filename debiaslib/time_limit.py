@@ -35,9 +35,10 @@ def reproduce_within(settings, folder, config, jobs, deadline):
         return min(pace.finishing(runs), (deadline - started) / 2)
 
     for names, targets in _rounds(settings, folder, jobs):
-        complete = len(_measured(settings, folder))
-        until = deadline - rest(complete)
-        needed, room = _needed(pace, names), deadline - time.time() - rest(complete + len(names))
+        complete = _measured(settings, folder)
+        comparable = complete_part(settings, complete) is not None  # else there is nothing for the end but the report
+        until = deadline - (rest(len(complete)) if comparable else REPORT)
+        needed, room = _needed(pace, names), deadline - time.time() - rest(len(complete) + len(names))
         if needed is not None and needed > room:
             records = [target for target in targets if target.startswith("runs/")]
             if records and until - time.time() > 2 * START:

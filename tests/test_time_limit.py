@@ -1,4 +1,4 @@
-"""The most valuable work within a time: what is begun, what is left, and that the time holds. With an engine of paper."""
+"""The most valuable work within a time: what is begun, what is left, that the time holds. With an engine of paper."""
 
 import json
 from types import SimpleNamespace
