@@ -34,16 +34,16 @@ def reproduce_within(settings, folder, config, jobs, deadline):
         """Seconds to keep for the end, with so many complete trainings."""
         return min(pace.finishing(runs), (deadline - started) / 2)
 
-    for names, targets in _rounds(settings, folder, jobs):
+    while following := _next_round(settings, folder, jobs):
+        names, targets = following
         complete = _measured(settings, folder)
         comparable = complete_part(settings, complete) is not None  # else there is nothing for the end but the report
         until = deadline - (rest(len(complete)) if comparable else REPORT)
         needed, room = _needed(pace, names), deadline - time.time() - rest(len(complete) + len(names))
         if needed is not None and needed > room:
-            records = [target for target in targets if target.startswith("runs/")]
-            if records and until - time.time() > 2 * START:
-                _checked(run_engine(settings, folder, config, jobs, records, until), folder, started)
-            break
+            targets = [target for target in targets if target.startswith("runs/") and not (folder / target).exists()]
+            if not targets or until - time.time() < 2 * START:
+                break
         if _checked(run_engine(settings, folder, config, jobs, targets, until), folder, started) == TIMED_OUT:
             break
     up_to_date = _finish(settings, folder, config, jobs, deadline, started)
@@ -51,16 +51,13 @@ def reproduce_within(settings, folder, config, jobs, deadline):
     return left if up_to_date else [*left, "tables, notebooks and report of all that is complete"]
 
 
-def _rounds(settings, folder, jobs):
-    """(what it is, targets) of each round: trainings with their tables, then the tables at many steps."""
+def _next_round(settings, folder, jobs):
+    """(what it is, targets) of the next round: trainings with their tables, then the tables at many steps; or None."""
     runs = [run for run in settings.runs if run not in _measured(settings, folder)]
     units = [("run", run, (f"runs/{run_name(*run)}/record.json", _table("distances", run))) for run in runs]
     units += [("long", run, (_table("long", run),)) for run in settings.long_runs if not _has(folder, "long", run)]
-    for kind in ("run", "long"):
-        of_kind = [unit for unit in units if unit[0] == kind]
-        for at in range(0, len(of_kind), jobs):
-            part = of_kind[at : at + jobs]
-            yield [unit[:2] for unit in part], [target for unit in part for target in unit[2]]
+    part = [unit for unit in units if unit[0] == units[0][0]][:jobs]
+    return ([unit[:2] for unit in part], [target for unit in part for target in unit[2]]) if part else None
 
 
 def _needed(pace, names):
