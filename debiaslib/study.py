@@ -105,8 +105,17 @@ def _is_current(path, note, key):
 
 
 def open_study(experiment="quick", dataset="", results=""):
-    """The `Study` of an experiment by name or YAML path. Raises InputError for anything wrong in it."""
-    return Study(load_experiment(experiment, dataset), results_root(results))
+    """The `Study` of an experiment by name or YAML path. Raises InputError for anything wrong in it.
+
+    What is measured is measured in float32: on a GPU, where PyTorch rounds the factors of a convolution to TF32's ten
+    bits by default, that is switched off for the process.
+    """
+    study = Study(load_experiment(experiment, dataset), results_root(results))
+    if study.device.startswith("cuda"):
+        import torch
+
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+    return study
 
 
 def begin(namespace):
