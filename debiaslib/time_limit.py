@@ -14,7 +14,7 @@ from .config import run_name
 from .engine import TIMED_OUT, engine_log, run_engine
 from .errors import InputError
 from .files import write_text
-from .pace import REPORT, START, Pace
+from .pace import OF_ONE, REPORT, START, Pace
 from .progress import last_words
 from .runs import Run
 from .stages import complete_part
@@ -114,7 +114,7 @@ def what_is_left(settings, folder):
         if run.record is None:
             done = (run.last_row() or {"images": 0})["images"] / settings.train_config(arm, seed).images
             lines.append(f"train and measure {run.name}" + (f" ({100 * done:.0f} % trained)" if done else ""))
-        elif not _has(folder, "distances", (arm, seed)):
+        elif not _has_tables(folder, (arm, seed)):
             lines.append(f"measure {run.name}")
     lines += [f"many steps of {run_name(*run)}" for run in settings.long_runs if not _has(folder, "long", run)]
     missing = [name for name in settings.notebooks if not (folder / "notebooks" / f"{name}.json").exists()]
@@ -122,9 +122,13 @@ def what_is_left(settings, folder):
 
 
 def _measured(settings, folder):
-    """The complete trainings whose distances are measured."""
+    """The complete trainings that are measured."""
     records = {run: Run(folder / "runs" / run_name(*run)).record for run in settings.runs}
-    return [run for run, record in records.items() if record is not None and _has(folder, "distances", run)]
+    return [run for run, record in records.items() if record is not None and _has_tables(folder, run)]
+
+
+def _has_tables(folder, run):
+    return all((folder / "tables" / f"{name.format(run_name(*run))}.json").exists() for name in OF_ONE)
 
 
 def _table(kind, run):
