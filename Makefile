@@ -8,9 +8,10 @@ EXPERIMENT ?= quick
 DATASET ?=
 RESULTS ?=
 JOBS ?= 2
+MINUTES ?=
 PYTHON ?=
 ARGS ?=
-export EXPERIMENT DATASET RESULTS JOBS PYTHON
+export EXPERIMENT DATASET RESULTS JOBS MINUTES PYTHON
 
 # SETUP=no: use the `python` of the active environment (conda, a container) as it is.
 ifeq ($(SETUP),no)
@@ -26,6 +27,7 @@ help:  ## this list
 	@echo "  DATASET=path        a folder of images, a parquet file or folder, or a hub id, instead of the experiment's own"
 	@echo "  RESULTS=folder      where results go (results)"
 	@echo "  JOBS=2              processes side by side"
+	@echo "  MINUTES=25          do the most valuable work that fits, report it, exit with an error while work is left"
 	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 to 3.14"
 	@echo "  SETUP=no            use the active environment (conda, a container) instead of .venv"
 	@echo "  ARGS='...'          more arguments for test, test-all, lab and plan (ARGS='--tflops 400')"
@@ -39,6 +41,7 @@ reproduce: setup  ## train, measure, run the notebooks and write the report of E
 	@set -- --experiment "$$EXPERIMENT" --jobs "$$JOBS"; \
 	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
 	if [ -n "$$RESULTS" ]; then set -- "$$@" --results "$$RESULTS"; fi; \
+	if [ -n "$$MINUTES" ]; then set -- "$$@" --minutes "$$MINUTES"; fi; \
 	exec $(PY) -m debiaslib.pipeline "$$@"
 
 plan: setup  ## what EXPERIMENT will cost in device hours and disk: a dry run that starts nothing

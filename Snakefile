@@ -32,6 +32,9 @@ OF_ONE = [
 ]
 
 
+LONG = [f"tables/long-{run_name(*run)}.csv{note}" for run in E.long_runs for note in ("", ".json")]
+
+
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     notebook="|".join(NOTEBOOKS),
@@ -43,13 +46,23 @@ rule all:
         "report.html",
         expand("notebooks/{notebook}.json", notebook=NOTEBOOKS),
         OF_ALL,
+        LONG,
         expand(OF_ONE, run=RUNS),
         expand("runs/{run}/record.json", run=RUNS),
+
+
+# What the report of a part of the experiment shows (time_limit.py writes that report).
+rule results:
+    input:
+        expand("notebooks/{notebook}.json", notebook=NOTEBOOKS),
+        OF_ALL,
+        expand(OF_ONE, run=RUNS),
 
 
 rule report:
     input:
         expand("notebooks/{notebook}.json", notebook=NOTEBOOKS),
+        LONG,
     output:
         "report.html",
     log:
@@ -85,6 +98,22 @@ rule measure_run:
     priority: 5
     shell:
         "{PYTHON} debiaslib.measurements distances samples training_samples {params.run} {FLAGS} > {log} 2>&1"
+
+
+rule measure_long:
+    input:
+        "runs/{run}/record.json",
+    output:
+        "tables/long-{run}.csv",
+        "tables/long-{run}.csv.json",
+    log:
+        "logs/long-{run}.log",
+    params:
+        run=lambda wildcards: RUNS[wildcards.run],
+        settings=E.measured,
+    threads: THREADS
+    shell:
+        "{PYTHON} debiaslib.measurements long {params.run} {FLAGS} > {log} 2>&1"
 
 
 rule measure:

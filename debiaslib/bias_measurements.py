@@ -35,7 +35,7 @@ def bias(study):
 
     def make(path):
         optimal, everywhere = optimal_denoiser(study)
-        models = {w: [study.model(w, seed) for seed in e.seeds] for w in e.weightings}
+        models = {w: [study.model(w, seed) for seed in e.seeds_of(w)] for w in e.weightings}
         rows = []
         for noise_seed, split in enumerate(("train", "heldout") if everywhere else ("train",)):
             x0, labels = (take(study, e.curve_images, split) for take in (measured_images, measured_labels))
@@ -49,7 +49,7 @@ def bias(study):
 
 def _at(study, models, optimal, x0, t, noise_seed, labels):
     """The rows of one timestep, without split and t."""
-    noise, bands, seeds = curve_noise(x0, t, noise_seed), frequency_bands(*x0.shape[2:]), study.experiment.seeds
+    noise, bands = curve_noise(x0, t, noise_seed), frequency_bands(*x0.shape[2:])
     best = network_output(optimal, study.schedule.add_noise(x0, noise, t), t, labels).to(x0)
     rows = [{"model": "optimum", **row} for row in _signed(best - x0, "x0", bands)]
     for weighting, networks in models.items():
@@ -59,10 +59,10 @@ def _at(study, models, optimal, x0, t, noise_seed, labels):
                 for n in networks
             ]
         )
-        for seed, x0_hat in zip(seeds, estimates, strict=True):
+        for seed, x0_hat in zip(study.experiment.seeds_of(weighting), estimates, strict=True):
             found = _signed(x0_hat - x0, "x0", bands) + _signed(x0_hat - best, "excess", bands)
             rows += [{"model": weighting, "seed": seed, **row} for row in found]
-        if len(seeds) > 1:
+        if len(networks) > 1:
             rows += [{"model": weighting, **row} for row in _over_seeds(estimates, best, bands)]
     return [{"seed": None, "seed_se": None, "channel": None, "frequency": None, **row, "n": len(x0)} for row in rows]
 

@@ -16,6 +16,7 @@ from .errors import InputError, check_choice, check_number, shown
 from .paths import checkout
 from .prediction import PREDICTION_TYPES
 from .presets import PRESETS, Preset, get_preset
+from .stages import staged_runs
 from .strategies import parse_strategy
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
@@ -148,6 +149,8 @@ class Experiment:
     weightings: tuple[str, ...] = ("constant", "debiased")
     variants: tuple[str, ...] = ()  # further arms, each a weighting and what else it changes: "debiased; lr=5e-4"
     seeds: tuple[int, ...] = (0,)
+    stages: tuple[dict, ...] = ()  # which trainings, the most valuable first (`stages`); none: every arm, every seed
+    then: str = ""  # an experiment of config/ that follows when this one is complete
     notebooks: tuple[str, ...] = NOTEBOOKS
     dataset: str = ""  # empty: the preset's
     training: dict = field(default_factory=dict)  # overrides of the preset and of TrainConfig's defaults
@@ -173,12 +176,19 @@ class Experiment:
     reference_images: int = 2_048
     allow_singular: bool = False  # a Frechet distance of fewer images than features, which is mostly bias
     raw_weights: bool = False  # judge the weightings' weights of the last step too, beside their moving average
+    further_features: tuple[str, ...] = ()  # where their weights are at hand on this machine; never fetched
+    # distances at many steps, of the first seed's networks alone: fewer images, a table of their own
+    long_steps: tuple[int, ...] = ()
+    long_samplers: tuple[str, ...] = ("ddim", "ddpm")
+    long_images: int = 500
+    published_weights: tuple[str, ...] = ()  # arms whose EMA weights of the first seed are published
 
     def __post_init__(self):
         coerce(self)
         get_preset(self.preset)
         self._check_choices()
         self._check_numbers()
+        self._check_long()
         for arm in self.arms:
             self.train_config(arm, self.seeds[0])
 
@@ -209,8 +219,14 @@ class Experiment:
             check_choice("sampler", name, SAMPLERS)
         if len(set(self.samplers)) < len(self.samplers):
             raise InputError(f"further_samplers lists a sampler twice: {', '.join(self.samplers)}")
-        for name in self.features:
+        for name in (*self.features, *self.further_features):
             check_choice("features", name, FEATURES)
+        if len(set(self.features + self.further_features)) < len(self.features + self.further_features):
+            raise InputError(f"further_features lists something twice: {', '.join(self.further_features)}")
+        for arm in self.published_weights:
+            check_choice("arm in published_weights", arm, self.arms)
+        if self.stages:
+            staged_runs(self.stages, self.arms, self.seeds)
         fields = {f.name for f in dataclasses.fields(TrainConfig)}
         fields -= {"weighting", "variant", "seed", "preset", "dataset"}
         for key in self.training:
@@ -233,6 +249,20 @@ class Experiment:
                      "distance_images", "reference_images"):  # fmt: skip
             check_number(name, getattr(self, name), minimum=smallest.get(name, 1), integer=True)
 
+    def _check_long(self):
+        for steps in self.long_steps:
+            T = self.train_config(self.weightings[0], self.seeds[0]).timesteps
+            check_number("long_steps", steps, minimum=1, maximum=T, integer=True)
+        for name in self.long_samplers:
+            check_choice("long_samplers", name, SAMPLERS)
+        for name in ("long_steps", "long_samplers"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise InputError(f"{name} lists something twice: {', '.join(map(str, getattr(self, name)))}")
+        if self.long_steps and not self.long_samplers:
+            raise InputError("long_samplers is empty; it must list at least one")
+        enough = 1 + max(_DIMENSIONS[name] for name in self.features) if self.long_steps else 1
+        check_number("long_images", self.long_images, minimum=enough, integer=True)
+
     def train_config(self, arm, seed):
         """The `TrainConfig` of one (arm, seed) of this experiment; a weighting alone is an arm."""
         arm, preset = parse_arm(arm), dataclasses.asdict(get_preset(self.preset))
@@ -248,6 +278,7 @@ class Experiment:
     def measured(self):
         """What is measured and how, without what decides the trainings: JSON-native."""
         training = ("name", "preset", "dataset", "training", "weightings", "variants", "seeds", "notebooks")
+        training += ("stages", "then", "published_weights")
         return {key: value for key, value in self.to_dict().items() if key not in training}
 
     @property
@@ -262,8 +293,24 @@ class Experiment:
 
     @property
     def runs(self):
-        """Every (arm, seed), seed by seed."""
+        """Every (arm, seed): as the stages list them, or else seed by seed."""
+        if self.stages:
+            return staged_runs(self.stages, self.arms, self.seeds)
         return [(arm, seed) for seed in self.seeds for arm in self.arms]
+
+    def seeds_of(self, arm):
+        """The seeds that an arm is trained with."""
+        return [seed for seed in self.seeds if (arm, seed) in self.runs]
+
+    def weightings_of(self, seed):
+        """The weightings that are trained with a seed."""
+        return [weighting for weighting in self.weightings if (weighting, seed) in self.runs]
+
+    @property
+    def long_runs(self):
+        """The (weighting, seed) whose samples at many steps are judged: of the first seed."""
+        first = self.seeds[0]
+        return [(who, first) for who in self.weightings_of(first)] if self.long_steps else []
 
     def to_dict(self):
         """The experiment as JSON-native values."""

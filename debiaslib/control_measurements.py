@@ -19,7 +19,8 @@ def arm_errors(study):
     t, quantity as in `analysis.mse_by_timestep`, value (mean over the images) and n (images).
     """
     e = study.experiment
-    inputs = {**trained(study, e.seeds, e.arms), "t": e.shown_timesteps, "images": e.curve_images}
+    runs = {name: identity for seed in e.seeds for name, identity in _trained_arms(study, seed).items()}
+    inputs = {"runs": runs, "t": e.shown_timesteps, "images": e.curve_images}
     inputs |= {"optimum": e.optimum_images, "raw": e.raw_weights}
 
     def make(path):
@@ -64,9 +65,16 @@ def _sources(study):
     return {"outcomes": controls.OUTCOMES, "tables": {path.name: sha256_file(path) for path in tables}}
 
 
+def _trained_arms(study, seed):
+    return trained(study, [seed], [arm for arm in study.experiment.arms if (arm, seed) in study.experiment.runs])[
+        "runs"
+    ]
+
+
 def _rows(study, seed, network, x0, optimal, labels):
     e = study.experiment
     arms, timesteps = (e.weightings if network == "raw" else e.arms), e.shown_timesteps
+    arms = [arm for arm in arms if (arm, seed) in e.runs]
     models = {arm: study.model(arm, seed, raw=network == "raw") for arm in arms}
     kinds = {arm: study.prediction_type_of(arm) for arm in arms}
     errors = mse_by_timestep(

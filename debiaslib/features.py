@@ -28,7 +28,7 @@ from . import colour
 from .errors import InputError, check_choice, check_number
 from .feature_weights import DINOV2, INCEPTION, one_line
 
-__all__ = ["EXTRACTORS", "Extractor", "load_extractor", "torch_fidelity_module"]
+__all__ = ["EXTRACTORS", "Extractor", "at_hand", "load_extractor", "torch_fidelity_module"]
 
 EXTRACTORS = ("minifaces", "cifar10", "pooled", "inception", "dinov2")
 TORCH_FIDELITYS = ("inception", "dinov2")  # also in float64
@@ -116,6 +116,14 @@ def load_extractor(name, device="cpu", dtype="float32"):
     check_choice("dtype", dtype, ("float32", "float64") if name in TORCH_FIDELITYS else ("float32",))
     makers = {"minifaces": _minifaces, "cifar10": _cifar10, "pooled": _pooled, "inception": _inception}
     return {**makers, "dinov2": _dinov2}[name](str(device), dtype)
+
+
+def at_hand(name):
+    """Whether the weights of the extractor `name` are on this machine; `load_extractor` checks them."""
+    check_choice("extractor", name, EXTRACTORS)
+    if name in TORCH_FIDELITYS:
+        return {"inception": INCEPTION, "dinov2": DINOV2}[name].path().is_file()
+    return name != "cifar10" or import_module(".cifar10_features", __package__).WEIGHTS.is_file()
 
 
 def _minifaces(device, dtype):

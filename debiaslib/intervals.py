@@ -34,12 +34,17 @@ def mean_interval(values, level=0.95):
 def paired_ratio(values, baseline, level=0.95):
     """(ratio, low, high) of `values` to `baseline`, paired by seed: exp of the t interval of the mean of log v - log b.
 
-    Both are (n,), above 0, in the same order of seeds. The ratio is the geometric mean of the seeds' ratios. Raises
-    InputError for lengths that differ and values that have no logarithm.
+    Both are (n,), above 0, in the same order of seeds. The ratio is the geometric mean of the seeds' ratios. NaN stands
+    for a seed that was not trained: its pair is left out. Raises InputError for lengths that differ, values that have
+    no logarithm, and no pair.
     """
     values, baseline = (np.asarray(list(part), np.float64) for part in (values, baseline))
     if values.shape != baseline.shape or not len(values):
         raise InputError(f"{len(values)} values are to be paired with {len(baseline)}; give one of each for every seed")
+    trained = ~(np.isnan(values) | np.isnan(baseline))
+    if not trained.any():
+        raise InputError(f"no seed has both values of a ratio: {values.tolist()} and {baseline.tolist()}")
+    values, baseline = values[trained], baseline[trained]
     if not (np.isfinite(values).all() and np.isfinite(baseline).all() and min(values.min(), baseline.min()) > 0):
         raise InputError(f"a ratio needs values above 0; got {values.tolist()} and {baseline.tolist()}")
     return tuple(math.exp(bound) for bound in mean_interval(np.log(values) - np.log(baseline), level))

@@ -18,7 +18,7 @@ from .control_measurements import arm_errors
 from .errors import InputError, check_choice
 from .prediction import PREDICTION_TYPES
 from .randomness import stream
-from .sample_measurements import distances, real_distances, samples, training_samples
+from .sample_measurements import distances, long_distances, real_distances, samples, training_samples
 from .strategies import parse_strategy
 from .study import open_study
 from .tables import (
@@ -73,7 +73,7 @@ def one_step(study):
 
     def make(path):
         x0, labels = measured_images(study, e.shown_images), measured_labels(study, e.shown_images)
-        models = {w: (study.model(w, seed), study.prediction_type) for w in e.weightings}
+        models = {w: (study.model(w, seed), study.prediction_type) for w in e.weightings_of(seed)}
         models["optimum"] = optimal_denoiser(study)[0], "sample"
         estimates = [
             [_shown(m, x0, t, study.schedule, p, labels) for t in e.shown_timesteps] for m, p in models.values()
@@ -127,7 +127,7 @@ def mse(study):
 
 
 def _error_rows(study, seed, x0, optimal, noise_seed, labels):
-    models = {w: study.model(w, seed) for w in study.experiment.weightings}
+    models = {w: study.model(w, seed) for w in study.experiment.weightings_of(seed)}
     timesteps, kind = study.experiment.curve_timesteps, study.prediction_type
     return mse_by_timestep(
         models, x0, timesteps, study.schedule, prediction_type=kind, seed=noise_seed, optimal=optimal, labels=labels
@@ -162,7 +162,7 @@ OF_ALL = {
     "arm_errors": arm_errors,
     "real_distances": real_distances,
 }
-OF_ONE = {"samples": samples, "training_samples": training_samples, "distances": distances}
+OF_ONE = {"samples": samples, "training_samples": training_samples, "distances": distances, "long": long_distances}
 
 
 def main():

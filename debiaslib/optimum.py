@@ -16,7 +16,8 @@ _CHUNK_NUMBERS = 1 << 22  # float64: 32 MiB
 class OptimalDenoiser:
     """E[x0 | x_t] for x0 uniform over `images`: the mean of the images, weighted by softmax(-|x_t - a x0|^2 / (2 s^2)).
 
-    images: uint8 (N, C, H, W), read as x/127.5 - 1 (an array may be memory-mapped), or floats in [-1, 1].
+    images: uint8 (N, C, H, W), read as x/127.5 - 1 (an array may be memory-mapped), or floats in [-1, 1]. The work is
+        done where they lie: on the CPU, or on the GPU of a tensor.
     chunk: images in float64 at a time, by default as many as 32 MiB hold. Memory is 9 chunk C H W bytes, plus 8 for
     each pair of a query and an image of the chunk, 32 for each number of a query, and 8 for each image.
 
@@ -33,18 +34,19 @@ class OptimalDenoiser:
         whole = str(images.dtype).endswith("uint8")  # numpy's or torch's: x = p/127.5 - 1 is applied to the products
         self._scale, self._shift = (127.5, 1.0) if whole else (1.0, 0.0)
         self._half_norms = None
+        self._home = images.device if isinstance(images, torch.Tensor) else torch.device("cpu")
 
     @torch.no_grad()
     def __call__(self, x_t, t):
         """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,)."""
-        queries = x_t.detach().to("cpu", torch.float64).flatten(1)
+        queries = x_t.detach().to(self._home, torch.float64).flatten(1)
         a, s = self.schedule.scales(t, queries)
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
         if self._half_norms is None:
             self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
         # One pass: the running maximum keeps the exponentials in range, as in streaming softmax.
-        largest = torch.full((len(queries), 1), -torch.inf, dtype=torch.float64)
-        total = torch.zeros(len(queries), 1, dtype=torch.float64)
+        largest = queries.new_full((len(queries), 1), -torch.inf)
+        total = queries.new_zeros(len(queries), 1)
         mean = torch.zeros_like(queries)
         for part, pixels in self._chunks():
             # In place, and without what is the same for all images.
@@ -64,7 +66,7 @@ class OptimalDenoiser:
     def _chunks(self):
         """(slice, float64 (n, C H W)) of each chunk; the memory is used again for the next one."""
         count = min(self.chunk, len(self.images))
-        room = torch.empty(count, math.prod(self.images.shape[1:]), dtype=torch.float64)
+        room = torch.empty(count, math.prod(self.images.shape[1:]), dtype=torch.float64, device=self._home)
         for start in range(0, len(self.images), count):
             part = slice(start, min(start + count, len(self.images)))
             pixels = self.images[part]

@@ -5,40 +5,59 @@
 
 Snakemake orders the work and runs it side by side; this module checks everything before it starts, says what is going
 on and how long it will take, and lets no part outlive another. Stop it at any time; the same command goes on where it
-was.
+was. With a limit it does what fits (`time_limit`) and exits with 3 while work is left:
+
+    python -m debiaslib.pipeline --experiment cifar10-h200 --minutes 25
 """
 
-import os
-import runpy
-import signal
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
+from . import engine
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
+from .engine import engine_log, run_engine
 from .errors import InputError, check_choice, check_number
-from .files import exclusive
-from .paths import absolute, checkout, notebook_files, results_root
-from .progress import Progress, last_words
+from .paths import absolute, notebook_files, results_root
+from .progress import last_words
 from .runs import check_settings, find_run
-from .signals import SUPERVISED
+from .time_limit import reproduce_within, what_is_left
 
-_RERUN_TRIGGERS = ("mtime", "params", "input")  # not "code": a cosmetic edit never retrains
+WORK_IS_LEFT = 3  # exit status
 
 
-def reproduce(experiment="quick", dataset="", results="", jobs=2):
-    """Bring results/<experiment> up to date. Returns the path of its report.
+def reproduce(experiment="quick", dataset="", results="", jobs=2, minutes=None):
+    """Bring results/<experiment> up to date, and then the experiment that it names in `then`.
 
-    Raises InputError, before any work, if anything in the experiment, its data or existing results is wrong; and,
-    naming the job and its last words, if a job failed.
+    Returns a list of what is left, which is empty without a limit. minutes: do the most valuable work that fits,
+    stop cleanly and write the report of what is there; the next call goes on. Raises InputError, before any work, if
+    anything in the experiments, their data or existing results is wrong; and, naming the job and its last words, if
+    a job failed.
     """
-    settings = load_experiment(experiment, dataset)
+    deadline = time.time() + 60 * check_number("minutes", minutes, above=0) if minutes is not None else None
     check_number("jobs", jobs, minimum=1, integer=True)
-    check_before_start(settings, results)
+    chain, left = _chain(experiment, dataset), []
+    for _, settings in chain:
+        check_before_start(settings, results)
+    for named, settings in chain:
+        if left:  # the time is over
+            return left + what_is_left(settings, results_root(results) / settings.name)
+        left = _reproduce(settings, named, dataset, results, jobs, deadline)
+    return left
+
+
+def _chain(experiment, dataset):
+    """(name or path, `Experiment`) of an experiment and of those that follow it."""
+    chain = [(experiment, load_experiment(experiment, dataset))]
+    while then := chain[-1][1].then:
+        if then in [named for named, _ in chain]:
+            raise InputError(f"then is {then!r}, which leads back to where it began")
+        chain.append((then, load_experiment(then, dataset)))
+    return chain
+
+
+def _reproduce(settings, experiment, dataset, results, jobs, deadline):
     folder = results_root(results) / settings.name
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.html"
@@ -49,17 +68,19 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2):
         from .estimate import estimate
 
         print(estimate(settings).line, flush=True)
-    code = _run_engine(settings, folder, config, jobs)
+    if deadline is not None:
+        left = reproduce_within(settings, folder, config, jobs, deadline)
+        print(f"report: {report}", flush=True)
+        return [f"{settings.name}: {line}" for line in left]
+    code = run_engine(settings, folder, config, jobs)
     if code != 0:
-        raise InputError(
-            last_words(folder, started) or f"the engine ended with code {code}; see {folder / 'logs' / 'engine.log'}"
-        )
+        raise InputError(last_words(folder, started) or f"the engine ended with code {code}; see {engine_log(folder)}")
     if report.stat().st_mtime_ns == stamp:
         print(f"nothing to do: every result is there and up to date\nreport: {report}", flush=True)
     else:
         minutes, seconds = divmod(round(time.time() - started), 60)
         print(f"done in {minutes} min {seconds} s\nreport: {report}", flush=True)
-    return report
+    return []
 
 
 def check_before_start(settings, results=""):
@@ -82,67 +103,6 @@ def check_before_start(settings, results=""):
         check_settings(find_run(settings.name, arm, seed, results), wanted)
 
 
-def _run_engine(settings, folder, config, jobs):
-    """Run Snakemake in a process group of its own, show progress meanwhile, and return its exit code."""
-    (folder / "logs").mkdir(exist_ok=True)
-    threads = settings.train_config(*settings.runs[0]).threads
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "debiaslib.pipeline", "--engine", str(folder), "--jobs", str(jobs)]
-    command += [f"--{key}={value}" for key, value in config.items()]
-    with open(folder / "logs" / "engine.log", "w", encoding="utf-8") as log:
-        engine = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, process_group=0)
-        with Progress(settings, folder) as progress, _Forward(engine) as forward:
-            while engine.poll() is None:
-                progress.show()
-                time.sleep(0.2)
-    if forward.signal is not None:
-        print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
-        sys.exit(128 + forward.signal)
-    return engine.returncode
-
-
-class _Forward:
-    """Within this context SIGINT and SIGTERM go to the engine's process group, as SIGINT: trainings save and end."""
-
-    def __init__(self, engine):
-        self.engine, self.signal, self._previous = engine, None, {}
-
-    def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._receive)
-        return self
-
-    def _receive(self, number, frame):
-        first, self.signal = self.signal is None, number
-        if self.engine.poll() is None:
-            os.killpg(self.engine.pid, signal.SIGINT if first else signal.SIGKILL)
-
-    def __exit__(self, *error):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-
-def _engine(folder, jobs, config):
-    """Run Snakemake in this process, holding the experiment's lock; end with the group if our parent dies."""
-    threading.Thread(target=_end_group_with_parent, args=(os.getppid(),), daemon=True).start()
-    os.environ[SUPERVISED] = str(os.getpid())  # for the workers
-    sys.argv = ["snakemake", "--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder),
-                "--cores", str(jobs),
-                "--rerun-incomplete", "--nolock", "--rerun-triggers", *_RERUN_TRIGGERS, "--nocolor", "--keep-going",
-                "--config", *(f"{key}={value}" for key, value in config.items() if value)]  # fmt: skip
-    # Our own lock replaces Snakemake's: the system frees it however the process ends.
-    with exclusive(folder / ".engine.lock", f"the experiment {folder}"):
-        runpy.run_module("snakemake", run_name="__main__")
-
-
-def _end_group_with_parent(parent):
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGINT)
-    time.sleep(30)
-    os.killpg(0, signal.SIGKILL)
-
-
 def main():
     """The command line of the whole pipeline."""
     parser = experiment_parser(__doc__.splitlines()[0])
@@ -152,18 +112,25 @@ def main():
     parser.add_argument("--dry-run", action="store_true", help="start nothing; print what it will cost, part by part")
     parser.add_argument("--tflops", type=float, help="for the estimate: TFLOP/s of the network in training")
     parser.add_argument("--measuring-tflops", type=float, help="for the estimate: in sampling and measuring, float32")
+    parser.add_argument(
+        "--minutes", type=float, help="do the most valuable work that fits, and write the report of what is there"
+    )
     parser.add_argument("--engine", help="internal: run Snakemake for this folder")
+    parser.add_argument("--targets", nargs="+", default=["all"], help="internal: what the engine makes")
     arguments = parser.parse_args()
+    named = {key: getattr(arguments, key) for key in ("experiment", "dataset", "results")}
     if arguments.engine:
-        config = {key: getattr(arguments, key) for key in ("experiment", "dataset", "results")}
-        return _engine(Path(arguments.engine), arguments.jobs, config)
+        return engine.snakemake(Path(arguments.engine), arguments.jobs, named, arguments.targets)
     if arguments.dry_run:
         from .estimate import dry_run
 
         dry_run(arguments.experiment, arguments.dataset, arguments.tflops, arguments.measuring_tflops)
         return 0
-    reproduce(arguments.experiment, arguments.dataset, arguments.results, arguments.jobs)
-    return 0
+    left = reproduce(**named, jobs=arguments.jobs, minutes=arguments.minutes)
+    if not left:
+        return 0
+    print("\n".join(["the time is over; left are:", *(f"  {line}" for line in left), "the same command goes on"]))
+    return WORK_IS_LEFT
 
 
 if __name__ == "__main__":

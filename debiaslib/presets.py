@@ -113,6 +113,30 @@ PRESETS = {
     "cifar10-tiny": Preset(
         "uoft-cs/cifar10", 32, _unet(32, (16, 32, 48)), 32, 2e-3, 12_800, "cosine", 0.99, horizontal_flip=True
     ),
+    # Ho et al.'s network below at half its width, without dropout: 8,952,067 parameters, 3.2 GFLOP a forward pass. The
+    # learning rate is theirs over the width; it decays and the EMA is short, as 8,000 steps are few.
+    "cifar10-small": Preset(
+        "uoft-cs/cifar10",
+        32,
+        _unet(
+            32,
+            (64, 128, 128, 128),
+            layers=2,
+            attention=(1,),
+            groups=32,
+            attention_head_dim=None,
+            downsample_padding=0,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            norm_eps=1e-6,
+        ),
+        128,
+        4e-4,
+        1_024_000,
+        lr_decay="cosine",
+        ema_decay=0.999,
+        horizontal_flip=True,
+    ),
     "cifar10-ddpm": Preset(
         "uoft-cs/cifar10",
         32,

@@ -37,10 +37,16 @@ def plan(experiment, folder):
     for arm, seed in experiment.runs:
         name, config = run_name(arm, seed), experiment.train_config(arm, seed)
         run = Run(folder / "runs" / name)
-        work = _TRAINING_IMAGE * config.images + _START
+        work = training_work(config) + _START
         jobs.append(Job(f"train {name}", run.folder / "record.json", logs / f"train-{name}.log", work, run))
         done = tables / f"training-{name}.npz.json"
-        jobs.append(Job(f"measure {name}", done, logs / f"measure-{name}.log", _sampling_work(experiment, config)))
+        jobs.append(
+            Job(f"measure {name}", done, logs / f"measure-{name}.log", _START + sampling_work(experiment, config))
+        )
+    for run in experiment.long_runs:
+        name = run_name(*run)
+        done, work = tables / f"long-{name}.csv.json", _START + long_work(experiment)
+        jobs.append(Job(f"many steps {name}", done, logs / f"long-{name}.log", work))
     runs, curves = len(experiment.runs), len(experiment.curve_timesteps) * experiment.curve_images
     jobs.append(Job("measure all", tables / "mse.csv.json", logs / "measure.log", _START + runs * curves * _CURVES))
     for name in experiment.notebooks:
@@ -49,16 +55,26 @@ def plan(experiment, folder):
     return jobs
 
 
-def _sampling_work(experiment, config):
+def training_work(config):
+    """The work of a training, in images through the network."""
+    return _TRAINING_IMAGE * config.images
+
+
+def sampling_work(experiment, config):
+    """The work of the samples of one training."""
     batch = experiment.sampling_batch_size
     judged = -(-experiment.distance_images // batch) * batch
     shown = -(-experiment.grid_images // batch) * batch
     snapshots = len(config.snapshots) + 1
-    return (
-        _START
-        + judged * (sum(experiment.distance_steps) + len(config.snapshots) * sum(experiment.snapshot_steps))
-        + shown * (sum(experiment.grid_steps) + snapshots * experiment.snapshot_steps[-1])
-    )
+    return judged * (
+        sum(experiment.distance_steps) + len(config.snapshots) * sum(experiment.snapshot_steps)
+    ) + shown * (sum(experiment.grid_steps) + snapshots * experiment.snapshot_steps[-1])
+
+
+def long_work(experiment):
+    """The work of the samples at many steps of one training."""
+    batch = experiment.sampling_batch_size
+    return -(-experiment.long_images // batch) * batch * sum(experiment.long_steps) * len(experiment.long_samplers)
 
 
 class Progress:

@@ -14,7 +14,7 @@ from .paths import cache_root, checkout
 # published folder: (pattern below the experiment's folder, ...). Records of runs are renamed: records/<run>.json.
 _COPIED = {
     "notebooks": ("notebooks/*.html",),
-    "tables": ("tables/*.csv", "tables/*.csv.json", "tables/results.md", "tables/results.tex"),
+    "tables": ("tables/*.csv", "tables/*.csv.json", "tables/results*.md", "tables/results*.tex"),
     "figures": ("figures/*.png", "figures/*.json"),
     "records": ("runs/*/record.json",),
 }

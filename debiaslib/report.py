@@ -11,7 +11,7 @@ import html
 import re
 from pathlib import Path
 
-from . import report_records, report_tables
+from . import report_distances, report_records, report_tables
 from .cli import experiment_parser, run_command
 from .config import load_experiment, run_name
 from .errors import InputError
@@ -19,6 +19,7 @@ from .figures import FIGURES
 from .files import read_json, write_text
 from .mathml import with_formulas
 from .paths import results_root
+from .published_weights import publish_weights
 from .publishing import Redaction, copy_published
 from .rendering import describe_commit, make_page, render_notebook
 from .report_template import TEMPLATE
@@ -48,12 +49,14 @@ def build_report(experiment, dataset="", results=""):
 def publish_report(target, experiment, dataset="", results=""):
     """Build the report and copy what is to be committed into the folder `target`; return the path of its report.html.
 
-    Copied are pages, tables (CSV), figures (PNG) and records, without paths of this machine. Raises InputError as
+    Copied are pages, tables (CSV), figures (PNG) and records, without paths of this machine, and the EMA weights that
+    the experiment's `published_weights` names (`published_weights`). Raises InputError as
     `build_report` does, and if `target` holds something else.
     """
     build_report(experiment, dataset, results)
     settings, folder, redact = _open(experiment, dataset, results)
     files = copy_published(folder, target, redact)
+    files = sorted([*files, *publish_weights(settings, folder, Path(target), redact)])
     write_text(Path(target) / "report.html", redact(report_page(settings, folder, files)))
     return Path(target) / "report.html"
 
@@ -70,7 +73,8 @@ def report_page(experiment, folder, files):
     """The HTML of the report: numbers and figures from `folder`, links to `files` (relative to the page) alone."""
     files = [name for name in files if not Path(name).name.startswith(".")]
     made, figures = report_records.records(experiment, folder), _figures(folder, files)
-    makers = (report_tables.runs, report_tables.distances, report_tables.errors, report_tables.shares)
+    makers = (report_tables.runs, report_distances.distances, report_distances.long_distances)
+    makers += (report_tables.errors, report_tables.shares)
     commits = dict.fromkeys(describe_commit(record) for record in made.values())
     title = f"Experiment {experiment.name}"
     body = TEMPLATE.render(
@@ -79,7 +83,8 @@ def report_page(experiment, folder, files):
         statement=report_records.statement(experiment, folder),
         notebooks=[(name, _heading(folder / name)) for name in files if re.fullmatch(r"notebooks/.*\.html", name)],
         figures=figures,
-        missing_figures=_missing_figures(figures),
+        missing_runs=report_records.missing_runs(experiment, folder),
+        missing_figures=_missing_figures(experiment, figures),
         missing_notebooks=[name for name in experiment.notebooks if f"notebooks/{name}.html" not in files],
         missing_tables=[name for name in _expected_tables(experiment) if not (folder / name).exists()],
         tables=[table for make in makers for table in make(experiment, folder)],
@@ -110,13 +115,15 @@ def _figures(folder, files):
     return shown
 
 
-def _missing_figures(figures):
+def _missing_figures(experiment, figures):
     there = {figure["name"] for figure in figures}
-    return [(name, spec.title, spec.notebook) for name, spec in FIGURES.items() if name not in there]
+    wanted = {name: spec for name, spec in FIGURES.items() if spec.notebook in experiment.notebooks}
+    return [(name, spec.title, spec.notebook) for name, spec in wanted.items() if name not in there]
 
 
 def _expected_tables(experiment):
     names = [f"tables/distances-{run_name(*run)}.csv" for run in experiment.runs]
+    names += [f"tables/long-{run_name(*run)}.csv" for run in experiment.long_runs]
     return ["tables/weights.csv", "tables/mse.csv", "tables/gradient_noise.csv", *names]
 
 

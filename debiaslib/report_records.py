@@ -43,6 +43,17 @@ def statement(experiment, folder):
     )
 
 
+def missing_runs(experiment, folder):
+    """The trainings that are not complete, each with the share that is done."""
+    found = []
+    for arm, seed in experiment.runs:
+        run = Run(folder / "runs" / run_name(arm, seed))
+        if run.record is None:
+            done = (run.last_row() or {"images": 0})["images"] / experiment.train_config(arm, seed).images
+            found.append(f"{label(arm)}, seed {seed} ({100 * done:.0f} % done)")
+    return found
+
+
 def times(made):
     """Seconds of every job by its own clock, and their sum."""
     clocked = {name: record["seconds"] for name, record in made.items() if "seconds" in record}

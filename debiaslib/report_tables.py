@@ -11,10 +11,8 @@ import pandas as pd
 
 from .arms import parse_arm
 from .config import run_name
-from .distance_plots import METRICS
 from .figure_style import ordered
 from .intervals import mean_interval
-from .result_tables import HIGHER_IS_BETTER
 from .runs import Run
 
 ERRORS = {
@@ -55,38 +53,6 @@ def runs(experiment, folder):
     return [ReportTable("Trainings", caption, head, rows)]
 
 
-def distances(experiment, folder):
-    """One table for each metric: weightings by sampling steps, fully trained networks."""
-    names = [f"distances-{run_name(*run)}" for run in experiment.runs if run[0] in experiment.weightings]
-    frames = [frame for name in names if (frame := read(folder, name)) is not None]
-    if not frames:
-        return []
-    table, real = pd.concat(frames, ignore_index=True), read(folder, "distances-real")
-    table = table[table.images_seen == table.groupby(["weighting", "seed"]).images_seen.transform("max")]
-    table = table[(table.network == "ema") & (table.sampler == experiment.sampler)]
-    measured = [metric for metric in METRICS if (table.metric == metric).any()]
-    return [_distance_table(table[table.metric == metric], real, metric) for metric in measured]
-
-
-def _distance_table(table, real, metric):
-    steps = sorted(int(one) for one in table.steps.unique())
-    rows = [
-        (label(who), [_over_seeds(table[(table.weighting == who) & (table.steps == one)]["value"]) for one in steps])
-        for who in ordered(table.weighting)
-    ]
-    at = real[real.metric == metric] if real is not None else []
-    if len(at):
-        what = f"other real images in the place of samples, {at.n.iloc[0]:,.0f} of them"
-        rows.append(("real images", [f"{number(at['value'].mean())}: {what}"]))
-    better, samplers = "Higher" if metric in HIGHER_IS_BETTER else "Lower", ", ".join(sorted(table.sampler.unique()))
-    caption = (
-        f"{better} is better. {_range(table.n)} samples ({samplers}) against {_range(table.n_reference)} reference "
-        f"images, by number of sampling steps; {spread(table.seed.nunique(), 'one seed, no interval')}. From "
-        f"tables/distances-*.csv, metric {metric}."
-    )
-    return ReportTable(METRICS[metric], caption, ["weighting", *map(str, steps)], rows)
-
-
 def errors(experiment, folder):
     """Error of x0 and its excess over the floor, at a few timesteps: weightings by t."""
     table = read(folder, "mse")
@@ -106,9 +72,10 @@ def _error_table(table, quantity, shown):
     table = table[(table.quantity == quantity) & ~table.model.isin(["optimum", "initial"])]
     for who in ordered(table.model):
         at = [table[(table.model == who) & (table.t == t)] for t in shown]
-        rows.append((label(who), [_over_seeds(one["mean"], one["se"]) for one in at]))
+        one_seed = table.seed.nunique() == 1  # else ± means one thing in the whole table
+        rows.append((with_seeds(table, "model", who), [over_seeds(e["mean"], e["se"] if one_seed else ()) for e in at]))
     caption = (
-        f"{ERRORS[quantity]} By timestep t; {_range(table.n)} images, the same noise for all; "
+        f"{ERRORS[quantity]} By timestep t; {count_range(table.n)} images, the same noise for all; "
         f"{spread(table.seed.nunique(), 'one seed, ± the standard error over images')}."
         + (" Floor: E Var(x0|x_t), which no network avoids." if rows and rows[0][0] == "floor" else "")
         + " From tables/mse.csv."
@@ -163,7 +130,13 @@ def interval(values):
     return high - mean
 
 
-def _over_seeds(values, se=()):
+def with_seeds(table, column, who):
+    """The label of a weighting, with the number of its training seeds where it has fewer than others."""
+    own = table[table[column] == who].seed.nunique()
+    return label(who) if own == table.seed.nunique() else f"{label(who)} ({own} seed{'s' * (own > 1)})"
+
+
+def over_seeds(values, se=()):
     """`mean ± half-interval` for three seeds and more; for one, its standard error if it has one."""
     values, se = np.asarray(values, dtype=float), list(se)
     if not len(values):
@@ -210,6 +183,7 @@ def _at_end(log, name):
     return float(np.mean(values[-max(1, len(values) // 10) :])) if values else math.nan
 
 
-def _range(counts):
+def count_range(counts):
+    """`500`, or `200 to 500` where they differ."""
     low, high = int(counts.min()), int(counts.max())
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -40,10 +40,13 @@ _SOURCE = """\
 {% endfor %}</nav>
 {% endif %}
 
-{% if missing_figures or missing_tables or missing_notebooks %}
+{% if missing_runs or missing_figures or missing_tables or missing_notebooks %}
 <div class="missing">
 <p><b>Not complete.</b> What is missing below has not been made yet, or could not be:</p>
 <ul>
+{% for name in missing_runs %}
+<li>training not complete: {{ name }}</li>
+{% endfor %}
 {% for name, heading, notebook in missing_figures %}
 <li>figure missing: {{ heading }} (<code>{{ name }}</code>), which notebook {{ notebook }} draws</li>
 {% endfor %}

@@ -52,10 +52,15 @@ def summarise_distances(table):
 def write_result_tables(folder, runs):
     """Write tables/results.{csv,md,tex} of results/<experiment> `folder` from its runs' distances; return their paths.
 
-    runs: (arm, seed) of each training of the experiment; tables of others that lie there too are not looked at. None
-    are written if nothing was measured. Raises InputError as `summarise_distances` does.
+    runs: (arm, seed) of each training of the experiment; tables of others that lie there too are not looked at. Those
+    at many steps, which are of another number of images, go to results-long. None are written of what was not
+    measured. Raises InputError as `summarise_distances` does.
     """
-    paths = [folder / "tables" / f"distances-{run_name(*run)}.csv" for run in runs if not parse_arm(run[0]).variant]
+    return _write(folder, runs, "distances", "results") + _write(folder, runs, "long", "results-long")
+
+
+def _write(folder, runs, kind, name):
+    paths = [folder / "tables" / f"{kind}-{run_name(*run)}.csv" for run in runs if not parse_arm(run[0]).variant]
     paths = [path for path in paths if path.exists()]
     if not paths:
         return []
@@ -65,7 +70,7 @@ def write_result_tables(folder, runs):
         "md": as_markdown(summary),
         "tex": as_latex(summary),
     }
-    written = [folder / "tables" / f"results.{kind}" for kind in texts]
+    written = [folder / "tables" / f"{name}.{suffix}" for suffix in texts]
     for path, text in zip(written, texts.values(), strict=True):
         write_text(path, text)
     return written
@@ -73,7 +78,9 @@ def write_result_tables(folder, runs):
 
 def _best(values, metric):
     """The weighting that beats every other one, seed by seed and beyond the interval, or None."""
-    values = values.dropna(axis=1) * (-1 if metric in HIGHER_IS_BETTER else 1)
+    if values.isna().any(axis=None):  # a weighting with fewer seeds has not been beaten on the others
+        return None
+    values = values * (-1 if metric in HIGHER_IS_BETTER else 1)
     first = values.mean().idxmin()
     others = [who for who in values if who != first]
     if len(values) < 3 or not others:
@@ -107,8 +114,9 @@ def _grids(summary, bold, interval):
     for (metric, features, sampler), part in summary.groupby(_GROUP[:3], sort=False):
         steps = sorted(part.steps.unique())
         better = "higher" if metric in HIGHER_IS_BETTER else "lower"
-        seeds, n, m = part.seeds.max(), int(part.n.iloc[0]), int(part.n_reference.iloc[0])
-        spread = f"mean ± half the 95 % t-interval over {seeds} seeds" if seeds > 1 else "one seed, no interval"
+        few, many, n, m = part.seeds.min(), part.seeds.max(), int(part.n.iloc[0]), int(part.n_reference.iloc[0])
+        seeds = f"{many} seeds" if few == many else f"{few} to {many} seeds"
+        spread = f"mean ± half the 95 % t-interval over {seeds}" if many > 1 else "one seed, no interval"
         title = (
             f"{metric} ({features}), {sampler}, by steps: {better} is better; {n:,} images, {m:,} references; {spread}"
         )

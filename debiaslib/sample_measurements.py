@@ -11,7 +11,7 @@ from .arms import parse_arm
 from .colour import evaluate_colour
 from .colour_law import evaluate_law
 from .config import run_name
-from .features import load_extractor
+from .features import at_hand, load_extractor
 from .metrics import evaluate
 from .sample_store import stored_samples
 from .sampling import sample, sample_batches
@@ -52,25 +52,48 @@ def distances(study, arm, seed):
     Columns: weighting and variant (together the arm), seed, network ("ema", or "raw" for the weights of the last step),
     sampler, steps, images_seen, and those of `metrics.evaluate`.
     """
-    e, judge = study.experiment, _Judge(study)
+    e, judge = study.experiment, _Judge(study, study.experiment.distance_images)
     inputs = {**trained(study, [seed], [arm]), **_sampling(e), **judge.inputs, "samplers": e.samplers}
     inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps, "raw": e.raw_weights}
+    jobs = judged_jobs(e, arm, _snapshots(study, arm, seed))
+    return _judged(study, arm, seed, f"distances-{run_name(arm, seed)}.csv", inputs, judge, jobs)
+
+
+def long_distances(study, arm, seed):
+    """The same for fully trained networks at the experiment's `long_steps`, by each of its `long_samplers`.
+
+    Of `long_images` samples, as many for every arm. They are others than those of `distances`, whose N biases a
+    Frechet distance otherwise: the two tables cannot be compared.
+    """
+    e, judge = study.experiment, _Judge(study, study.experiment.long_images)
+    inputs = {**trained(study, [seed], [arm]), **_sampling(e), **judge.inputs}
+    inputs |= {"samplers": e.long_samplers, "steps": e.long_steps}
+    jobs = [
+        {"network": "ema", "sampler": sampler, "steps": steps, "images_seen": _snapshots(study, arm, seed)[-1]}
+        for sampler in e.long_samplers
+        for steps in e.long_steps
+    ]
+    return _judged(study, arm, seed, f"long-{run_name(arm, seed)}.csv", inputs, judge, jobs)
+
+
+def _judged(study, arm, seed, name, inputs, judge, jobs):
+    """The table of that name: the judge's rows of the samples of each job."""
 
     def make(path):
-        rows = []
-        for job in judged_jobs(e, arm, _snapshots(study, arm, seed)):
-            parsed = parse_arm(arm)
+        rows, parsed = [], parse_arm(arm)
+        for job in jobs:
             facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, **job}
-            rows += judge.rows(_stored(study, arm, seed, **job), **facts)
+            rows += judge.rows(_stored(study, arm, seed, judge.n, **job), **facts)
         pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")
 
-    return read_rows(study.table(f"distances-{run_name(arm, seed)}.csv", inputs, make))
+    return read_rows(study.table(name, inputs, make))
 
 
 def judged_images(study, arm, seed, steps):
     """The samples of a fully trained network that its distances are of, by the first sampler: uint8 (N, 3, R, R)."""
     seen = _snapshots(study, arm, seed)[-1]
-    return _stored(study, arm, seed, "ema", study.experiment.sampler, steps, seen)
+    e = study.experiment
+    return _stored(study, arm, seed, e.distance_images, "ema", e.sampler, steps, seen)
 
 
 def judged_jobs(e, arm, seen):
@@ -90,7 +113,7 @@ def real_distances(study):
     heldout = study.images("heldout")
     if heldout is None:
         return None
-    judge = _Judge(study)
+    judge = _Judge(study, study.experiment.distance_images)
     inputs = {**judge.inputs, "heldout": heldout.fingerprint}
 
     def make(path):
@@ -103,18 +126,23 @@ def real_distances(study):
 
 
 class _Judge:
-    """The experiment's metrics of a set of images against its reference images."""
+    """The experiment's metrics of a set of `n` images against its reference images.
 
-    def __init__(self, study):
-        e, data = study.experiment, study.images()
+    Of its `further_features` those count whose weights are on this machine and whose dimension is below n.
+    """
+
+    def __init__(self, study, n):
+        e, data, self.n = study.experiment, study.images(), n
         self.extractors = [load_extractor(name, study.device) for name in e.features]
+        further = [load_extractor(name, study.device) for name in e.further_features if at_hand(name)]
+        self.extractors += [one for one in further if one.dimension < min(n, e.reference_images)]
         self.law = data.name == "minifaces"
         self.allow_singular = e.allow_singular
         self.inputs = {
             "data": data.fingerprint,
             "features": {extractor.name: extractor.weights_sha256 for extractor in self.extractors},
             "colour": {"law": self.law},
-            "n": e.distance_images,
+            "n": n,
             "reference": e.reference_images,
             **({"allow_singular": True} if e.allow_singular else {}),
         }
@@ -152,11 +180,11 @@ def _sample(study, model, arm, count, steps):
     return sample(model, study.schedule, range(count), **settings)
 
 
-def _stored(study, arm, seed, network, sampler, steps, images_seen):
-    """The images that a job is judged on, from the store or drawn into it."""
+def _stored(study, arm, seed, n, network, sampler, steps, images_seen):
+    """The n images that a job is judged on, from the store or drawn into it."""
     e = study.experiment
     settings = _settings(study, arm, sampler, steps)
-    inputs = {**study.identity(arm, seed), "network": network, "images_seen": images_seen, "n": e.distance_images}
+    inputs = {**study.identity(arm, seed), "network": network, "images_seen": images_seen, "n": n}
     inputs |= {key: value for key, value in settings.items() if key != "progress"}
     config = e.train_config(arm, seed)
     inputs["threads"] = config.threads
@@ -166,7 +194,7 @@ def _stored(study, arm, seed, network, sampler, steps, images_seen):
         return sample_batches(model, study.schedule, seeds, **settings)
 
     shape = (3, config.resolution, config.resolution)
-    return stored_samples(study.folder / "samples", inputs, range(e.distance_images), shape, draw)
+    return stored_samples(study.folder / "samples", inputs, range(n), shape, draw)
 
 
 def _snapshots(study, arm, seed):

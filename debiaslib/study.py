@@ -158,15 +158,20 @@ def _is_current(path, note, key):
 def open_study(experiment="quick", dataset="", results="", model=""):
     """The `Study` of an experiment by name or YAML path: of its own trainings, or of one network trained elsewhere.
 
-    model: what `models.load_pretrained` takes, such as "google/ddpm-cifar10-32"; empty for the experiment's own. Raises
-    InputError for anything wrong in them.
+    model: what `models.load_pretrained` takes, such as "google/ddpm-cifar10-32"; empty for the experiment's own.
+    What is measured is measured in float32: on a GPU, where PyTorch rounds the factors of a convolution to TF32's ten
+    bits by default, that is switched off for the process. Raises InputError for anything wrong in them.
     """
-    settings = load_experiment(experiment, dataset)
+    study = Study(load_experiment(experiment, dataset), results_root(results))
+    if study.device.startswith("cuda"):
+        import torch
+
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
     if not model:
-        return Study(settings, results_root(results))
+        return study
     from .models import load_pretrained
 
-    given = load_pretrained(model)
+    given, settings = load_pretrained(model), study.experiment
     return PretrainedStudy(experiment_of_one(given, settings), results_root(results), given, settings.weightings)
 
 

@@ -10,10 +10,15 @@ from .presets import get_preset
 from .randomness import stream
 from .sampling import to_float
 
+_ON_DEVICE_BYTES = 2 << 30
+
 
 def trained(study, seeds, weightings=None):
-    """{"runs": identity of each (weighting, seed)} that a table is made from; trains those that are missing."""
-    pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings]
+    """{"runs": identity of each (weighting, seed)} that a table is made from; trains those that are missing.
+
+    Without `weightings` those of the experiment, as far as it trains them with each seed.
+    """
+    pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings_of(s)]
     for weighting, seed in pairs:
         study.run(weighting, seed)
     return {"runs": {run_name(w, s): study.identity(w, s) for w, s in pairs}}
@@ -38,6 +43,8 @@ def optimal_denoiser(study):
     if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
         return GaussianDenoiser(*gaussian_law(data.images.shape[-1]), study.schedule), True
     images = data.images[: e.optimum_images]
+    if study.device.startswith("cuda") and images.nbytes <= _ON_DEVICE_BYTES:  # float64 is quick there, as on no other
+        images = torch.from_numpy(np.array(images)).to(study.device)
     if data.labels is not None:
         return ClassDenoiser(images, data.labels[: e.optimum_images], study.schedule), False
     return OptimalDenoiser(images, study.schedule), False

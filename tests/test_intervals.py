@@ -48,6 +48,11 @@ def test_pairing_removes_what_a_seed_does_to_both():
     assert ratio == pytest.approx(0.5, rel=0.01) and high / low < 1.25
 
 
+def test_a_seed_that_was_not_trained_is_left_out():
+    assert paired_ratio([2, math.nan, 8], [1, 1, 2]) == paired_ratio([2, 8], [1, 2])
+    assert paired_ratio([2, 8], [1, math.nan])[0] == 2
+
+
 def test_coverage():
     """95 % of the intervals of three normal numbers hold the truth."""
     draws = np.random.default_rng(0).normal(3, 2, (4000, 3))
@@ -68,7 +73,13 @@ def test_what_has_no_mean(values):
 
 @pytest.mark.parametrize(
     "ours, theirs, part",
-    [([1, 2], [1], "paired with 1"), ([0, 1], [1, 1], "above 0"), ([1, 1], [1, math.nan], "above 0"), ([], [], "give")],
+    [
+        ([1, 2], [1], "paired with 1"),
+        ([0, 1], [1, 1], "above 0"),
+        ([1, 1], [1, math.inf], "above 0"),
+        ([], [], "give"),
+        ([1, math.nan], [math.nan, 1], "no seed has both"),
+    ],
 )
 def test_what_has_no_ratio(ours, theirs, part):
     with pytest.raises(InputError, match=part):

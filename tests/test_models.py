@@ -69,7 +69,8 @@ def inputs():
 
 
 @pytest.mark.parametrize(
-    ("preset", "low", "high"), [("cifar10-ddpm", 35_746_307, 35_746_307), ("minifaces16", 4.2e5, 4.4e5)]
+    ("preset", "low", "high"),
+    [("cifar10-ddpm", 35_746_307, 35_746_307), ("cifar10-small", 8_952_067, 8_952_067), ("minifaces16", 4.2e5, 4.4e5)],
 )
 def test_the_number_of_parameters(preset, low, high):
     with torch.device("meta"):

@@ -238,3 +238,10 @@ def test_a_covariance_of_another_size(shape):
 def test_a_covariance_that_is_none():
     with pytest.raises(InputError, match="must not be negative"):
         GaussianDenoiser(np.zeros(2), np.diag([1.0, -0.5]), SCHEDULE)
+
+
+def test_a_tensor_of_images_is_an_array_of_them():
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8)
+    x_t = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = [OptimalDenoiser(kind(images), Schedule.linear(), chunk=7)(x_t, 900) for kind in (np.array, torch.tensor)]
+    assert torch.equal(*found) and found[0].device == x_t.device

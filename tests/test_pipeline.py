@@ -131,6 +131,7 @@ def test_what_is_measured_can_change_without_training_again(finished, tmp_path):
         (["--experiment", "missing.yaml"], "does not exist"),
         (["--experiment", str(SMOKE), "--dataset", "no/such/folder"], "no/such/folder"),
         (["--experiment", str(SMOKE), "--jobs", "0"], "jobs is 0"),
+        (["--experiment", str(SMOKE), "--minutes", "0"], "minutes is 0.0; it must be a finite number > 0"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(arguments, said, tmp_path):
@@ -143,6 +144,28 @@ def test_bad_input_is_one_line_before_any_work(arguments, said, tmp_path):
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
     assert not list((tmp_path / "r").glob("*/runs/*"))
+
+
+def test_an_experiment_that_leads_back_to_itself_is_refused(tmp_path):
+    path = tmp_path / "round.yaml"
+    path.write_text(f"preset: minifaces16\nthen: {path}\n", encoding="utf-8")
+    refused = reproduce(tmp_path / "r", experiment=path)
+    assert refused.returncode == 2 and "leads back to where it began" in refused.stderr
+    path.write_text("preset: minifaces16\nthen: quik\n", encoding="utf-8")
+    assert "did you mean 'quick'?" in reproduce(tmp_path / "r", experiment=path).stderr
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_a_limit_stops_cleanly_and_the_next_call_goes_on_to_the_same_bits(finished, tmp_path):
+    limited = reproduce(tmp_path, "--minutes", "0.4")
+    folder = tmp_path / "smoke"
+    assert limited.returncode == 3, limited.stderr
+    assert "the time is over; left are:" in limited.stdout and limited.stdout.endswith("the same command goes on\n")
+    assert "Not complete" in (folder / "report.html").read_text(encoding="utf-8")
+    assert reproduce(tmp_path, "--minutes", "60").returncode == 0
+    _assert_same_weights(folder, finished[0] / "smoke")
+    assert "nothing to do" in reproduce(tmp_path).stdout
 
 
 def wait_for(condition, seconds=120):
@@ -206,7 +229,7 @@ def test_the_plan_counts_every_job_and_knows_when_it_is_done(finished):
     results, _ = finished
     experiment = load_experiment(SMOKE)
     jobs = plan(experiment, results / "smoke")
-    assert len(jobs) == 2 * len(experiment.runs) + 1 + len(experiment.notebooks) + 1
+    assert len(jobs) == 2 * len(experiment.runs) + len(experiment.long_runs) + 1 + len(experiment.notebooks) + 1
     assert all(job.finished() == 1 for job in jobs)
     assert all(job.finished() == 0 for job in plan(experiment, results / "nothing here"))
 

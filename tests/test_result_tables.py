@@ -61,6 +61,12 @@ def test_one_or_two_seeds_earn_no_bold():
     assert "| constant | 9 |" in as_markdown(summary(rows("constant", [9.0]), rows("debiased", [1.0])))
 
 
+def test_a_weighting_with_fewer_seeds_is_neither_beaten_nor_counted_as_more():
+    found = summary(*CLEAR, rows("p2", [9.0]))
+    assert best(found) == [] and found.set_index("weighting").seeds.to_dict() == {"constant": 3, "debiased": 3, "p2": 1}
+    assert "over 1 to 3 seeds" in as_markdown(found) and "| P2 (1, 1) | 9 |" in as_markdown(found)
+
+
 def test_higher_is_better_where_it_is():
     found = summary(
         *(rows(who, v, metric="precision") for who, v in [("constant", [0.9, 0.91, 0.92]), ("p2", [0.5, 0.5, 0.51])])
@@ -103,3 +109,13 @@ def test_files_are_written_from_what_lies_in_the_folder(tmp_path):
     assert pd.read_csv(written[0]).best.tolist() == [False, True]
     assert "SNR" not in written[1].read_text(encoding="utf-8")
     assert write_result_tables(tmp_path / "nothing", runs) == []
+
+
+def test_many_steps_have_tables_of_their_own(tmp_path):
+    (tmp_path / "tables").mkdir()
+    for n, kind in ((500, "distances"), (100, "long")):
+        for row in rows("constant", [1.0], n=n):
+            pd.DataFrame([row]).to_csv(tmp_path / "tables" / f"{kind}-constant-s0.csv", index=False)
+    names = [path.name for path in write_result_tables(tmp_path, [("constant", 0)])]
+    assert names[3:] == ["results-long.csv", "results-long.md", "results-long.tex"]
+    assert [pd.read_csv(tmp_path / "tables" / names[i]).n.item() for i in (0, 3)] == [500, 100]

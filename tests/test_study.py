@@ -174,3 +174,17 @@ def test_a_mistake_stands_in_the_notebook_without_a_traceback():
     assert shown == [line for line in said.splitlines() if "quik" in line] and len(shown) == 1, said
     assert shown[0].startswith("InputError: experiment 'quik' is unknown; did you mean 'quick'?")
     assert "Traceback" not in said and "File " not in said
+
+
+@pytest.mark.parametrize("device, wanted", [("cuda", "ieee"), ("cpu", "tf32")])
+def test_measurements_on_a_gpu_are_in_float32(device, wanted, tmp_path):
+    import torch
+
+    file, before = tmp_path / "there.yaml", torch.backends.cudnn.conv.fp32_precision
+    file.write_text(f"preset: minifaces16\ntraining: {{device: {device}}}\n", encoding="utf-8")
+    try:
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+        assert open_study(file, "", tmp_path).device == device
+        assert torch.backends.cudnn.conv.fp32_precision == wanted
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before

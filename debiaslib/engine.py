@@ -1,0 +1,102 @@
+"""Snakemake as the engine of the pipeline: started, watched, stopped by a signal or a time, and never orphaned."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from .files import exclusive
+from .paths import checkout
+from .progress import Progress
+from .signals import SUPERVISED
+
+__all__ = ["TIMED_OUT", "engine_log", "run_engine", "snakemake"]
+
+TIMED_OUT = "timed out"
+PATIENCE = 20  # seconds within which workers that were told to stop have saved what they do
+_RERUN_TRIGGERS = ("mtime", "params", "input")  # not "code": a cosmetic edit never retrains
+
+
+def run_engine(settings, folder, config, jobs, targets=("all",), until=None):
+    """Make `targets` (rules, or files below `folder`), showing progress meanwhile; return the engine's exit code.
+
+    until: seconds of `time.time()` at which the workers are told to stop as by Ctrl-C: trainings save a checkpoint,
+    samples stay as far as they are drawn. TIMED_OUT is returned then. A signal to this process does the same and ends
+    it with 130 or 143. jobs: how many side by side, each with the experiment's threads.
+    """
+    (folder / "logs").mkdir(exist_ok=True)
+    threads = settings.train_config(*settings.runs[0]).threads
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "debiaslib.pipeline", "--engine", str(folder), "--jobs", str(jobs * threads)]
+    command += [f"--{key}={value}" for key, value in config.items()] + ["--targets", *targets]
+    with open(engine_log(folder), "a" if until else "w", encoding="utf-8") as log:
+        engine = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, process_group=0)
+        with Progress(settings, folder) as progress, _Forward(engine) as forward:
+            while engine.poll() is None:
+                progress.show()
+                if until is not None and time.time() >= until:
+                    forward.stop(kill=time.time() >= until + PATIENCE)
+                time.sleep(0.2)
+    if forward.signal is not None:
+        print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+        sys.exit(128 + forward.signal)
+    return TIMED_OUT if forward.stopped else engine.returncode
+
+
+def engine_log(folder):
+    """Where the engine writes what it does."""
+    return folder / "logs" / "engine.log"
+
+
+class _Forward:
+    """Within this context SIGINT and SIGTERM go to the engine's process group, as SIGINT: trainings save and end."""
+
+    def __init__(self, engine):
+        self.engine, self.signal, self.stopped, self._previous = engine, None, False, {}
+
+    def __enter__(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def _receive(self, number, frame):
+        first, self.signal = self.signal is None and not self.stopped, number
+        self._send(signal.SIGINT if first else signal.SIGKILL)
+
+    def stop(self, kill=False):
+        """Tell the group to stop, once; or end it."""
+        if not self.stopped or kill:
+            self.stopped = True
+            self._send(signal.SIGKILL if kill else signal.SIGINT)
+
+    def _send(self, number):
+        if self.engine.poll() is None:
+            os.killpg(self.engine.pid, number)
+
+    def __exit__(self, *error):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def snakemake(folder, cores, config, targets):
+    """Run Snakemake in this process, holding the experiment's lock; end with the group if our parent dies."""
+    threading.Thread(target=_end_group_with_parent, args=(os.getppid(),), daemon=True).start()
+    os.environ[SUPERVISED] = str(os.getpid())  # for the workers
+    sys.argv = ["snakemake", "--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder),
+                "--cores", str(cores),
+                "--rerun-incomplete", "--nolock", "--rerun-triggers", *_RERUN_TRIGGERS, "--nocolor", "--keep-going",
+                "--config", *(f"{key}={value}" for key, value in config.items() if value), "--", *targets]  # fmt: skip
+    # Our own lock replaces Snakemake's: the system frees it however the process ends.
+    with exclusive(folder / ".engine.lock", f"the experiment {folder}"):
+        runpy.run_module("snakemake", run_name="__main__")
+
+
+def _end_group_with_parent(parent):
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGINT)
+    time.sleep(30)
+    os.killpg(0, signal.SIGKILL)
