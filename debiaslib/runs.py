@@ -124,6 +124,8 @@ def check_settings(run, wanted):
         return
     made = {**_DEFAULTS, **made}  # a run of an earlier version lacks the settings that have come since
     ignored = {"dataset"} if made.get("data_fingerprint") == wanted["data_fingerprint"] else set()
+    if wanted.get("precision") == "auto":  # whatever the run was begun in
+        ignored |= {"precision"}
     if run.record is not None:
         ignored |= {"device", "threads"}
     difference = first_difference(*({k: v for k, v in c.items() if k not in ignored} for c in (made, wanted)))

@@ -11,27 +11,28 @@ import math
 import sys
 import time
 
-import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from .acceleration import concrete_precision, prepare_network
 from .checkpoints import load_checkpoint, save_checkpoint
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
 from .errors import InputError
 from .files import atomic_path, exclusive, sha256_file, write_json, write_text
+from .loss_sums import LossSums
 from .models import build_network
 from .objective import Objective
+from .pixels import Pixels
 from .randomness import stream, stream_seed
 from .runs import check_settings, find_run, provenance
 from .sampling import to_float
 from .signals import StopFlag
 
 _LOG_ROWS = 200
-_ON_DEVICE_BYTES = 2 << 30  # a data set up to this size lives on the device as uint8
 
 
 def train(config, results="", experiment="notebook", *, progress=True, checkpoint_seconds=30):
@@ -45,6 +46,7 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     check_device(config.device)
     images = load_images(config.dataset, config.resolution, progress=progress)
     run = find_run(experiment, config.arm, config.seed, results)
+    config = concrete_precision(config, run.config)
     wanted = {**config.to_dict(), "data_fingerprint": images.fingerprint}
     check_settings(run, wanted)
     if run.record is not None:
@@ -71,16 +73,14 @@ class _Training:
 
     def __init__(self, run, config, images):
         self.run, self.config, self.data = run, config, images
-        self.network = build_network(config).to(config.device).train()
+        self.network = prepare_network(build_network(config).to(config.device).train(), config)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.ema = EMAModel(self.network.parameters(), decay=config.ema_decay, foreach=True)
         self.objective = Objective(config)
-        self.pixels = images.images  # a memory map; small sets move to the device
-        if images.images.nbytes <= _ON_DEVICE_BYTES:
-            self.pixels = torch.from_numpy(np.array(images.images)).to(config.device)
-        self.sums = torch.zeros(3, dtype=torch.float64)  # loss, mse and gradient norm since the last row of the log
+        self.pixels = Pixels(images.images, config.device)
+        self.sums = LossSums(run.name, config.lr, config.device)
         self.seconds, self.step = 0.0, 0
 
     def _resume(self):
@@ -90,18 +90,19 @@ class _Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.config.device)
-            self.sums, self.seconds = state["sums"], state["seconds"]
+            self.sums.total, self.seconds = state["sums"], state["seconds"]
         kept = [row for row in self.run.log() if row["step"] <= step]
         self.last_row = kept[-1] if kept else {"images": 0, "seconds": 0.0}
         write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         return step
 
     def _save(self):
+        self.sums.settle()  # no checkpoint of a training that has broken
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
-            "sums": self.sums,
+            "sums": self.sums.total,
             "seconds": self.seconds,
         }
         save_checkpoint(self.run.folder / "checkpoints", self.step, state)
@@ -118,9 +119,12 @@ class _Training:
             while self.step < steps:
                 started = time.monotonic()
                 self._one_step()
+                row_is_due = self.step % max(1, steps // _LOG_ROWS) == 0 or self.step == steps
+                if row_is_due:
+                    self.sums.settle()  # here, so that what a GPU still has to do counts in the row's seconds
                 self.seconds += time.monotonic() - started
                 bar.update(config.batch_size)
-                if self.step % max(1, steps // _LOG_ROWS) == 0 or self.step == steps:
+                if row_is_due:
                     self._log(log)
                 if self.step in snapshots:
                     self._snapshot()
@@ -159,29 +163,26 @@ class _Training:
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         if config.max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), config.max_grad_norm, norm, foreach=True)
-        values = torch.stack([loss.detach(), mse, norm]).double().cpu()
-        if not bool(values.isfinite().all()):
-            raise InputError(
-                f"the loss of {self.run.name} is not finite at step {self.step + 1} (loss {values[0]:g}, gradient norm "
-                f"{values[2]:g}); lower lr={config.lr:g} or bound the weight; the last checkpoint is kept"
-            )
+        self.sums.add(self.step + 1, torch.stack([loss.detach(), mse, norm]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.step(self.network.parameters())
-        self.sums += values
         self.step += 1
 
     def _batch(self):
         """Images in [-1, 1], timesteps (on the CPU) and noise of this step, from (seed, purpose, step) alone."""
         config, B = self.config, self.config.batch_size
-        index = torch.randint(len(self.pixels), (B,), generator=stream(config.seed, "images", self.step))
+        x0 = to_float(self.pixels.take(self._index(self.step), lambda: self._index(self.step + 1)))
         t = self.objective.timesteps(self.step)
-        x0 = to_float(self.pixels[index.numpy()]).to(config.device)
         if config.horizontal_flip:
             flip = torch.rand(B, generator=stream(config.seed, "flips", self.step)) < 0.5
-            x0 = torch.where(flip.to(x0.device).view(-1, 1, 1, 1), x0.flip(-1), x0)
+            x0 = torch.where(flip.to(x0.device, non_blocking=x0.is_cuda).view(-1, 1, 1, 1), x0.flip(-1), x0)
         generator = stream(config.seed, "noise", self.step, config.device)
         return x0, t, torch.randn(x0.shape, generator=generator, device=config.device)
+
+    def _index(self, step):
+        generator = stream(self.config.seed, "images", step)
+        return torch.randint(len(self.pixels), (self.config.batch_size,), generator=generator)
 
     def _lr(self):
         if self.config.lr_decay == "none":
@@ -191,8 +192,8 @@ class _Training:
     def _log(self, file):
         rows = max(1, self.config.steps // _LOG_ROWS)
         count = rows if self.step % rows == 0 else self.step % rows
-        loss, mse, norm = (self.sums / count).tolist()
-        self.sums.zero_()
+        loss, mse, norm = (self.sums.total / count).tolist()
+        self.sums.total.zero_()
         images, last = self.step * self.config.batch_size, self.last_row
         row = {
             "step": self.step,
@@ -211,6 +212,7 @@ class _Training:
 
     def _snapshot(self):
         """Keep the EMA weights; the network's own are put back."""
+        self.sums.settle()
         parameters = list(self.network.parameters())
         self.ema.store(parameters)
         self.ema.copy_to(parameters)
