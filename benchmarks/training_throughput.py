@@ -1,8 +1,8 @@
 """Training throughput, ours beside other people's loops on the same network. Prints Markdown.
 
 python -m benchmarks.training_throughput                           # from the root of the checkout
-python benchmarks/training_throughput.py --networks minifaces16 --rounds 30
-python benchmarks/training_throughput.py --script train_unconditional.py    # diffusers' original beside them
+python -m benchmarks.training_throughput --networks minifaces16 --rounds 30
+python -m benchmarks.training_throughput --script train_unconditional.py    # diffusers' original beside them
 """
 
 import argparse
