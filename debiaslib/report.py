@@ -36,7 +36,7 @@ def build_report(experiment, dataset="", results=""):
     `rendering.render_notebook` does.
     """
     settings, folder, redact = _open(experiment, dataset, results)
-    write_result_tables(folder)
+    write_result_tables(folder, settings.runs)
     for notebook in sorted(folder.glob("notebooks/[!.]*.ipynb")):
         if not notebook.name.endswith(".failed.ipynb"):
             write_text(notebook.with_suffix(".html"), redact(render_notebook(notebook)))

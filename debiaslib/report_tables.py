@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from .arms import parse_arm
 from .config import run_name
 from .distance_plots import METRICS
 from .figure_style import ordered
+from .intervals import mean_interval
 from .result_tables import HIGHER_IS_BETTER
 from .runs import Run
 
@@ -157,9 +157,10 @@ def few(values, wanted=6):
 def interval(values):
     """Half the width of the 95 % t-interval of the mean; NaN for fewer than three values."""
     values = np.asarray(values, dtype=float)
-    if len(values) < 3:
+    if len(values) < 3 or not np.isfinite(values).all():
         return math.nan
-    return float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
+    mean, _, high = mean_interval(values)
+    return high - mean
 
 
 def _over_seeds(values, se=()):

@@ -9,6 +9,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from .arms import parse_arm
+from .config import run_name
 from .equal_n import check_equal_n
 from .figure_style import label, ordered
 from .files import write_text
@@ -47,12 +49,14 @@ def summarise_distances(table):
     return pd.DataFrame(rows)
 
 
-def write_result_tables(folder):
-    """Write tables/results.{csv,md,tex} of results/<experiment> `folder` from its distances; return their paths.
+def write_result_tables(folder, runs):
+    """Write tables/results.{csv,md,tex} of results/<experiment> `folder` from its runs' distances; return their paths.
 
-    None are written if nothing was measured. Raises InputError as `summarise_distances` does.
+    runs: (arm, seed) of each training of the experiment; tables of others that lie there too are not looked at. None
+    are written if nothing was measured. Raises InputError as `summarise_distances` does.
     """
-    paths = [path for path in sorted(folder.glob("tables/distances-*-s*.csv")) if "--" not in path.name]
+    paths = [folder / "tables" / f"distances-{run_name(*run)}.csv" for run in runs if not parse_arm(run[0]).variant]
+    paths = [path for path in paths if path.exists()]
     if not paths:
         return []
     summary = summarise_distances(pd.concat([read_rows(path) for path in paths]))

@@ -94,8 +94,12 @@ def test_files_are_written_from_what_lies_in_the_folder(tmp_path):
             pd.DataFrame([row]).to_csv(tmp_path / "tables" / name, index=False)
     changed = pd.DataFrame(rows("debiased", [0.1], variant="lr=1"))
     changed.to_csv(tmp_path / "tables" / "distances-debiased--lr-1-s0.csv")
-    written = write_result_tables(tmp_path)
+    stale = pd.DataFrame(rows("inverse_snr", [0.1]))  # of a weighting that the experiment no longer has
+    stale.to_csv(tmp_path / "tables" / "distances-inverse_snr-s0.csv", index=False)
+    runs = [(arm, seed) for arm in ("constant", "debiased", "debiased; lr=1") for seed in (0, 1, 2)]
+    written = write_result_tables(tmp_path, runs)
     assert [path.name for path in written] == ["results.csv", "results.md", "results.tex"]
     assert "| debiased | **5.0 ± 2.6** |" in written[1].read_text(encoding="utf-8")
     assert pd.read_csv(written[0]).best.tolist() == [False, True]
-    assert write_result_tables(tmp_path / "nothing") == []
+    assert "SNR" not in written[1].read_text(encoding="utf-8")
+    assert write_result_tables(tmp_path / "nothing", runs) == []
