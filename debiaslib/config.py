@@ -20,7 +20,9 @@ from .stages import staged_runs
 from .strategies import parse_strategy
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "auto")
+MEMORY_FORMATS = ("contiguous", "channels_last")
+COMPILATIONS = ("none", "default", "cuda_graphs")
 LR_DECAYS = ("none", "cosine")
 TIMESTEP_SAMPLINGS = ("uniform", "stratified", "weight")
 SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver++2", "dpm-solver++3", "unipc", "heun")
@@ -63,7 +65,9 @@ class TrainConfig:
     max_grad_norm: float | None = None  # clipping is off: at 1.0 it silently changes the comparison of weightings
     ema_decay: float = 0.9999  # upper limit; the n-th update uses min(ema_decay, n/(9+n)), the first copies
     horizontal_flip: bool = False
-    precision: str = "float32"
+    precision: str = "float32"  # "auto": bfloat16 where the device has units for it; the run says which it was
+    memory_format: str = "contiguous"
+    compilation: str = "none"  # torch.compile: "default", or "cuda_graphs" for its mode that records them
     snapshots: tuple[int, ...] = ()  # EMA weights are kept when so many images were seen, and at the end
     device: str = "cpu"
     threads: int = 1
@@ -76,6 +80,8 @@ class TrainConfig:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("lr_decay", self.lr_decay, LR_DECAYS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("memory_format", self.memory_format, MEMORY_FORMATS)
+        check_choice("compilation", self.compilation, COMPILATIONS)
         check_choice("timestep_sampling", self.timestep_sampling, TIMESTEP_SAMPLINGS)
         check_number("resolution", self.resolution, minimum=4, integer=True)
         check_number("batch_size", self.batch_size, minimum=1, integer=True)
@@ -101,6 +107,8 @@ class TrainConfig:
         arm = parse_arm(f"{self.weighting}; {self.variant}" if self.variant else self.weighting)
         object.__setattr__(self, "variant", arm.variant)
         for name, value in arm.settings:
+            if value == "auto":
+                raise InputError(f"variant is {shown(self.variant)}; an arm must say which {name} it is")
             if getattr(self, name) != value:
                 raise InputError(f"variant is {shown(self.variant)}, but {name} is {getattr(self, name)!r}")
 
@@ -109,6 +117,10 @@ class TrainConfig:
         check_choice("device", kind, ("cpu", "cuda", "mps"))
         if ":" in self.device and not index.isdecimal():
             raise InputError(f"device is {self.device!r}; write it as 'cpu', 'cuda', 'cuda:0' or 'mps'")
+        if self.compilation == "cuda_graphs" and kind != "cuda":
+            raise InputError(
+                f"compilation is 'cuda_graphs', which device {self.device!r} lacks; use 'none' or 'default'"
+            )
 
     @property
     def steps(self):

@@ -2,7 +2,9 @@
 
     python -m debiaslib.measurements mse --experiment quick
     python -m debiaslib.measurements samples distances --experiment quick --weighting debiased --seed 0
+    torchrun --standalone --nproc-per-node 4 -m debiaslib.measurements distances --weighting debiased
 
+Several processes share the images that distances are of, and the training if it is missing; the first does the rest.
 Each function returns the table, from the file if it was made from the same inputs. Figures are drawn from these files
 alone.
 """
@@ -15,10 +17,11 @@ from .analysis import QUANTITIES, mse_by_timestep, one_step_estimate
 from .bias_measurements import bias
 from .cli import experiment_parser, run_command
 from .control_measurements import arm_errors
+from .distributed import processes
 from .errors import InputError, check_choice
 from .prediction import PREDICTION_TYPES
 from .randomness import stream
-from .sample_measurements import distances, long_distances, real_distances, samples, training_samples
+from .sample_measurements import distances, draw_together, long_distances, real_distances, samples, training_samples
 from .strategies import parse_strategy
 from .study import open_study
 from .tables import (
@@ -162,6 +165,7 @@ OF_ALL = {
     "arm_errors": arm_errors,
     "real_distances": real_distances,
 }
+_MINUTES = 24 * 60  # that one process may wait for another: as long as a batch of images takes
 OF_ONE = {"samples": samples, "training_samples": training_samples, "distances": distances, "long": long_distances}
 
 
@@ -174,17 +178,29 @@ def main():
     parser.add_argument("--weighting", help="for the tables of one run")
     parser.add_argument("--seed", type=int, default=0, help="for the tables of one run")
     arguments = parser.parse_args()
+    with processes(_MINUTES) as world:
+        with world.together():
+            study = _checked(arguments, world)
+        if world.size > 1 and "distances" in arguments.names:
+            draw_together(study, arguments.weighting, arguments.seed)
+    for name in arguments.names if world.first else ():
+        if name in OF_ALL:
+            OF_ALL[name](study)
+        else:
+            OF_ONE[name](study, arguments.weighting, arguments.seed)
+
+
+def _checked(arguments, world):
+    """The study of a command line; raises InputError for anything wrong in it."""
     for name in arguments.names:
         check_choice("measurement", name, [*OF_ALL, *OF_ONE])
         if name in OF_ONE and arguments.weighting is None:
             raise InputError(f"the measurement {name!r} is of one run; name its --weighting and --seed")
     study = open_study(arguments.experiment, arguments.dataset, arguments.results)
-    torch.set_num_threads(study.experiment.train_config(*study.experiment.runs[0]).threads)
-    for name in arguments.names:
-        if name in OF_ALL:
-            OF_ALL[name](study)
-        else:
-            OF_ONE[name](study, arguments.weighting, arguments.seed)
+    config = study.experiment.train_config(*study.experiment.runs[0])
+    world.check(config.device, world.size)  # a missing run checks its own batch
+    torch.set_num_threads(config.threads)
+    return study
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Objective:
         config = self.config
         x_t = self.schedule.add_noise(x0, noise, t)
         target = prediction_target(x0, noise, t, self.schedule, config.prediction_type)
-        steps, t = t, t.to(x_t.device)
+        steps, t = t, t.to(x_t.device, non_blocking=x_t.is_cuda)
         with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
             output = network_output(network, x_t, t, labels)
         prediction, variance = split_variance(output.float(), x0.shape[1])

@@ -25,8 +25,9 @@ def statement(experiment, folder):
     made = [record for run in experiment.runs if (record := Run(folder / "runs" / run_name(*run)).record)]
     config = experiment.train_config(*experiment.runs[0])
     weightings = [label(weighting) for weighting in experiment.weightings]
-    data, parameters = Path(config.dataset).name, ""
+    data, parameters, precision = Path(config.dataset).name, "", config.precision
     if made:
+        precision = (made[0].get("config") or {}).get("precision", precision)  # what "auto" turned out to be
         data = f"{made[0]['data']['images']:,} images of {made[0]['data']['name']}"
         parameters = f" of {made[0]['parameters']:,} parameters"
     seeds = f"seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}"
@@ -36,7 +37,7 @@ def statement(experiment, folder):
         f"The same network{parameters} is trained {wanted} times on {data}, {size} pixels, with nothing different but "
         f"the weight of the loss ({', '.join(weightings)}) and the seed ({seeds}). It predicts "
         f"{config.prediction_type} under the {config.schedule} schedule with {config.timesteps:,} timesteps and sees "
-        f"{config.images:,} images in batches of {config.batch_size}, in {config.precision} on {config.device}. "
+        f"{config.images:,} images in batches of {config.batch_size}, in {precision} on {config.device}. "
         "Errors by timestep are means over "
         f"{experiment.curve_images:,} images; distances compare {experiment.distance_images:,} samples by "
         f"{experiment.sampler} with {experiment.reference_images:,} reference images.{incomplete}"

@@ -117,13 +117,17 @@ def check_settings(run, wanted):
     """Raise InputError, naming the first field that differs, if the folder holds a run made with other settings.
 
     Equal images under another name are equal. Device and threads decide bits only, so a complete run may differ in
-    them.
+    them. So does the number of processes, which is asked by `check_processes`.
     """
     made = run.config
     if made is None:
         return
     made = {**_DEFAULTS, **made}  # a run of an earlier version lacks the settings that have come since
-    ignored = {"dataset"} if made.get("data_fingerprint") == wanted["data_fingerprint"] else set()
+    ignored = {"processes"}
+    if made.get("data_fingerprint") == wanted["data_fingerprint"]:
+        ignored.add("dataset")
+    if wanted.get("precision") == "auto":  # whatever the run was begun in
+        ignored.add("precision")
     if run.record is not None:
         ignored |= {"device", "threads"}
     difference = first_difference(*({k: v for k, v in c.items() if k not in ignored} for c in (made, wanted)))
@@ -131,6 +135,18 @@ def check_settings(run, wanted):
         field, old, new = difference
         raise InputError(
             f"the run {run.folder} was made with {field}={old!r}, not {new!r}; name another results folder, or move it"
+        )
+
+
+def check_processes(run, number, allowed=False):
+    """Raise InputError if the folder holds an unfinished run of another number of processes, unless that is allowed."""
+    if run.config is None or run.record is not None or allowed:
+        return
+    made = run.config.get("processes", 1)
+    if made != number:
+        raise InputError(
+            f"the run {run.folder} was made with processes={made}, not {number}, which decides its last bits; "
+            "--any-processes goes on with it all the same, and its record will say so"
         )
 
 

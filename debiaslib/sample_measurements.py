@@ -11,6 +11,7 @@ from .arms import parse_arm
 from .colour import evaluate_colour
 from .colour_law import evaluate_law
 from .config import run_name
+from .distributed import current_world, shared_batches
 from .features import at_hand, load_extractor
 from .metrics import evaluate
 from .sample_store import stored_samples
@@ -53,10 +54,8 @@ def distances(study, arm, seed):
     sampler, steps, images_seen, and those of `metrics.evaluate`.
     """
     e, judge = study.experiment, _Judge(study, study.experiment.distance_images)
-    inputs = {**trained(study, [seed], [arm]), **_sampling(e), **judge.inputs, "samplers": e.samplers}
-    inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps, "raw": e.raw_weights}
-    jobs = judged_jobs(e, arm, _snapshots(study, arm, seed))
-    return _judged(study, arm, seed, f"distances-{run_name(arm, seed)}.csv", inputs, judge, jobs)
+    name, inputs = _distance_table(study, arm, seed, trained(study, [seed], [arm]), judge)
+    return _judged(study, arm, seed, name, inputs, judge, judged_jobs(e, arm, _snapshots(study, arm, seed)))
 
 
 def long_distances(study, arm, seed):
@@ -87,6 +86,29 @@ def _judged(study, arm, seed, name, inputs, judge, jobs):
         pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")
 
     return read_rows(study.table(name, inputs, make))
+
+
+def _distance_table(study, arm, seed, runs, judge):
+    """The name of a run's table of distances, and what decides its content."""
+    e = study.experiment
+    inputs = {**runs, **_sampling(e), **judge.inputs, "samplers": e.samplers}
+    inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps, "raw": e.raw_weights}
+    return f"distances-{run_name(arm, seed)}.csv", inputs
+
+
+def draw_together(study, arm, seed):
+    """Draw the images that a run's distances are of, each process its share; nothing if the distances are there.
+
+    Every process of the `World` calls this alike. The run is trained by all together if it is not there; the first
+    process stores the images, the same as if it had drawn them alone.
+    """
+    e, world, runs, needed = study.experiment, current_world(), trained(study, [seed], [arm]), None
+    with world.together():
+        if world.first:
+            judge = _Judge(study, e.distance_images)
+            needed = not study.has(*_distance_table(study, arm, seed, runs, judge))
+    for job in judged_jobs(e, arm, _snapshots(study, arm, seed)) if world.same(needed) else ():
+        _stored(study, arm, seed, e.distance_images, **job)
 
 
 def judged_images(study, arm, seed, steps):
@@ -171,7 +193,7 @@ def _settings(study, arm, sampler, steps):
         "clip_x0": e.clip_x0,
         "batch_size": e.sampling_batch_size,
         "device": study.device,
-        "progress": True,
+        "progress": current_world().first,
     }
 
 
@@ -181,8 +203,8 @@ def _sample(study, model, arm, count, steps):
 
 
 def _stored(study, arm, seed, n, network, sampler, steps, images_seen):
-    """The n images that a job is judged on, from the store or drawn into it."""
-    e = study.experiment
+    """The n images that a job is judged on, from the store or drawn into it by all processes; None but on the first."""
+    e, world = study.experiment, current_world()
     settings = _settings(study, arm, sampler, steps)
     inputs = {**study.identity(arm, seed), "network": network, "images_seen": images_seen, "n": n}
     inputs |= {key: value for key, value in settings.items() if key != "progress"}
@@ -193,8 +215,18 @@ def _stored(study, arm, seed, n, network, sampler, steps, images_seen):
         model = study.model(arm, seed, images_seen, raw=network == "raw")
         return sample_batches(model, study.schedule, seeds, **settings)
 
-    shape = (3, config.resolution, config.resolution)
-    return stored_samples(study.folder / "samples", inputs, range(n), shape, draw)
+    shape, asked = (3, config.resolution, config.resolution), []
+
+    def share(seeds):
+        asked.append(world.same(seeds))
+        return shared_batches(world, asked[0], settings["batch_size"], shape, draw)
+
+    if not world.first:
+        return next(share(None), None)  # it yields nothing
+    images = stored_samples(study.folder / "samples", inputs, range(n), shape, share)
+    if not asked:
+        world.same([])  # nothing was to do, and the others wait to be told
+    return images
 
 
 def _snapshots(study, arm, seed):

@@ -112,7 +112,8 @@ class Schedule:
             outside = int(t.min()) if int(t.min()) < 0 else int(t.max())
             raise InputError(f"t is {outside}; it must be in [0, {self.T})")
         alpha_bar = self.alpha_bar.cpu()[t.long()].reshape(-1, *[1] * (like.ndim - 1))
-        return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)
+        # Asynchronously, or a GPU's queue would end here at each step.
+        return tuple(table.sqrt().to(like, non_blocking=like.is_cuda) for table in (alpha_bar, 1 - alpha_bar))
 
     def add_noise(self, x0, noise, t):
         """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) noise. x0 and noise: (N, ...); t: int or (N,)."""

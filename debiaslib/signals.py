@@ -11,11 +11,13 @@ SUPERVISED = "DEBIASLIB_SUPERVISED"  # for workers that the pipeline starts: the
 class StopFlag:
     """Within this context SIGINT and SIGTERM set `.signal` instead of ending the process; a second one acts as usual.
 
+    patient: further ones change nothing. That is for processes whose launcher repeats what they were sent themselves,
+    as torchrun does under Slurm, which signals both, and which ends them by SIGKILL if they take too long.
     Outside the main thread, where Python allows no handlers, the flag is never set.
     """
 
-    def __init__(self):
-        self.signal = None
+    def __init__(self, patient=False):
+        self.signal, self.patient = None, patient
         self._previous = {}
 
     def __enter__(self):
@@ -25,8 +27,11 @@ class StopFlag:
         return self
 
     def _receive(self, number, frame):
-        self.signal = number
-        self._restore()
+        if self.patient:
+            self.signal = self.signal or number
+        else:
+            self.signal = number
+            self._restore()
 
     def _restore(self):
         while self._previous:

@@ -95,6 +95,11 @@ class Study:
             raise InputError(f"the run {run.folder} is not complete; train it first")
         return {"config": sha256_json(run.config), "ema": record["snapshots"][-1]["sha256"]}
 
+    def has(self, name, inputs):
+        """Whether tables/<name> stands as it was made from equal inputs, so that `table` would not make it again."""
+        path = self.folder / "tables" / name
+        return _is_current(path, path.with_name(path.name + ".json"), sha256_json(inputs))
+
     def table(self, name, inputs, make):
         """The path of tables/<name>: as it stands if made from equal inputs, else made by `make(temporary path)`.
 

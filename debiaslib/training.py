@@ -1,9 +1,11 @@
 """Training of one (weighting, seed), resumable to the bit.
 
     python -m debiaslib.training --experiment quick --weighting debiased --seed 0
+    torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment quick --weighting debiased --seed 0
 
 To resume, run the same command again. Images, timesteps, noise and flips of step s come from (seed, purpose, s) alone,
-so all weightings of one seed see the same ones, and start from equal network weights. The loss is in `objective.py`.
+so all weightings of one seed see the same ones, and start from equal network weights. Several processes share each
+batch (`distributed.py`): they take the same steps as one up to rounding. The loss is in `objective.py`.
 """
 
 import json
@@ -11,51 +13,67 @@ import math
 import sys
 import time
 
-import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors.torch import save_file
 from tqdm import tqdm
 
+from .acceleration import concrete_precision, prepare_network
 from .checkpoints import load_checkpoint, save_checkpoint
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
+from .distributed import current_world, processes
 from .errors import InputError
-from .files import atomic_path, exclusive, sha256_file, write_json, write_text
+from .files import write_json, write_text
+from .loss_sums import LossSums
 from .models import build_network
 from .objective import Objective
+from .pixels import Pixels
 from .randomness import stream, stream_seed
-from .runs import check_settings, find_run, provenance
+from .run_files import save_weights, write_record
+from .runs import check_processes, check_settings, find_run
 from .sampling import to_float
 from .signals import StopFlag
 
 _LOG_ROWS = 200
-_ON_DEVICE_BYTES = 2 << 30  # a data set up to this size lives on the device as uint8
 
 
-def train(config, results="", experiment="notebook", *, progress=True, checkpoint_seconds=30):
+def train(config, results="", experiment="notebook", *, progress=True, checkpoint_seconds=30, any_processes=False):
     """Train as `config` says in results/<experiment>/runs/<arm>-s<seed>/ and return the `Run`.
 
     Resumes from the last checkpoint; returns at once when the run is complete. SIGINT and SIGTERM save a checkpoint at
-    the next step and end the process (130, 143). Raises InputError, before anything is written, if the folder holds a
-    run made with other settings (naming the first field that differs), if another process has it, and if the device is
-    absent; and if the loss stops being finite (naming the step).
+    the next step and end the process (130, 143). Within `distributed.processes` all processes call this alike and share
+    each batch; a signal to one stops all, and the first writes. `any_processes` lets a run be gone on with by another
+    number of them, which the record then says.
+
+    Raises InputError, before anything is written, if the folder holds a run made with other settings (naming the first
+    field that differs), if another process has it, and if the device is absent or the batch cannot be shared; and if
+    the loss stops being finite (naming the step).
     """
-    check_device(config.device)
-    images = load_images(config.dataset, config.resolution, progress=progress, classes=config.classes)
-    run = find_run(experiment, config.arm, config.seed, results)
-    wanted = {**config.to_dict(), **images.identity}
-    check_settings(run, wanted)
-    if run.record is not None:
+    world = current_world()
+    with world.together():
+        check_device(config.device)
+        shown = progress and world.first
+        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
+        run = find_run(experiment, config.arm, config.seed, results)
+        config = concrete_precision(config, run.config)
+        wanted = {**config.to_dict(), **images.identity}
+        check_settings(run, wanted)
+    if world.same(run.record is not None):
         return run
-    with exclusive(run.folder / ".lock", f"the run {run.folder}"):
-        if run.record is None:  # it may have been completed while we waited
-            check_settings(run, wanted)
-            torch.set_num_threads(config.threads)
-            training = _Training(run, config, images)  # refuses what cannot be trained before anything is written
-            write_json(run.folder / "config.json", wanted)
-            training.finish(progress, checkpoint_seconds)
+    with world.together():
+        world.check(config.device, config.batch_size)
+    with world.exclusive(run.folder / ".lock", f"the run {run.folder}"):
+        if world.same(run.record is None):  # it may have been completed while we waited
+            with world.together():
+                check_settings(run, wanted)
+                check_processes(run, world.size, any_processes)
+                torch.set_num_threads(config.threads)
+                training = _Training(run, config, images)  # refuses what cannot be trained before anything is written
+            if world.first:
+                several = {"processes": world.size} if world.size > 1 else {}
+                write_json(run.folder / "config.json", {**wanted, **several})
+            training.finish(progress and world.first, checkpoint_seconds)
     return run
 
 
@@ -70,18 +88,16 @@ class _Training:
     """The state of one training: what a checkpoint holds, and the loop."""
 
     def __init__(self, run, config, images):
-        self.run, self.config, self.data = run, config, images
-        self.network = build_network(config).to(config.device).train()
+        self.run, self.config, self.data, self.world = run, config, images, current_world()
+        self.network = self.model = prepare_network(build_network(config).to(config.device).train(), config)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.ema = EMAModel(self.network.parameters(), decay=config.ema_decay, foreach=True)
         self.objective = Objective(config)
-        self.pixels = images.images  # a memory map; small sets move to the device
-        if images.images.nbytes <= _ON_DEVICE_BYTES:
-            self.pixels = torch.from_numpy(np.array(images.images)).to(config.device)
+        self.pixels = Pixels(images.images, config.device)
         self.labels = None if images.labels is None else torch.from_numpy(images.labels)
-        self.sums = torch.zeros(3, dtype=torch.float64)  # loss, mse and gradient norm since the last row of the log
+        self.sums = LossSums(run.name, config.lr, config.device, self.world.refuse)
         self.seconds, self.step = 0.0, 0
 
     def _resume(self):
@@ -91,51 +107,92 @@ class _Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.config.device)
-            self.sums, self.seconds = state["sums"], state["seconds"]
+            self.sums.total, self.seconds = state["sums"], state["seconds"]
+        self._note_processes(step, (state or {}).get("processes", [[0, 1, None]]))
         kept = [row for row in self.run.log() if row["step"] <= step]
         self.last_row = kept[-1] if kept else {"images": 0, "seconds": 0.0}
-        write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        if self.world.first:
+            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         return step
 
+    def _note_processes(self, step, before):
+        """Keep who takes which steps: lists of (first step, processes, backend), up to this step and from here on."""
+        now = [self.world.size, self.world.backend(self.config.device)]
+        kept = [entry for entry in before if entry[0] < step]
+        self.shares = kept if kept and kept[-1][1:] == now else [*kept, [step, *now]]
+
     def _save(self):
+        self.sums.settle()  # no checkpoint of a training that has broken
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
-            "sums": self.sums,
+            "sums": self.sums.total,
             "seconds": self.seconds,
+            "processes": self.shares,
         }
         save_checkpoint(self.run.folder / "checkpoints", self.step, state)
 
     def finish(self, progress, checkpoint_seconds):
         """Go on from the last checkpoint, run the remaining steps, then write the record."""
-        config, steps = self.config, self.config.steps
-        self.step = self._resume()
+        config, steps, world = self.config, self.config.steps, self.world
+        self._start()
         snapshots = {-(-count // config.batch_size) for count in (*config.snapshots, config.images)}
         saved = time.monotonic()
-        bar = self._bar(progress)
-        log_file = open(self.run.folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115, closed by the next line
-        with torch.enable_grad(), StopFlag() as stop, log_file as log, bar:
+        with torch.enable_grad(), StopFlag(patient=world.size > 1) as stop, self._bar(progress) as bar:
             while self.step < steps:
                 started = time.monotonic()
                 self._one_step()
+                row_is_due = self.step % max(1, steps // _LOG_ROWS) == 0 or self.step == steps
+                if row_is_due:
+                    self.sums.settle()  # here, so that what a GPU still has to do counts in the row's seconds
                 self.seconds += time.monotonic() - started
                 bar.update(config.batch_size)
-                if self.step % max(1, steps // _LOG_ROWS) == 0 or self.step == steps:
-                    self._log(log)
-                if self.step in snapshots:
-                    self._snapshot()
-                due = time.monotonic() - saved >= checkpoint_seconds
-                if due or stop.signal is not None or self.step == steps:
-                    self._save()
-                    saved = time.monotonic()
+                stop.signal = world.largest(stop.signal or 0) or None
+                if world.first:
+                    due = time.monotonic() - saved >= checkpoint_seconds or stop.signal is not None
+                    self._write(self.step in snapshots, due or self.step == steps)
+                    saved = time.monotonic() if due else saved
                 if stop.signal is not None:
-                    print(
-                        f"saved {self.run.name} at step {self.step} of {steps}; the same call goes on from there",
-                        file=sys.stderr,
-                    )
-                    stop.leave()
-        self._record(snapshots)
+                    self._leave(stop)
+        if world.first:
+            self._record(snapshots)
+        world.wait()
+
+    def _start(self):
+        """Take the last checkpoint's state in every process."""
+        with self.world.together():
+            self.step = self._resume()
+        newest = self.world.same(self.step)
+        with self.world.together():
+            if self.step != newest:
+                raise InputError(
+                    f"one process finds the checkpoint of step {self.step} in {self.run.folder} and the first that of "
+                    f"step {newest}; the folder must be the same for all"
+                )
+        self.model = self.world.replicate(self.network)
+        if self.world.size > 1:
+            # After its first backward pass DistributedDataParallel lays the gradients out anew. Were that a step, those
+            # of a resumed training would be added in another order than those of an uninterrupted one.
+            self.objective.loss(self.model, *self._batch())[0].backward()
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def _write(self, snapshot, checkpoint):
+        if self.step % max(1, self.config.steps // _LOG_ROWS) == 0 or self.step == self.config.steps:
+            self._log()
+        if snapshot:
+            self._snapshot()
+        if checkpoint:
+            self._save()
+
+    def _leave(self, stop):
+        self.world.wait()  # until the first has saved: torchrun ends the others when one has ended
+        if self.world.first:
+            print(
+                f"saved {self.run.name} at step {self.step} of {self.config.steps}; the same call goes on from there",
+                file=sys.stderr,
+            )
+        stop.leave()
 
     def _bar(self, progress):
         size = self.config.batch_size
@@ -153,48 +210,51 @@ class _Training:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
-        torch.manual_seed(stream_seed(config.seed, "dropout", self.step))
-        loss, mse = self.objective.loss(self.network, *self._batch())
+        torch.manual_seed(stream_seed(config.seed, self.world.purpose("dropout"), self.step))
+        loss, mse = self.objective.loss(self.model, *self._batch())
         loss.backward()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         if config.max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), config.max_grad_norm, norm, foreach=True)
-        values = torch.stack([loss.detach(), mse, norm]).double().cpu()
-        if not bool(values.isfinite().all()):
-            raise InputError(
-                f"the loss of {self.run.name} is not finite at step {self.step + 1} (loss {values[0]:g}, gradient norm "
-                f"{values[2]:g}); lower lr={config.lr:g} or bound the weight; the last checkpoint is kept"
-            )
+        means = self.world.mean(torch.stack([loss.detach(), mse]))
+        self.sums.add(self.step + 1, torch.cat([means.double(), norm.double().view(1)]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.step(self.network.parameters())
-        self.sums += values
         self.step += 1
 
     def _batch(self):
-        """Images in [-1, 1], timesteps (on the CPU), noise and labels of this step, from (seed, purpose, step)."""
-        config, B = self.config, self.config.batch_size
-        index = torch.randint(len(self.pixels), (B,), generator=stream(config.seed, "images", self.step))
-        t = self.objective.timesteps(self.step)
-        x0 = to_float(self.pixels[index.numpy()]).to(config.device)
+        """Images in [-1, 1], timesteps (on the CPU), noise and labels of this step, from (seed, purpose, step) alone.
+
+        The whole batch is drawn in every process, and this one's part returned.
+        """
+        config, B, mine = self.config, self.config.batch_size, self.world.part(self.config.batch_size)
+        index = self._index(self.step)
+        x0 = to_float(self.pixels.take(index, lambda: self._index(self.step + 1)))
+        t = self.objective.timesteps(self.step)[mine]
         if config.horizontal_flip:
-            flip = torch.rand(B, generator=stream(config.seed, "flips", self.step)) < 0.5
-            x0 = torch.where(flip.to(x0.device).view(-1, 1, 1, 1), x0.flip(-1), x0)
+            flip = torch.rand(B, generator=stream(config.seed, "flips", self.step))[mine] < 0.5
+            x0 = torch.where(flip.to(x0.device, non_blocking=x0.is_cuda).view(-1, 1, 1, 1), x0.flip(-1), x0)
         generator = stream(config.seed, "noise", self.step, config.device)
-        noise = torch.randn(x0.shape, generator=generator, device=config.device)
+        noise = torch.randn((B, *x0.shape[1:]), generator=generator, device=config.device)[mine]
         return x0, t, noise, None if self.labels is None else self.labels[index].to(config.device)
+
+    def _index(self, step):
+        generator = stream(self.config.seed, "images", step)
+        size = self.config.batch_size
+        return torch.randint(len(self.pixels), (size,), generator=generator)[self.world.part(size)]
 
     def _lr(self):
         if self.config.lr_decay == "none":
             return self.config.lr
         return self.config.lr * 0.5 * (1 + math.cos(math.pi * self.step / self.config.steps))
 
-    def _log(self, file):
+    def _log(self):
         rows = max(1, self.config.steps // _LOG_ROWS)
         count = rows if self.step % rows == 0 else self.step % rows
-        loss, mse, norm = (self.sums / count).tolist()
-        self.sums.zero_()
+        loss, mse, norm = (self.sums.total / count).tolist()
+        self.sums.total.zero_()
         images, last = self.step * self.config.batch_size, self.last_row
         row = {
             "step": self.step,
@@ -208,50 +268,24 @@ class _Training:
             "seconds": self.seconds,
         }
         self.last_row = row
-        file.write(json.dumps(row) + "\n")
-        file.flush()
+        with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def _snapshot(self):
         """Keep the EMA weights; the network's own are put back."""
+        self.sums.settle()
         parameters = list(self.network.parameters())
         self.ema.store(parameters)
         self.ema.copy_to(parameters)
-        with atomic_path(self._snapshot_path(self.step)) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}, temporary)
+        save_weights(self._snapshot_path(self.step), self.network)
         self.ema.restore(parameters)
 
     def _snapshot_path(self, step):
         return self.run.folder / f"ema-{step * self.config.batch_size:09d}.safetensors"
 
-    def _keep_raw(self):
-        """Write the network's own weights of the last step, and return what the record says of them."""
-        path = self.run.folder / f"raw-{self.step * self.config.batch_size:09d}.safetensors"
-        with atomic_path(path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}, temporary)
-        return {"file": path.name, "sha256": sha256_file(path)}
-
     def _record(self, snapshot_steps):
-        config = self.config
-        paths = {step: self._snapshot_path(step) for step in sorted(snapshot_steps)}
-        write_json(
-            self.run.folder / "record.json",
-            {
-                "name": self.run.name,
-                "config": self.run.config,
-                "data": {"name": self.data.name, "fingerprint": self.data.fingerprint, "images": len(self.data.images)},
-                "parameters": sum(p.numel() for p in self.network.parameters()),
-                "images": config.steps * config.batch_size,
-                "steps": config.steps,
-                "seconds": self.seconds,
-                "images_per_second": config.steps * config.batch_size / self.seconds,
-                "snapshots": [
-                    {"images": step * config.batch_size, "file": path.name, "sha256": sha256_file(path)}
-                    for step, path in paths.items()
-                ],
-                "raw": self._keep_raw(),
-                **provenance(config.device, config.threads),
-            },
-        )
+        snapshots = {step: self._snapshot_path(step) for step in sorted(snapshot_steps)}
+        write_record(self.run, self.config, self.data, self.network, self.seconds, snapshots, self.shares)
 
 
 def main():
@@ -259,9 +293,17 @@ def main():
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1); lr=5e-4'")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--any-processes",
+        action="store_true",
+        help="go on with a run that another number of processes began; its record says who took which steps",
+    )
     arguments = parser.parse_args()
-    experiment = load_experiment(arguments.experiment, arguments.dataset)
-    train(experiment.train_config(arguments.weighting, arguments.seed), arguments.results, experiment.name)
+    with processes() as world:
+        with world.together():
+            experiment = load_experiment(arguments.experiment, arguments.dataset)
+            config = experiment.train_config(arguments.weighting, arguments.seed)
+        train(config, arguments.results, experiment.name, any_processes=arguments.any_processes)
 
 
 if __name__ == "__main__":

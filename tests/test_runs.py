@@ -260,6 +260,8 @@ OTHER_THAN_THE_DEFAULT = {
     "ema_decay": 0.9,
     "horizontal_flip": True,
     "precision": "bfloat16",
+    "memory_format": "channels_last",
+    "compilation": "default",
     "snapshots": [1],
     "learned_variance": True,
     "device": "cuda",

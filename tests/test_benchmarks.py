@@ -1,0 +1,268 @@
+"""The benchmarks' arithmetic, the loops that are timed, and a rehearsal of the GPU's on tiny networks."""
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_rows, loops, timing
+from benchmarks.gpu_table import tables
+from benchmarks.original_script import ScriptLoop
+from benchmarks.setups import Setup, setups
+from debiaslib.errors import InputError
+from debiaslib.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parent.parent
+WITHOUT_ACCELERATE = importlib.util.find_spec("accelerate") is None
+
+
+def python(*arguments, timeout=300):
+    command = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture
+def setup():
+    with setups({"minifaces16": 4}, images=6, tiny=True) as (made,):
+        yield made
+
+
+# Timing
+
+
+def test_loops_take_turns_and_the_seconds_are_those_of_a_step(monkeypatch):
+    now, order = [0.0], []
+    monkeypatch.setitem(timing.CLOCKS, "wall", lambda: now[0])
+
+    def loop(name, cost):
+        def run(steps):
+            order.append((name, steps))
+            now[0] += cost * steps
+
+        return run
+
+    seconds = timing.take_turns({"a": loop("a", 1.0), "b": loop("b", 0.25)}, rounds=2, steps=4)
+    assert order == [("a", 1), ("b", 1), ("a", 4), ("b", 4), ("a", 4), ("b", 4)]
+    assert seconds == {"a": [1.0, 1.0], "b": [0.25, 0.25]}
+    assert timing.ratios(seconds["a"], seconds["b"]) == (4, 4, 4)
+
+
+def test_the_ratio_is_within_rounds():
+    assert timing.ratios([1, 10, 100], [2, 5, 100])[1] == 1
+    assert timing.ratios([3], [2]) == (1.5, 1.5, 1.5)
+
+
+# Loops
+
+
+def test_our_loop_is_the_training_itself(setup):
+    loop = loops.OurLoop(setup)
+    before = [p.detach().clone() for p in loop.training.network.parameters()]
+    loop(3)
+    assert loop.training.step == 3 and loop.training.sums.total[0] > 0
+    moved = [not torch.equal(a, b) for a, b in zip(before, loop.training.network.parameters(), strict=True)]
+    assert all(moved)
+    loops.BareLoop(loop)(2)
+    assert loop.training.step == 3 and all(p.grad is None for p in loop.training.network.parameters())
+
+
+@pytest.mark.skipif(WITHOUT_ACCELERATE, reason="accelerate is not installed: benchmarks/requirements.txt")
+def test_the_loop_of_diffusers_parts_trains(setup):
+    loop = loops.DiffusersLoop(setup)
+    before = loop.network.conv_in.weight.detach().clone()
+    loop(2)
+    assert loop.ema.optimization_step == 2 and not torch.equal(before, loop.network.conv_in.weight)
+    assert {p.dtype for p in loop.network.parameters()} == {torch.float32}
+
+
+SCRIPT = """
+import argparse
+from pathlib import Path
+import torch
+from diffusers import UNet2DModel
+from diffusers.training_utils import EMAModel
+
+parser = argparse.ArgumentParser()
+for name in ("train_data_dir", "model_config_name_or_path", "output_dir"):
+    parser.add_argument(f"--{name}", required=True)
+parser.add_argument("--use_ema", action="store_true")
+options, _ = parser.parse_known_args()
+assert list(Path(options.train_data_dir).glob("*.png")) and options.use_ema
+network = UNet2DModel.from_config(UNet2DModel.load_config(options.model_config_name_or_path))
+ema = EMAModel(network.parameters(), model_cls=UNet2DModel, model_config=network.config)
+for step in range({steps}):
+    with open(Path(__file__).with_suffix(".log"), "a") as log:
+        log.write("step\\n")
+    ema.step(network.parameters())
+raise ValueError("the end")
+"""
+
+
+def test_a_script_waits_for_its_turn(setup, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.replace("{steps}", "10**9"))
+    loop, log = ScriptLoop(tmp_path / "script.py", setup), tmp_path / "script.log"
+    given = list(sys.argv)
+    for steps, total in ((1, 1), (3, 4), (2, 6)):
+        loop(steps)
+        assert log.read_text().count("step") == total
+    loop.close()
+    assert not loop.thread.is_alive() and log.read_text().count("step") == 6 and sys.argv == given
+
+
+def test_a_script_that_ends_is_one_line(setup, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.replace("{steps}", "2"))
+    loop = ScriptLoop(tmp_path / "script.py", setup)
+    loop(2)
+    with pytest.raises(InputError, match="script.py ended: the end") as caught:
+        loop(1)
+    assert "\n" not in str(caught.value)
+
+
+# The GPU's
+
+
+def test_operations_of_a_convolution_by_hand(monkeypatch):
+    """Two for a multiply-add; the gradient of the weight and of the input cost as much as the output."""
+    monkeypatch.setattr(gpu_rows, "_without_memory", lambda setup: One().to("meta"))
+    one = Setup("one", {}, 8, 1, Path("."), Path("."))
+    assert gpu_rows.flops_per_image(one) == 2 * (8 * 8 * 5 * 3 * 9) * 2  # the image itself needs no gradient
+
+
+class One(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 5, 3, padding=1)
+
+    def forward(self, x, t=None):
+        return self.convolution(x)
+
+
+def test_operations_of_the_published_network():
+    network = {**PRESETS["cifar10-ddpm"].network}
+    made = Setup("cifar10-ddpm", network, 32, 1, Path("."), Path("."))
+    assert gpu_rows.flops_per_image(made) == pytest.approx(37e9, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_nhwc", "matrix products and convolutions"),
+        ("nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_NTT", "matrix products and convolutions"),
+        ("pytorch_flash::flash_fwd_kernel", "attention"),
+        ("triton_poi_fused_add_silu_3", "compiled by torch.compile"),
+        ("void at::native::RowwiseMomentsCUDAKernel<float>", "normalisation"),
+        ("multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimiser, average, clipping"),
+        ("Memcpy HtoD (Pageable -> Device)", "copies"),
+        ("void at::native::vectorized_elementwise_kernel<4>", "elementwise"),
+        ("something", "other"),
+    ],
+)
+def test_kinds_of_kernels(name, kind):
+    assert gpu_rows.kind_of(name) == kind
+
+
+def test_the_tables_numbers():
+    row = {"what": "training", "network": "n", "batch": 2, "flops_per_image": 1e12, "dtype": "bfloat16"}
+    slow = {"variant": "diffusers' parts, as shipped", "dtype": "float32", "step": 0.02, "images_per_second": 100.0}
+    fast = {"variant": "ours", "step": 0.005, "bare_step": 0.004, "images_per_second": 400.0, "peak_bytes": 2e9}
+    sampled = {"dtype": "float32", "calls": 20, "bare": 0.9, "seconds": 1.0, "images_per_second": 2.0}
+    rows = {
+        "m": {"what": "matrix rate", "tflops": 800.0, "machine": "One machine."},
+        "a": {**row, **slow},
+        "b": {**row, **fast},
+        "c": {"what": "training", "failed": "OutOfMemoryError: too much"},
+        "s": {"what": "sampling", "network": "n", "batch": 2, **sampled},
+        "p": {"what": "profile", "network": "n", "batch": 2, "variant": "ours", "step": 0.005, "idle": 0.25,
+              "shares": {"elementwise": 0.75}, "largest": [["kernel", 0.5]]},
+    }  # fmt: skip
+    text = tables(rows)
+    assert "Measured bf16 matrix rate: 800 TFLOP/s" in text
+    assert "| n | 2 | ours | bfloat16 | 5.00 | 400.0 | 4.00 |  | 400 | 0.500 | 0.800 | 2.0 |" in text
+    assert "| ddim | float32 | 20 | 2.0 | 0.900 |" in text
+    assert "| elementwise | 0.750 |" in text and "| idle | 0.250 |" in text
+    assert "- not measured: c: OutOfMemoryError: too much" in text
+
+
+def test_the_plan_names_known_loops_once():
+    for device, tiny in (("cuda", False), ("cpu", True)):
+        rows = gpu.plan(device, tiny)
+        assert len({row[0] for row in rows}) == len(rows)
+        for _, what, network, _, loop in rows:
+            assert what == "matrix rate" or (network in PRESETS and loop in {**gpu_rows.OURS, **gpu_rows.PARTS})
+            assert device != "cpu" or not ("compiled" in loop or "graphs" in loop)
+
+
+def test_a_row_that_ended_its_process_twice_is_left(tmp_path):
+    row = {"key": "k", "failed": gpu.INTERRUPTED, "attempts": 1}
+    gpu.append(tmp_path, row)
+    assert not gpu.is_done(gpu.read_rows(tmp_path)["k"])
+    gpu.append(tmp_path, {**row, "attempts": 2})
+    assert gpu.is_done(gpu.read_rows(tmp_path)["k"]) and gpu.is_done({"key": "k", "attempts": 1})
+    with open(tmp_path / "rows.jsonl", "a") as file:
+        file.write('{"key": "k", "half')
+    assert gpu.read_rows(tmp_path)["k"]["attempts"] == 2
+
+
+@pytest.mark.slow
+def test_a_rehearsal_goes_on_where_it_stopped(tmp_path):
+    wanted = [row[0] for row in gpu.plan("cpu", True)]
+    python("benchmarks.gpu", "--out", tmp_path, "--device", "cpu", "--tiny", "--minutes", "0.001")
+    for key in wanted[2:]:  # as if all but two had been measured
+        gpu.append(tmp_path, {"key": key, "what": "training", "failed": "left out of this test", "attempts": 1})
+    (tmp_path / "before").write_bytes((tmp_path / "rows.jsonl").read_bytes())
+    done = python("benchmarks.gpu", "--out", tmp_path, "--device", "cpu", "--tiny")
+    assert done.returncode == 0, done.stderr
+    rows = gpu.read_rows(tmp_path)
+    assert set(rows) == set(wanted) and rows["matrix rate"]["tflops"] > 0 and "still missing" not in done.stdout
+    added = (tmp_path / "rows.jsonl").read_bytes().removeprefix((tmp_path / "before").read_bytes()).splitlines()
+    assert {json.loads(line)["key"] for line in added} == set(wanted[:2])
+    row = rows[wanted[1]]
+    assert row["images_per_second"] == pytest.approx(row["batch"] / row["step"]) and row["flops_per_image"] > 0
+    assert (tmp_path / "gpu.md").read_text() == tables(rows)
+
+
+def test_a_missing_gpu_is_one_line(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = python("benchmarks.gpu", "--out", tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "'cuda'" in done.stderr
+
+
+@pytest.mark.parametrize("what", ["sampling", "profile"])
+def test_sampling_and_profile_rows(setup, what):
+    row = ("", what, setup.name, setup.batch_size, "ours, float32")
+    values = gpu.measure(row, setup)
+    if what == "sampling":
+        assert values["seconds"] > 0 and values["bare"] > 0 and values["calls"] == 20
+    else:
+        assert math.isclose(sum(values["shares"].values()) + values["idle"], 1, abs_tol=1e-6)
+        assert len(values["largest"]) == 12
+
+
+# The data
+
+
+def test_the_fixed_batch_is_one_batch(setup, monkeypatch):
+    from benchmarks import data_step_time
+
+    drawn = []
+    monkeypatch.setattr(loops._Training, "_batch", watched(loops._Training._batch, drawn))
+    seconds, images = data_step_time.paired(setup, True, rounds=2, steps=3, clock="wall")
+    assert {side: len(values) for side, values in seconds.items()} == {"fixed": 2, "data": 2} and len(
+        images.images
+    ) == 6
+    assert len(drawn) == 1 + 1 + 2 * 3  # the fixed one, the warm-up, and one for each step with data
+    assert drawn[-1] == 2 * (1 + 2 * 3) - 1
+
+
+def watched(function, drawn):
+    def call(self):
+        drawn.append(self.step)
+        return function(self)
+
+    return call
