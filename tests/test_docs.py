@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from debiaslib import trainers
 from debiaslib.errors import InputError
+from debiaslib.presets import get_preset
 from debiaslib.schedule import Schedule
 from debiaslib.weighting import loss_weight
 
@@ -148,3 +150,30 @@ def test_the_code_of_the_page():
     assert torch.allclose(names["ratio"] * names["correction"], torch.ones(1000, dtype=torch.float64))
     assert f"{round(float(names['ratio'][-1]))} times on Stable Diffusion's schedule" in PAGES["trainers.md"]
     assert names["rows"] == trainers.comparison_table(schedule)
+
+
+# cost.md
+
+
+def test_the_hours_of_the_page_are_its_formula():
+    rows = re.findall(r"^\| `[\w-]+` \| (.*) \|$", PAGES["cost.md"], re.MULTILINE)
+    assert len(rows) == 7
+    totals = [0, 0, 0]
+    for row in rows:
+        trainings, images, each, hours, calls, call, sampling = (part.replace(",", "") for part in row.split(" | "))
+        weightings, seeds = map(int, trainings.split(" x "))
+        flop = weightings * seeds * int(images) * float(each) * 1e9
+        assert flop / 300e12 / 3600 == pytest.approx(float(hours), abs=0.06)
+        assert int(calls) * float(call) * 1e9 / 40e12 / 3600 == pytest.approx(float(sampling), abs=0.06)
+        assert float(each) == pytest.approx(3 * float(call), rel=2e-3)  # forward, and twice that backward
+        totals = [a + b for a, b in zip(totals, (weightings * seeds, float(hours), float(sampling)), strict=True)]
+    assert f"| all | {totals[0]} | | | {totals[1]:.1f} | | | {totals[2]:.1f} |" in PAGES["cost.md"]
+
+
+def test_the_flops_of_the_page():
+    with torch.device("meta"):
+        network = UNet2DModel(**get_preset("cifar10-ddpm").network)
+        x_t, t = torch.zeros(1, 3, 32, 32), torch.zeros(1, dtype=torch.int64)
+    with FlopCounterMode(display=False) as count:
+        network(x_t, t).sample.sum().backward()
+    assert f"| 102,400,000 | {count.get_total_flops() / 1e9:.2f} |" in PAGES["cost.md"]
