@@ -2,16 +2,17 @@
 # Variables reach the recipes through the environment, so that folders may have spaces, quotes or accents in their names.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup plan reproduce figures lab test test-all lint
+.PHONY: help setup plan reproduce figures lab test test-all test-slurm lint
 
 EXPERIMENT ?= quick
 DATASET ?=
 RESULTS ?=
 JOBS ?= 2
 MINUTES ?=
+PROFILE ?=
 PYTHON ?=
 ARGS ?=
-export EXPERIMENT DATASET RESULTS JOBS MINUTES PYTHON
+export EXPERIMENT DATASET RESULTS JOBS MINUTES PROFILE PYTHON
 
 # SETUP=no: use the `python` of the active environment (conda, a container) as it is.
 ifeq ($(SETUP),no)
@@ -28,6 +29,7 @@ help:  ## this list
 	@echo "  RESULTS=folder      where results go (results)"
 	@echo "  JOBS=2              processes side by side"
 	@echo "  MINUTES=25          do the most valuable work that fits, report it, exit with an error while work is left"
+	@echo "  PROFILE=folder      a Snakemake profile that runs the jobs on a cluster: config/slurm"
 	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 to 3.14"
 	@echo "  SETUP=no            use the active environment (conda, a container) instead of .venv"
 	@echo "  ARGS='...'          more arguments for test, test-all, lab and plan (ARGS='--tflops 400')"
@@ -42,6 +44,7 @@ reproduce: setup  ## train, measure, run the notebooks and write the report of E
 	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
 	if [ -n "$$RESULTS" ]; then set -- "$$@" --results "$$RESULTS"; fi; \
 	if [ -n "$$MINUTES" ]; then set -- "$$@" --minutes "$$MINUTES"; fi; \
+	if [ -n "$$PROFILE" ]; then set -- "$$@" --profile "$$PROFILE"; fi; \
 	exec $(PY) -m debiaslib.pipeline "$$@"
 
 plan: setup  ## what EXPERIMENT will cost in device hours and disk: a dry run that starts nothing
@@ -61,6 +64,9 @@ test: setup  ## the tests, without the slow ones
 
 test-all: setup  ## all tests
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} exec $(PY) -m pytest -q -n "$$JOBS" $(ARGS)
+
+test-slurm: setup  ## the Snakefile on a Slurm of one node that the test starts (root, slurm-wlm, munge); else skipped
+	@OMP_NUM_THREADS=1 exec $(PY) -m pytest -q -rs -n 0 tests/test_slurm.py $(ARGS)
 
 lint: setup  ## ruff, on the notebooks too, and the form of the notebooks
 	@$(PY) -m ruff check .

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 from .files import exclusive
 from .paths import checkout
@@ -20,18 +21,21 @@ PATIENCE = 20  # seconds within which workers that were told to stop have saved 
 _RERUN_TRIGGERS = ("mtime", "params", "input")  # not "code": a cosmetic edit never retrains
 
 
-def run_engine(settings, folder, config, jobs, targets=("all",), until=None):
+def run_engine(settings, folder, config, jobs, targets=("all",), until=None, profile=""):
     """Make `targets` (rules, or files below `folder`), showing progress meanwhile; return the engine's exit code.
 
     until: seconds of `time.time()` at which the workers are told to stop as by Ctrl-C: trainings save a checkpoint,
     samples stay as far as they are drawn. TIMED_OUT is returned then. A signal to this process does the same and ends
-    it with 130 or 143. jobs: how many side by side, each with the experiment's threads.
+    it with 130 or 143. jobs: how many side by side, each with the experiment's threads; profile: the folder of a
+    Snakemake profile, which says instead where and how many run.
     """
     (folder / "logs").mkdir(exist_ok=True)
     threads = settings.train_config(*settings.runs[0]).threads
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "debiaslib.pipeline", "--engine", str(folder), "--jobs", str(jobs * threads)]
-    command += [f"--{key}={value}" for key, value in config.items()] + ["--targets", *targets]
+    command += [f"--{key}={value}" for key, value in config.items()]
+    command += [f"--profile={Path(profile).resolve()}"] if profile else []
+    command += ["--targets", *targets]
     with open(engine_log(folder), "a" if until else "w", encoding="utf-8") as log:
         engine = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, process_group=0)
         with Progress(settings, folder) as progress, _Forward(engine) as forward:
@@ -81,12 +85,13 @@ class _Forward:
             signal.signal(number, handler)
 
 
-def snakemake(folder, cores, config, targets):
+def snakemake(folder, cores, config, targets, profile=""):
     """Run Snakemake in this process, holding the experiment's lock; end with the group if our parent dies."""
     threading.Thread(target=_end_group_with_parent, args=(os.getppid(),), daemon=True).start()
-    os.environ[SUPERVISED] = str(os.getpid())  # for the workers
+    if not profile:  # a cluster's jobs are not our children, and end by its own rules
+        os.environ[SUPERVISED] = str(os.getpid())  # for the workers
     sys.argv = ["snakemake", "--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder),
-                "--cores", str(cores),
+                *(["--profile", profile] if profile else ["--cores", str(cores)]),
                 "--rerun-incomplete", "--nolock", "--rerun-triggers", *_RERUN_TRIGGERS, "--nocolor", "--keep-going",
                 "--config", *(f"{key}={value}" for key, value in config.items() if value), "--", *targets]  # fmt: skip
     # Our own lock replaces Snakemake's: the system frees it however the process ends.

@@ -27,23 +27,28 @@ from .time_limit import reproduce_within, what_is_left
 WORK_IS_LEFT = 3  # exit status
 
 
-def reproduce(experiment="quick", dataset="", results="", jobs=2, minutes=None):
+def reproduce(experiment="quick", dataset="", results="", jobs=2, minutes=None, profile=""):
     """Bring results/<experiment> up to date, and then the experiment that it names in `then`.
 
     Returns a list of what is left, which is empty without a limit. minutes: do the most valuable work that fits,
-    stop cleanly and write the report of what is there; the next call goes on. Raises InputError, before any work, if
-    anything in the experiments, their data or existing results is wrong; and, naming the job and its last words, if
-    a job failed.
+    stop cleanly and write the report of what is there; the next call goes on. profile: a folder with a Snakemake
+    profile, such as config/slurm, that says where and how many jobs run; `jobs` is then not used. Raises InputError,
+    before any work, if anything in the experiments, their data or existing results is wrong; and, naming the job and
+    its last words, if a job failed.
     """
     deadline = time.time() + 60 * check_number("minutes", minutes, above=0) if minutes is not None else None
     check_number("jobs", jobs, minimum=1, integer=True)
+    if profile and not (Path(profile) / "config.yaml").is_file():
+        raise InputError(f"profile is {profile!r}; it must be a folder with a config.yaml, such as config/slurm")
+    if profile and minutes is not None:
+        raise InputError(f"minutes is {minutes:g} and profile {profile!r}; a cluster's queue has its own limit of time")
     chain, left = _chain(experiment, dataset), []
     for _, settings in chain:
         check_before_start(settings, results)
     for named, settings in chain:
         if left:  # the time is over
             return left + what_is_left(settings, results_root(results) / settings.name)
-        left = _reproduce(settings, named, dataset, results, jobs, deadline)
+        left = _reproduce(settings, named, dataset, results, jobs, deadline, profile)
     return left
 
 
@@ -57,7 +62,7 @@ def _chain(experiment, dataset):
     return chain
 
 
-def _reproduce(settings, experiment, dataset, results, jobs, deadline):
+def _reproduce(settings, experiment, dataset, results, jobs, deadline, profile):
     folder = results_root(results) / settings.name
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.html"
@@ -72,7 +77,7 @@ def _reproduce(settings, experiment, dataset, results, jobs, deadline):
         left = reproduce_within(settings, folder, config, jobs, deadline)
         print(f"report: {report}", flush=True)
         return [f"{settings.name}: {line}" for line in left]
-    code = run_engine(settings, folder, config, jobs)
+    code = run_engine(settings, folder, config, jobs, profile=profile)
     if code != 0:
         raise InputError(last_words(folder, started) or f"the engine ended with code {code}; see {engine_log(folder)}")
     if report.stat().st_mtime_ns == stamp:
@@ -115,18 +120,21 @@ def main():
     parser.add_argument(
         "--minutes", type=float, help="do the most valuable work that fits, and write the report of what is there"
     )
+    parser.add_argument("--profile", default="", help="a folder with a Snakemake profile, for a cluster: config/slurm")
     parser.add_argument("--engine", help="internal: run Snakemake for this folder")
     parser.add_argument("--targets", nargs="+", default=["all"], help="internal: what the engine makes")
     arguments = parser.parse_args()
     named = {key: getattr(arguments, key) for key in ("experiment", "dataset", "results")}
     if arguments.engine:
-        return engine.snakemake(Path(arguments.engine), arguments.jobs, named, arguments.targets)
+        return engine.snakemake(
+            Path(arguments.engine), arguments.jobs, named, arguments.targets, profile=arguments.profile
+        )
     if arguments.dry_run:
         from .estimate import dry_run
 
         dry_run(arguments.experiment, arguments.dataset, arguments.tflops, arguments.measuring_tflops)
         return 0
-    left = reproduce(**named, jobs=arguments.jobs, minutes=arguments.minutes)
+    left = reproduce(**named, jobs=arguments.jobs, minutes=arguments.minutes, profile=arguments.profile)
     if not left:
         return 0
     print("\n".join(["the time is over; left are:", *(f"  {line}" for line in left), "the same command goes on"]))

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from debiaslib import pipeline
 from debiaslib.config import load_experiment
+from debiaslib.errors import InputError
 from debiaslib.figures import FIGURES
 from debiaslib.paths import notebook_files
 from debiaslib.progress import last_words, plan
@@ -241,3 +243,10 @@ def test_last_words_name_the_job_that_failed(tmp_path):
     (logs / "engine.log").write_text("Error in rule train\n", encoding="utf-8")
     assert last_words(tmp_path, 0) == "train-constant-s0 failed: the loss is not finite"
     assert last_words(tmp_path, time.time() + 60) is None
+
+
+@pytest.mark.parametrize("profile", ["nowhere", "config/slurm/config.yaml"])
+def test_a_profile_that_is_none(tmp_path, profile):
+    with pytest.raises(InputError, match=f"profile is '{profile}'; it must be a folder with a config.yaml"):
+        pipeline.reproduce(str(SMOKE), results=tmp_path, profile=profile)
+    assert list(tmp_path.iterdir()) == []

@@ -164,3 +164,12 @@ def test_a_supervised_worker_ends_with_the_process_that_started_it(supervised):
     finally:
         if alive(worker):
             os.kill(worker, signal.SIGKILL)
+
+
+def test_a_patient_one_keeps_the_first_and_ignores_the_rest(usual):
+    received, handlers = usual
+    with StopFlag(patient=True) as stop:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.signal == signal.SIGTERM and received == []
+    assert current() == handlers
