@@ -642,8 +642,8 @@ def test_images_are_flipped_half_of_the_time_if_asked(settings, tmp_path):
     for flip in (True, False):
         config = TrainConfig(**{**settings, "horizontal_flip": flip, "batch_size": 80, "images": 80, "snapshots": []})
         batches[flip] = training._Training(find_run("test", "debiased", 0, tmp_path), config, images)._batch()
-    (flipped, t, noise), (plain, t_plain, noise_plain) = batches[True], batches[False]
-    assert torch.equal(t, t_plain) and torch.equal(noise, noise_plain)
+    (flipped, t, noise, labels), (plain, t_plain, noise_plain, _) = batches[True], batches[False]
+    assert labels is None and torch.equal(t, t_plain) and torch.equal(noise, noise_plain)
     assert all(any(torch.equal(one, image) for image in whole) for one in plain)
     turned = [torch.equal(one, other.flip(-1)) for one, other in zip(flipped, plain, strict=True)]
     kept = [torch.equal(one, other) for one, other in zip(flipped, plain, strict=True)]
