@@ -61,6 +61,7 @@ def errors(tables, split="train"):
         over = f": the data set has no {split} images"
     elif seeds > 1:
         over = f" and, of its logarithm, over {_seeds(trained.seed)}; bands: 95 % t-intervals over the seeds"
+        over += _fewer(trained, "model")
     else:
         over = f", {_seeds(trained.seed)}; bands: 95 % intervals over the images, without the spread between seeds"
     return {"table": table}, {"n": n, "over": over}
@@ -141,7 +142,7 @@ def _distances(tables):
 
 def _distance_facts(table, real):
     seeds = table.seed.nunique()
-    many = f"mean over {seeds} training seeds; bands: 95 % t-intervals over them"
+    many = f"mean over {seeds} training seeds; bands: 95 % t-intervals over them{_fewer(table, 'weighting')}"
     one = "one training seed; bands, where drawn: 95 % from the metric's own standard error, not between seeds"
     with_real = (
         " Grey: other real images in the place of samples, n as in their table, what a perfect sampler would get."
@@ -205,6 +206,13 @@ def _preferred(names):
     """Constant and debiased, or whichever is there, or the first two weightings."""
     names = ordered(names)
     return [name for name in names if name in ("constant", "debiased")] or names[:2]
+
+
+def _fewer(table, column):
+    """Which weightings have fewer training seeds than others; empty where all have as many."""
+    counts = table.groupby(column).seed.nunique()
+    few = [f"{label(who)} ({counts[who]})" for who in ordered(counts.index) if counts[who] < counts.max()]
+    return f", but for those with fewer seeds: {', '.join(few)}" if few else ""
 
 
 def _listed(names):

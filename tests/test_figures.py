@@ -163,3 +163,15 @@ def test_the_command_line_says_one_line_a_figure(tmp_path, capsys):
 def test_names_of_runs_are_read_back(weighting):
     strategy = parse_strategy(weighting)
     assert parse_run(f"{strategy.slug}-s12") == (str(strategy), 12)
+
+
+def test_a_caption_says_which_weightings_have_fewer_seeds(tmp_path):
+    write_synthetic_results(tmp_path, seeds=(0, 1, 2))
+    assert "fewer seeds" not in figures.caption("mse_x0", tmp_path)
+    path = tmp_path / "tables" / "mse.csv"
+    table = pd.read_csv(path)
+    table[(table.model != "debiased") | (table.seed == 0)].to_csv(path, index=False)
+    for seed in (1, 2):
+        (tmp_path / "tables" / f"distances-debiased-s{seed}.csv").unlink()
+    for name in ("mse_x0", "distance_by_steps"):
+        assert "but for those with fewer seeds: debiased (1)" in figures.caption(name, tmp_path)
