@@ -88,6 +88,9 @@ class _Forward:
 def snakemake(folder, cores, config, targets, profile=""):
     """Run Snakemake in this process, holding the experiment's lock; end with the group if our parent dies."""
     threading.Thread(target=_end_group_with_parent, args=(os.getppid(),), daemon=True).start()
+    # A shell starts what stands in the background with SIGINT ignored, and we are stopped by SIGINT: Snakemake would
+    # let the workers end and start others.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not profile:  # a cluster's jobs are not our children, and end by its own rules
         os.environ[SUPERVISED] = str(os.getpid())  # for the workers
     sys.argv = ["snakemake", "--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder),

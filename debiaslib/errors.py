@@ -26,7 +26,17 @@ def check_choice(name, value, known):
         return value
     near = difflib.get_close_matches(str(value), [str(k) for k in known], n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"{name} {shown(value)} is unknown; {hint}known: {', '.join(map(str, known))}")
+    raise InputError(f"{name} {shown(value)} is unknown; {hint}known: {_listed(known)}")
+
+
+def _listed(known, width=100):
+    """Names separated by commas; of a list that makes a line too long, as many as fit and the number of the others."""
+    names = [str(one) for one in known]
+    shown_names = len(names)
+    while shown_names > 1 and len(", ".join(names[:shown_names])) > width:
+        shown_names -= 1
+    rest = len(names) - shown_names
+    return ", ".join(names[:shown_names]) + (f" and {rest} more" if rest else "")
 
 
 def check_number(name, value, *, minimum=None, maximum=None, above=None, below=None, integer=False):

@@ -143,9 +143,14 @@ def _published(path):
 def export_pipeline(run, folder, images=None):
     """Save a complete run as a `DDPMPipeline` folder that stock diffusers loads, with the paper's respacing.
 
-    Returns `folder`.
+    Returns `folder`. Raises InputError for a network that is told the class: a `DDPMPipeline` has no place for it.
     """
     config = run_config(run)
+    if config.classes:
+        raise InputError(
+            f"the network of {run.folder} is told one of {config.classes} classes, which a DDPMPipeline cannot pass "
+            "on; load_model gives the network itself"
+        )
     scheduler = DDPMScheduler(
         num_train_timesteps=config.timesteps,
         beta_schedule=_DIFFUSERS_SCHEDULES[config.schedule],

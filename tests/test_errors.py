@@ -34,6 +34,13 @@ def test_an_unknown_choice_names_the_nearest_and_all():
     assert text == "sampler 'dddim' is unknown; did you mean 'ddim'? known: ddpm, ddim"
 
 
+def test_of_many_known_ones_as_many_are_listed_as_a_line_holds():
+    many = [f"a-choice-number-{i}" for i in range(40)]
+    text = message(check_choice, "sampler", "a-choice-number-399", many)
+    assert len(text) <= 220 and text.endswith(" more") and "did you mean 'a-choice-number-39'?" in text
+    assert text.count(", ") + 1 + int(text.split()[-2]) == 40
+
+
 def test_nothing_near_nothing_suggested():
     assert message(check_choice, "sampler", "qqq", ("ddpm", "ddim")) == "sampler 'qqq' is unknown; known: ddpm, ddim"
 

@@ -201,13 +201,22 @@ def test_after_kill_9_the_next_call_goes_on_to_the_same_bits(finished, victim, t
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_the_next_call_goes_on_to_the_same_bits(finished, tmp_path):
-    pipeline = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("background", [False, True])
+def test_a_signal_saves_and_the_next_call_goes_on_to_the_same_bits(finished, number, background, tmp_path):
+    """In the background of a shell a command starts with SIGINT ignored, and so do those that it starts."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.getsignal(signal.SIGINT))
+    try:
+        pipeline = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     folder = tmp_path / "smoke"
     wait_for(lambda: any(path.stat().st_size for path in folder.glob("runs/*/log.jsonl")))
-    pipeline.send_signal(signal.SIGINT)
+    began = len(list(folder.glob("runs/*/config.json")))
+    pipeline.send_signal(number)
     assert "the same command goes on" in pipeline.communicate(timeout=120)[1]
-    assert pipeline.returncode == 130
+    assert pipeline.returncode == 128 + number
+    assert len(list(folder.glob("runs/*/config.json"))) == began < 4  # no other training was begun
     assert reproduce(tmp_path).returncode == 0
     _assert_same_weights(folder, finished[0] / "smoke")
 
