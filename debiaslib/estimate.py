@@ -161,6 +161,10 @@ class _Totals:
         )
         jobs = judged_jobs(experiment, config.arm, seen)
         calls = _sampling_calls(experiment, jobs, len(seen))
+        if (config.arm, config.seed) in experiment.long_runs:
+            long = [evaluations(sampler, s) for sampler in experiment.long_samplers for s in experiment.long_steps]
+            calls += _batched(experiment, experiment.long_images) * sum(long)
+            self.samples += len(long) * experiment.long_images * 3 * config.resolution**2
         self.images += seen[-1]
         self.flop += seen[-1] * training
         self.sampled += calls
@@ -172,11 +176,16 @@ class _Totals:
 
 def _sampling_calls(experiment, jobs, snapshots):
     """Images through the network for one training's samples; every batch has the full size."""
-    e, batch = experiment, experiment.sampling_batch_size
-    judged, shown = (-(-count // batch) * batch for count in (e.distance_images, e.grid_images))
+    e = experiment
+    judged, shown = (_batched(e, count) for count in (e.distance_images, e.grid_images))
     grids = sum(evaluations(e.sampler, steps) for steps in e.grid_steps)
     grids += snapshots * evaluations(e.sampler, e.snapshot_steps[-1])
     return judged * sum(evaluations(job["sampler"], job["steps"]) for job in jobs) + shown * grids
+
+
+def _batched(experiment, count):
+    batch = experiment.sampling_batch_size
+    return -(-count // batch) * batch
 
 
 def _measured(e, config):
@@ -196,11 +205,13 @@ def _rates(config, tflops, measuring):
     for name, rate in (("tflops", tflops), ("measuring_tflops", measuring)):
         if rate is not None:
             check_number(name, rate, above=0)
-    kind = config.device.partition(":")[0]
+    kind, precision = config.device.partition(":")[0], config.precision
+    if precision == "auto":  # what it will be is asked of the device, when there is one
+        precision = "bfloat16" if kind == "cuda" else "float32"
     scale = config.threads if kind == "cpu" else 1
     if measuring is None:
-        measuring = tflops if tflops and config.precision == "float32" else scale * RATES[kind, "float32"]
-    return tflops or scale * RATES[kind, config.precision], measuring
+        measuring = tflops if tflops and precision == "float32" else scale * RATES[kind, "float32"]
+    return tflops or scale * RATES[kind, precision], measuring
 
 
 def _short(number):

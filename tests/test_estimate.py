@@ -106,11 +106,21 @@ def test_samplers_variants_and_raw_weights_count_too(cost):
     assert found.trainings == 3
 
 
+def test_samples_at_many_steps_count_too(cost):
+    more = {"long_steps": [25, 100], "long_samplers": ["ddim", "heun"], "long_images": 60}
+    found, plain = (estimate(Experiment(**{**SETTINGS, **changes})) for changes in (more, {}))
+    # of the two networks of the first seed, in batches of 50: 25 and 100 calls, Heun's 49 and 199
+    assert found.calls["sampling"] - plain.calls["sampling"] == 2 * 100 * (25 + 100 + 49 + 199)
+    assert found.disk["samples"] - plain.disk["samples"] == 2 * 4 * 60 * 768
+
+
 def test_rates(cost):
     bf16 = {**SETTINGS, "training": {**SETTINGS["training"], "device": "cuda:1", "precision": "bfloat16"}}
     assert estimate(Experiment(**bf16)).tflops == (RATES["cuda", "bfloat16"], RATES["cuda", "float32"])
     assert estimate(Experiment(**bf16), tflops=500).tflops == (500, RATES["cuda", "float32"])
     assert estimate(Experiment(**SETTINGS), tflops=0.5).tflops == (0.5, 0.5)
+    auto = {**SETTINGS, "training": {**SETTINGS["training"], "device": "cuda", "precision": "auto"}}
+    assert estimate(Experiment(**auto)).tflops[0] == RATES["cuda", "bfloat16"]
     threads = {**SETTINGS, "training": {**SETTINGS["training"], "threads": 4}}
     assert estimate(Experiment(**threads)).tflops == (4 * RATES["cpu", "float32"],) * 2
     for rates in ({"tflops": 0}, {"measuring_tflops": -1.0}, {"tflops": float("nan")}):

@@ -36,8 +36,8 @@ bootstrap = load_bootstrap()
 
 
 def requirements():
-    """Every requirement of pyproject.toml: {canonical name: specifier}."""
-    extras = [one for extra in PROJECT["optional-dependencies"].values() for one in extra]
+    """Every requirement of pyproject.toml but those of a cluster's login node: {canonical name: specifier}."""
+    extras = [one for name, extra in PROJECT["optional-dependencies"].items() for one in extra if name != "slurm"]
     parsed = [Requirement(text) for text in [*PROJECT["dependencies"], *extras]]
     return {canonicalize_name(one.name): one.specifier for one in parsed}
 
