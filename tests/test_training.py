@@ -594,9 +594,9 @@ def seen(settings, results, monkeypatch, **more):
     """What the network is shown in each step."""
     calls = []
 
-    def spy(network, x_t, t):
+    def spy(network, x_t, t, labels=None):
         calls.append((x_t.clone(), t.clone()))
-        return call(network, x_t, t)
+        return call(network, x_t, t, labels)
 
     call = objective.network_output
     with monkeypatch.context() as patch:
