@@ -10,6 +10,8 @@ was. With a limit it does what fits (`time_limit`) and exits with 3 while work i
     python -m debiaslib.pipeline --experiment cifar10-h200 --minutes 25
 """
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -70,9 +72,7 @@ def _reproduce(settings, experiment, dataset, results, jobs, deadline, profile):
     started, stamp = time.time(), report.stat().st_mtime_ns if report.exists() else None
     print(f"experiment {settings.name}: results go to {folder}", flush=True)
     if stamp is None:
-        from .estimate import estimate
-
-        print(estimate(settings).line, flush=True)
+        print(_estimate(experiment, dataset), flush=True)
     if deadline is not None:
         left = reproduce_within(settings, folder, config, jobs, deadline)
         print(f"report: {report}", flush=True)
@@ -86,6 +86,15 @@ def _reproduce(settings, experiment, dataset, results, jobs, deadline, profile):
         minutes, seconds = divmod(round(time.time() - started), 60)
         print(f"done in {minutes} min {seconds} s\nreport: {report}", flush=True)
     return []
+
+
+def _estimate(experiment, dataset):
+    """The line of `estimate.dry_run`, from a process of its own: this one would hold torch for as long as it waits."""
+    command = [sys.executable, "-m", "debiaslib.pipeline", "--dry-run", f"--experiment={experiment}"]
+    done = subprocess.run([*command, f"--dataset={dataset}"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise InputError(f"the estimate failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+    return done.stdout.splitlines()[0]
 
 
 def check_before_start(settings, results=""):

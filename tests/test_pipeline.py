@@ -59,6 +59,7 @@ def finished(tmp_path_factory):
 def test_one_command_gives_every_figure_notebook_and_the_report(finished):
     results, done = finished
     folder = results / "smoke"
+    assert "estimate of smoke: 4 trainings of 425,859 parameters" in done.stdout
     assert f"report: {folder / 'report.html'}" in done.stdout
     assert {path.stem for path in (folder / "figures").glob("*.png")} == set(FIGURES)
     assert {path.stem for path in (folder / "notebooks").glob("*.ipynb")} == set(notebook_files())
