@@ -1,0 +1,18 @@
+"""What the reliability tests share: each states the figure it was to reach and the one it did, for RELIABILITY.md."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def reached(record_property):
+    """``reached(item, what, wanted, got)`` notes one row of RELIABILITY.md's table; call it after the assertions.
+
+    ``item`` is the number of the list in RELIABILITY.md; the other three are short plain texts.
+    """
+
+    def note(item, what, wanted, got):
+        record_property("reliability", json.dumps([int(item), str(what), str(wanted), str(got)]))
+
+    return note
