@@ -136,7 +136,8 @@ class _Estimates:
         self.model, self.timesteps, self.prediction_type, self.clip_x0 = model, timesteps, prediction_type, clip_x0
         self.t = torch.tensor(timesteps).repeat_interleave(batch_size).view(-1, batch_size).to(device)
         number = torch.zeros((), dtype=torch.float32)
-        self.table = {t: schedule.scales(t, number) for t in timesteps}
+        # Without axes: torch takes a number from the CPU to the tensors of any device, but no array of one number.
+        self.table = {t: tuple(scale.reshape(()) for scale in schedule.scales(t, number)) for t in timesteps}
         to_x0_epsilon(number, number, timesteps[0], self, prediction_type)  # refuses epsilon where SNR = 0
 
     def scales(self, t, like):

@@ -1,0 +1,205 @@
+"""What runs on a GPU leaves nothing behind on the CPU and waits for nothing, and gives the CPU's numbers there.
+
+The device "meta" stands for any device that is not the CPU. It holds no values: a tensor that was left on the CPU meets
+one of the device and torch refuses, and so it does where a value is asked for, which would stop a GPU's queue. The
+tests of values run where there is a GPU.
+"""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from debiaslib import features, sampling
+from debiaslib.analysis import one_step_estimate
+from debiaslib.config import SAMPLERS, TrainConfig
+from debiaslib.features import load_extractor
+from debiaslib.metrics import evaluate
+from debiaslib.models import build_network
+from debiaslib.objective import Objective
+from debiaslib.optimum import OptimalDenoiser
+from debiaslib.prediction import PREDICTION_TYPES
+from debiaslib.sampling import sample, sample_batches
+from debiaslib.schedule import Schedule
+
+SCHEDULE = Schedule.linear()
+TINY = {"sample_size": 8, "in_channels": 3, "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
+TINY |= {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}
+TINY |= {"attention_head_dim": 8, "out_channels": 3}
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+
+
+def network(seed=0, **settings):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet2DModel(**TINY | settings).eval()
+
+
+def images(count, size=8, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), dtype=np.uint8)
+
+
+# On "meta"
+
+
+def everything_on(module, device):
+    tensors = [*module.parameters(), *module.buffers()]
+    return bool(tensors) and all(tensor.device.type == device for tensor in tensors)
+
+
+def test_meta_refuses_what_a_gpu_would():
+    there, here = torch.zeros(3, device="meta"), torch.zeros(3)
+    for mixed in (
+        lambda: there + here,
+        lambda: torch.where(here > 0, there, there),
+        lambda: torch.stack([there, here]),
+    ):
+        with pytest.raises(RuntimeError, match="device"):
+            mixed()
+    with pytest.raises(RuntimeError, match="meta"):
+        bool((there > 0).all())
+
+
+@pytest.fixture
+def arrivals(monkeypatch):
+    """Devices that finished batches came from. Noise begins on the CPU, which a GPU copies and "meta" forgets."""
+    seen = []
+
+    def to_uint8(x):
+        seen.append(x.device.type)
+        return torch.zeros(x.shape, dtype=torch.uint8)
+
+    monkeypatch.setattr(sampling, "to_uint8", to_uint8)
+    return seen
+
+
+@pytest.mark.parametrize("learned_variance", [False, True])
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_sampler_leaves_the_device_or_waits_for_it(arrivals, sampler, prediction_type, learned_variance):
+    model = network(out_channels=6 if learned_variance else 3).to("meta")
+    options = {"prediction_type": prediction_type, "steps": 5, "batch_size": 2, "device": "meta"}
+    found = sample(model, SCHEDULE, [0, 1, 2], sampler=sampler, **options)
+    assert found.shape == (3, 3, 8, 8) and arrivals == ["meta", "meta"]
+
+
+def test_neither_noise_of_ddim_nor_classes_leave_the_device(arrivals):
+    model = network(num_class_embeds=4).to("meta")
+    list(sample_batches(model, SCHEDULE, [0, 1, 2], eta=1.0, steps=4, batch_size=2, device="meta"))
+    assert arrivals == ["meta", "meta"]
+
+
+@pytest.fixture
+def no_autocast(monkeypatch):
+    """torch.autocast does not know "meta"."""
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())
+
+
+@pytest.mark.parametrize("name", ["minifaces", "cifar10"])
+def test_our_feature_networks_are_on_the_device(name, no_autocast):
+    extractor = load_extractor(name, device="meta")
+    assert everything_on(extractor.network, "meta")
+    assert extractor.network(torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta")).shape[0] == 2
+
+
+def test_inception_is_on_the_device():
+    """torch-fidelity's network with its resizing, which builds tables of its own at each call."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    kind = FeatureExtractorInceptionV3
+    bare = type("Bare", (kind,), {"load_state_dict": lambda self, state: None})
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    model = bare("bare", ["2048", "logits_unbiased"], feature_extractor_weights_path=empty).to("meta")
+    for dtype in ("float32", "float64"):
+        model = features._in_precision(model, dtype)
+        assert everything_on(model, "meta")
+        found, logits = model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta"))
+        assert found.device.type == logits.device.type == "meta"
+        assert found.shape == (2, 2048) and logits.shape == (2, 1008)
+
+
+def test_dinov2_is_on_the_device():
+    from debiaslib.dinov2 import VisionTransformer
+
+    with torch.device("meta"):
+        model = features._dinov2_network(VisionTransformer().state_dict(), "float32")
+    assert everything_on(model, "meta")
+    # torchvision's normalisation asks for values, so the transformer is called without torch-fidelity's about it.
+    found = model.model(torch.zeros(2, 3, 224, 224, device="meta"))
+    assert found.device.type == "meta" and found.shape == (2, 1024)
+
+
+def config(device, **changes):
+    return TrainConfig("minifaces", 8, TINY, 64, 4, 1e-3, device=device, **changes)
+
+
+@pytest.mark.parametrize("learned_variance", [False, True])
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_a_training_step_stays_on_the_device(prediction_type, learned_variance, no_autocast):
+    c = config("cpu", prediction_type=prediction_type, learned_variance=learned_variance)
+    model, objective = build_network(c).to("meta"), Objective(c)
+    objective.factor = objective.factor.to("meta")
+    x0 = torch.zeros(4, 3, 8, 8, device="meta")
+    loss, mse = objective.loss(model, x0, objective.timesteps(0), torch.zeros_like(x0))
+    loss.backward()
+    assert loss.device.type == mse.device.type == "meta"
+    assert {p.grad.device.type for p in model.parameters()} == {"meta"}
+
+
+# On a GPU
+
+
+@needs_gpu
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_gpu_draws_the_cpus_images(sampler):
+    here = sample(network(), SCHEDULE, range(6), sampler=sampler, steps=10, batch_size=4)
+    there = sample(network().to("cuda"), SCHEDULE, range(6), sampler=sampler, steps=10, batch_size=4, device="cuda")
+    difference = np.abs(here.astype(int) - there)
+    assert difference.max() <= 2 and (difference == 0).mean() > 0.98 and here.std() > 10
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["minifaces", "cifar10", "pooled"])
+def test_a_gpu_gives_the_cpus_distances(name):
+    one, other = images(300, 32), images(300, 32, seed=1) // 2
+    found = [evaluate(one, other, load_extractor(name, device), cache=False) for device in ("cpu", "cuda")]
+    for here, there in zip(*found, strict=True):
+        assert here["metric"] == there["metric"] and here["weights_sha256"] == there["weights_sha256"]
+        assert there["value"] == pytest.approx(here["value"], rel=1e-3, abs=1e-3)
+
+
+@needs_gpu
+def test_a_gpu_gives_the_cpus_loss_and_gradients():
+    values = {}
+    for device in ("cpu", "cuda"):
+        c = config(device)
+        model, objective = build_network(c).to(device), Objective(c)
+        x0, noise = (torch.from_numpy(images(4, seed=s)).float() / 127.5 - 1 for s in (0, 1))
+        loss, _ = objective.loss(model, x0.to(device), objective.timesteps(0), noise.to(device))
+        loss.backward()
+        values[device] = loss.item(), torch.cat([p.grad.flatten().cpu() for p in model.parameters()])
+    assert values["cuda"][0] == pytest.approx(values["cpu"][0], rel=1e-3)
+    gap = (values["cuda"][1] - values["cpu"][1]).norm() / values["cpu"][1].norm()
+    assert gap < 5e-3  # convolutions in TF32
+
+
+@needs_gpu
+def test_a_gpu_gives_the_cpus_one_step_estimate():
+    x0, noise = (torch.from_numpy(images(4, seed=s)).float() / 127.5 - 1 for s in (0, 1))
+    here = one_step_estimate(network(), x0, 300, noise, SCHEDULE).x0_hat
+    there = one_step_estimate(network().to("cuda"), x0.to("cuda"), 300, noise.to("cuda"), SCHEDULE).x0_hat
+    assert there.is_cuda and torch.allclose(there.cpu(), here, atol=1e-2)
+
+
+@needs_gpu
+def test_the_optimum_on_a_gpu():
+    data = images(50)
+    x_t = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    here = OptimalDenoiser(data, SCHEDULE)(x_t, 700)
+    there = OptimalDenoiser(torch.from_numpy(data).to("cuda"), SCHEDULE)(x_t.to("cuda"), 700)
+    assert there.is_cuda and torch.allclose(there.cpu(), here, atol=1e-5)
