@@ -34,7 +34,9 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
     a, s = schedule.scales(t, x_t)
     if prediction_type == "epsilon":
-        if bool((a == 0).any()):
+        # Looked at on the CPU, where t is: asking the device would end its queue at each step of a training.
+        signal, _ = schedule.scales(t, x_t.new_empty((1,) * x_t.ndim, device="cpu"))
+        if bool((signal == 0).any()):
             raise InputError(
                 "epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'"
             )
