@@ -141,7 +141,8 @@ def main():
     if arguments.dry_run:
         from .estimate import dry_run
 
-        dry_run(arguments.experiment, arguments.dataset, arguments.tflops, arguments.measuring_tflops)
+        for experiment, _ in _chain(arguments.experiment, arguments.dataset):
+            dry_run(experiment, arguments.dataset, arguments.tflops, arguments.measuring_tflops)
         return 0
     left = reproduce(**named, jobs=arguments.jobs, minutes=arguments.minutes, profile=arguments.profile)
     if not left:

@@ -159,6 +159,15 @@ def test_the_command_line(tmp_path):
     assert "at 0.1 TFLOP/s" in done.stdout and not (tmp_path / "results").exists()
 
 
+def test_a_plan_shows_the_experiments_that_follow():
+    command = [sys.executable, "-m", "debiaslib.pipeline", "--experiment", "cifar10-h200", "--dry-run"]
+    done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("estimate of ")]
+    assert done.returncode == 0 and len(lines) == 2, done.stderr
+    assert lines[0].startswith("estimate of cifar10-h200: 15 ")
+    assert lines[1].startswith("estimate of cifar10-h200-long: 5 ")
+
+
 @pytest.mark.parametrize(
     "preset", sorted(set(PRESETS) & {path.stem for path in (checkout() / "config").glob("*.yaml")})
 )
