@@ -56,7 +56,7 @@ def copy_published(folder, target, redact):
     copied = []
     for name, patterns in _COPIED.items():
         for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-            if path.name.startswith("."):
+            if path.name.startswith(".") or path.name == "compare.csv":  # what compare found, of no use to others
                 continue
             copy = target / name / (f"{path.parent.name}.json" if name == "records" else path.name)
             _copy(path, copy, redact)

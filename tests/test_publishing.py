@@ -37,7 +37,9 @@ def test_nothing_published_names_this_machine(tmp_path):
 def test_publishing_again_and_elsewhere(tmp_path):
     file, results, data = write_results(tmp_path)
     target, named = tmp_path / "out", (str(file), str(data), str(results))
+    (results / "tiny" / "tables" / "compare.csv").write_text("of compare, which judges results and is none")
     first = publish_report(target, *named).read_bytes()
+    assert not (target / "tables" / "compare.csv").exists()
     (target / "tables" / "distances-old-s0.csv").write_text("of an earlier time")
     assert publish_report(target, *named).read_bytes() == first
     assert not (target / "tables" / "distances-old-s0.csv").exists()
