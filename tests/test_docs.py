@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -177,3 +178,12 @@ def test_the_flops_of_the_page():
     with FlopCounterMode(display=False) as count:
         network(x_t, t).sample.sum().backward()
     assert f"| 102,400,000 | {count.get_total_flops() / 1e9:.2f} |" in PAGES["cost.md"]
+
+
+def test_the_readmes_ratios_are_those_of_the_published_controls():
+    lines = (DOCS.parent / "README.md").read_text("utf-8").splitlines()
+    paragraph = next(line for line in lines if line.startswith("**How much of this"))
+    said = re.findall(r"(\d+\.\d\d) \[(\d+\.\d\d), (\d+\.\d\d)\]", paragraph)
+    table = pd.read_csv(DOCS.parent / "results/reference/controls/tables/controls.csv")
+    found = {tuple(f"{x:.2f}" for x in row) for row in table[["ratio", "low", "high"]].to_numpy()}
+    assert len(said) >= 8 and set(said) <= found
