@@ -15,7 +15,6 @@ What was measured with other numbers of images, features or weights does not cou
 results have are not judged. The result is tables/compare.csv, and the exit code 1 if a row fails or is missing.
 """
 
-import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from .cli import run_command
+from .cli import Parser, run_command
 from .errors import InputError, check_choice, check_number
 from .files import atomic_path
 from .paths import checkout
@@ -186,7 +185,7 @@ def summary(table, limit=20):
 
 def main(arguments=None):
     """Set the tables of an experiment beside those expected; exit code 1 if a row fails or is missing."""
-    parser = argparse.ArgumentParser(prog="python -m debiaslib.compare", description=main.__doc__)
+    parser = Parser(prog="python -m debiaslib.compare", description=main.__doc__)
     parser.add_argument("--results", required=True, help="folder of the experiment: results/quick")
     parser.add_argument("--expected", default="", help="folder to compare with; default: results/reference/<same name>")
     parser.add_argument(

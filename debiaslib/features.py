@@ -12,7 +12,6 @@ Only Inception's distances bear the names FID and KID. The weights of the last t
     python -m debiaslib.features fetch-dinov2
 """
 
-import argparse
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from . import colour
+from .cli import Parser
 from .errors import InputError, check_choice, check_number
 from .feature_weights import DINOV2, INCEPTION, one_line
 
@@ -224,13 +224,13 @@ def torch_fidelity_module():
         # "operator torchvision::nms does not exist": torchvision's compiled part was built for another torch.
         raise InputError(
             f"torch-fidelity cannot be imported ({one_line(error)}): torch {torch.__version__} and torchvision do not"
-            " match; install both as one pair from the same index, as requirements.lock has them"
+            " match; install both from one index"
         ) from error
 
 
 def main(arguments=None):
     """Fetch the weights of a feature network, once, on a machine with a network."""
-    parser = argparse.ArgumentParser(prog="python -m debiaslib.features", description=main.__doc__)
+    parser = Parser(prog="python -m debiaslib.features", description=main.__doc__)
     known = {weights.command: weights for weights in (INCEPTION, DINOV2)}
     sizes = "; ".join(f"{command}: {weights.size}" for command, weights in known.items())
     parser.add_argument("command", choices=known, help=f"download, verify and store the weights ({sizes})")

@@ -247,9 +247,7 @@ def _downloaded(hub_id, revision):
 
 
 def _unreachable(hub_id, error):
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
     return InputError(
-        f"model {hub_id!r} is no existing path, and the hub cannot be reached ({reason}); give the path of a folder"
-        " with its config.json, scheduler_config.json and diffusion_pytorch_model.safetensors, or copy the hub's cache,"
-        " HF_HOME, from a machine that has loaded it"
+        f"model {hub_id!r} is no existing path, and the hub cannot be reached ({type(error).__name__}); give a folder"
+        " with its files, or copy the hub's cache, HF_HOME"
     )

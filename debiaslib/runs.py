@@ -146,7 +146,7 @@ def check_processes(run, number, allowed=False):
     if made != number:
         raise InputError(
             f"the run {run.folder} was made with processes={made}, not {number}, which decides its last bits; "
-            "--any-processes goes on with it all the same, and its record will say so"
+            "--any-processes allows it"
         )
 
 
