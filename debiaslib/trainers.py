@@ -225,9 +225,7 @@ TITLES = {
 
 def main(arguments=None):
     """The command line: print the table, or draw the figure. Returns the exit status."""
-    parser = Parser(
-        prog="python -m debiaslib.trainers", description="What other trainers' flags compute."
-    )
+    parser = Parser(prog="python -m debiaslib.trainers", description="What other trainers' flags compute.")
     parser.add_argument("--figure", metavar="PATH", help="draw the weights there instead of printing the table")
     parser.add_argument("--schedule", choices=SCHEDULES, default="scaled_linear", help="of the figure (scaled_linear)")
     given = parser.parse_args(arguments)
