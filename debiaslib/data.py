@@ -17,7 +17,7 @@ from .decoding import Source, local_source
 from .errors import InputError, check_choice, check_number
 from .files import atomic_path, exclusive, read_json, sha256_json, write_json
 from .labels import checked_labels, stored_labels
-from .paths import cache_root
+from .paths import cache_root, user_path
 from .presets import BY_HAND, PRESETS
 
 __all__ = ["ImageSet", "load_images"]
@@ -125,7 +125,7 @@ def _find_source(dataset, resolution, split):
     """The `Source` of a data set, or None where it has no such split."""
     if dataset in _DRAWN:
         return _drawn(dataset, resolution, split)
-    if dataset and Path(dataset).expanduser().exists():
+    if dataset and os.path.exists(user_path(dataset)):
         return local_source(dataset, split)
     if dataset in BY_HAND:
         raise InputError(BY_HAND[dataset])
