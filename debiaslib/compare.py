@@ -16,6 +16,7 @@ results have are not judged. The result is tables/compare.csv, and the exit code
 """
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from scipy.special import stdtrit
 from .cli import Parser, run_command
 from .errors import InputError, check_choice, check_number
 from .files import atomic_path
-from .paths import checkout
+from .paths import checkout, user_path
 
 __all__ = ["compare", "main", "summary"]
 
@@ -193,10 +194,10 @@ def main(arguments=None):
     )
     parser.add_argument("--limit", type=int, default=20, help="rows to print, worst first (default: %(default)s)")
     options = parser.parse_args(arguments)
-    folder = Path(options.results).expanduser().absolute()
-    expected = Path(options.expected or checkout() / "results" / "reference" / folder.name).expanduser().absolute()
+    folder = user_path(options.results).absolute()
+    expected = user_path(options.expected or checkout() / "results" / "reference" / folder.name).absolute()
     for path in (folder, expected):
-        if not (path / "tables").is_dir():
+        if not os.path.isdir(path / "tables"):
             raise InputError(f"{path} holds no folder tables/; it must be the folder of an experiment's results")
     table = compare(folder, expected, dict(map(_tolerance, options.tolerance)))
     with atomic_path(folder / "tables" / "compare.csv") as temporary:

@@ -83,6 +83,10 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
         return None
     key = sha256_json({"format": _FORMAT, "split": split, "resolution": resolution, "source": source.identity})[:32]
     path = _cache() / f"{key}.npy"
+    if classes is not None:
+        check_number("classes", classes, minimum=1, integer=True)
+        if split == "train" and not path.exists():  # now, not after hours of decoding
+            checked_labels(source.labels(), classes, source.name)
     found = _decoded(str(dataset), source, path, resolution, split, progress)
     return found if found is None or classes is None else _labelled(found, source, path, classes)
 

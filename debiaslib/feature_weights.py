@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from .errors import InputError
+from .paths import user_path
 
 __all__ = ["DINOV2", "INCEPTION", "Weights", "one_line"]
 
@@ -39,7 +40,7 @@ class Weights:
         given = os.environ.get(self.variable, "")
         if not given:
             return Path(torch.hub.get_dir()).absolute() / "checkpoints" / self.file
-        path = Path(given).expanduser().absolute()
+        path = user_path(given).absolute()
         return path / self.file if path.is_dir() else path
 
     def read(self):
@@ -47,8 +48,8 @@ class Weights:
         path = self.path()
         if not path.is_file():
             raise InputError(
-                f"{path} is missing; `python -m debiaslib.features {self.command}` gets it ({self.size}), or set"
-                f" {self.variable} to a file whose sha256 begins with {self.sha256[:8]}"
+                f"{path} is missing; get it ({self.size}) by `python -m debiaslib.features {self.command}`,"
+                f" or set {self.variable} to a copy (sha256 {self.sha256[:8]}...)"
             )
         with open(path, "rb") as file:
             found = self._verified(path, file)

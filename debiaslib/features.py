@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from . import colour
 from .cli import Parser
+from .devices import check_device
 from .errors import InputError, check_choice, check_number
 from .feature_weights import DINOV2, INCEPTION, one_line
 
@@ -110,10 +111,11 @@ def load_extractor(name, device="cpu", dtype="float32"):
 
     dtype "float64" is for Inception and DINOv2 alone: arithmetic in double precision, rounded to float32 in the end, so
     that the features do not depend on the batch. "pooled" is always float64, on the CPU. Raises InputError for an
-    unknown name, missing or altered weights, and (those two) where torch-fidelity cannot be imported.
+    unknown name, an absent device, missing or altered weights, and (those two) where torch-fidelity cannot be imported.
     """
     check_choice("extractor", name, EXTRACTORS)
     check_choice("dtype", dtype, ("float32", "float64") if name in TORCH_FIDELITYS else ("float32",))
+    check_device(device)
     makers = {"minifaces": _minifaces, "cifar10": _cifar10, "pooled": _pooled, "inception": _inception}
     return {**makers, "dinov2": _dinov2}[name](str(device), dtype)
 

@@ -67,11 +67,11 @@ def results_root(results=""):
 def cache_root():
     """The folder of decoded data sets and features: $DEBIASLIB_CACHE, else ~/.cache/debiaslib.
 
-    It can be deleted at any time. Raises InputError for a path that is or lies below a file.
+    It can be deleted at any time.
     """
     given = os.environ.get("DEBIASLIB_CACHE", "")
     if given:
-        return _folder("DEBIASLIB_CACHE", given)
+        return user_path(given).absolute()
     try:
         return Path.home() / ".cache" / "debiaslib"
     except RuntimeError:  # no HOME and no entry in the password database

@@ -103,7 +103,7 @@ def check_before_start(settings, results=""):
         check_choice("notebook", name, notebook_files())
     first = settings.train_config(*settings.runs[0])
     if first.device != "cpu":
-        from .training import check_device
+        from .devices import check_device
 
         check_device(first.device)
     for name in set(settings.features) - {"minifaces", "pooled"}:  # the weights of the others may be absent

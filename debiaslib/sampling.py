@@ -9,6 +9,7 @@ batch, and within a batch nothing waits for the device.
 import numpy as np
 import torch
 
+from .devices import check_device
 from .errors import InputError, check_choice, check_number, shown
 from .prediction import PREDICTION_TYPES, network_output, to_x0_epsilon
 from .schedule import check_schedule
@@ -114,7 +115,7 @@ def sample_batches(
     check_number("batch_size", batch_size, minimum=1, integer=True)
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
     check_choice("clip_x0", clip_x0, (True, False))
-    _check_device(device)
+    check_device(device)
     shape, labels = _image_shape(model, shape), _image_labels(model, seeds, labels)
     timesteps = respaced_timesteps(steps, schedule.T)
     walk = solver(sampler, [*schedule.alpha_bar[timesteps].tolist(), 1.0], eta)
@@ -198,16 +199,6 @@ def _image_seeds(seeds):
     except TypeError:
         raise InputError(f"seeds is {shown(seeds)}; it must be a list of whole numbers") from None
     return [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
-
-
-def _check_device(device):
-    try:
-        torch.empty(0, device=device)
-    except (TypeError, ValueError, RuntimeError, AssertionError):  # torch has one for each way to be absent
-        raise InputError(
-            f"device is {shown(device)}, which PyTorch does not find here; it is 'cpu', 'cuda', 'cuda:0' or 'mps' "
-            "(use device='cpu')"
-        ) from None
 
 
 def _image_shape(model, shape):

@@ -22,6 +22,7 @@ from .checkpoints import load_checkpoint, save_checkpoint
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
+from .devices import check_device
 from .distributed import current_world, processes
 from .errors import InputError
 from .files import write_json, write_text
@@ -75,13 +76,6 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
                 write_json(run.folder / "config.json", {**wanted, **several})
             training.finish(progress and world.first, checkpoint_seconds)
     return run
-
-
-def check_device(device):
-    """Raise InputError if `device` is not there."""
-    backend = {"cuda": torch.cuda, "mps": torch.backends.mps}.get(device.partition(":")[0])
-    if backend is not None and not backend.is_available():
-        raise InputError(f"device is {device!r}, which PyTorch does not find on this machine; use device='cpu'")
 
 
 class _Training:
