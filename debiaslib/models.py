@@ -9,6 +9,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 
 from .config import TrainConfig
+from .devices import check_device
 from .errors import InputError
 from .files import read_json, sha256_file
 from .paths import user_path
@@ -74,6 +75,7 @@ def load_model(source, images=None, device="cpu", *, raw=False, **settings):
         with `raw` those of the last step themselves; or what `load_pretrained` takes, with its settings.
     Raises InputError if the run is not complete, a file is not what its record says, and as `load_pretrained` does.
     """
+    check_device(device)
     run = _own_run(source)
     if run is None:
         if raw or images is not None:

@@ -134,7 +134,8 @@ def check_settings(run, wanted):
     if difference is not None:
         field, old, new = difference
         raise InputError(
-            f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; name another results folder, or move it"
+            f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; "
+            "name another results folder, or move it"
         )
 
 
