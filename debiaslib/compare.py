@@ -194,6 +194,7 @@ def main(arguments=None):
     )
     parser.add_argument("--limit", type=int, default=20, help="rows to print, worst first (default: %(default)s)")
     options = parser.parse_args(arguments)
+    limit = check_number("limit", options.limit, minimum=1, integer=True)
     folder = user_path(options.results).absolute()
     expected = user_path(options.expected or checkout() / "results" / "reference" / folder.name).absolute()
     for path in (folder, expected):
@@ -202,7 +203,7 @@ def main(arguments=None):
     table = compare(folder, expected, dict(map(_tolerance, options.tolerance)))
     with atomic_path(folder / "tables" / "compare.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g")
-    print(summary(table, check_number("limit", options.limit, minimum=1, integer=True)))
+    print(summary(table, limit))
     bad = int((table.result != "pass").sum())
     print(f"\n{len(table) - bad} of {len(table)} rows as expected in {folder}")
     return int(bad > 0)

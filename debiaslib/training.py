@@ -28,7 +28,7 @@ from .errors import InputError
 from .files import write_json, write_text
 from .loss_sums import LossSums
 from .models import build_network
-from .objective import Objective
+from .objective import Objective, check_trainable
 from .pixels import Pixels
 from .randomness import stream, stream_seed
 from .run_files import save_weights, write_record
@@ -55,8 +55,10 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     with world.together():
         check_device(config.device)
         shown = progress and world.first
-        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         run = find_run(experiment, config.arm, config.seed, results)
+        if run.record is None:
+            check_trainable(config)
+        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         config = concrete_precision(config, run.config)
         wanted = {**config.to_dict(), **images.identity}
         check_settings(run, wanted)

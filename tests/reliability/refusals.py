@@ -1,5 +1,7 @@
 """What every bad call has to come to: our error one line that names what is wrong, soon, with nothing written."""
 
+import contextlib
+import signal
 import time
 from pathlib import Path
 
@@ -7,6 +9,22 @@ from debiaslib.errors import InputError
 
 LONGEST = 200  # characters of a line, with the name of the error before it
 SECONDS = 5
+
+
+@contextlib.contextmanager
+def no_longer_than(seconds):
+    """Raise TimeoutError in what is done after so many seconds: a call that is taken may go on for hours."""
+
+    def stop(number, frame):
+        raise TimeoutError(f"it went on for {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Tally:
@@ -20,7 +38,8 @@ class Tally:
         """`call()` must raise InputError, in a line that holds every one of `parts`."""
         before, started = self.listing(), time.monotonic()
         try:
-            call()
+            with no_longer_than(4 * SECONDS):
+                call()
             line, problem = "", "it is taken"
         except InputError as error:
             line, problem = f"InputError: {error}", None
