@@ -20,6 +20,6 @@ def check_device(device):
     if backend is not None and not backend.is_available():
         raise InputError(f"device is {str(device)!r}, which PyTorch does not find on this machine; use device='cpu'")
     count = torch.cuda.device_count() if kind == "cuda" else 1
-    if int(index or 0) >= count:
+    if index and int(index) >= count:
         raise InputError(f"device is {str(device)!r}; this machine has {count} of its kind, counted from 0")
     return device

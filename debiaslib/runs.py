@@ -133,6 +133,9 @@ def check_settings(run, wanted):
     difference = first_difference(*({k: v for k, v in c.items() if k not in ignored} for c in (made, wanted)))
     if difference is not None:
         field, old, new = difference
+        while isinstance(old, dict) and isinstance(new, dict):  # which of the network's settings
+            inner, old, new = first_difference(old, new)
+            field = f"{field}.{inner}"
         raise InputError(
             f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; "
             "name another results folder, or move it"

@@ -56,7 +56,7 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
         check_device(config.device)
         shown = progress and world.first
         run = find_run(experiment, config.arm, config.seed, results)
-        if run.record is None:
+        if run.config is None:  # what has been begun could be, and may differ in more than its weight
             check_trainable(config)
         images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         config = concrete_precision(config, run.config)

@@ -24,7 +24,7 @@ from debiaslib import objective, training
 from debiaslib.checkpoints import load_checkpoint
 from debiaslib.config import TrainConfig
 from debiaslib.data import load_images
-from debiaslib.errors import InputError
+from debiaslib.errors import InputError, shown
 from debiaslib.models import build_network, load_model
 from debiaslib.randomness import stream
 from debiaslib.runs import find_run
@@ -415,8 +415,10 @@ def test_a_run_of_an_earlier_version_is_kept_and_gone_on_with(uninterrupted, set
 def test_other_settings_are_refused_naming_the_field(settings, results, nothing_trains, field):
     with pytest.raises(InputError) as caught:
         quietly(settings, results, **{field: OTHER[field]})
-    made = TrainConfig(**settings).to_dict()[field]
-    assert f"was made with {field}={made!r}, not {OTHER[field]!r}" in str(caught.value)
+    made, asked, named = TrainConfig(**settings).to_dict()[field], OTHER[field], field
+    if field == "network":
+        made, asked, named = made["dropout"], asked["dropout"], "network.dropout"
+    assert f"was made with {named}={shown(made, 24)}, not {shown(asked, 24)}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
