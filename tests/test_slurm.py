@@ -1,5 +1,5 @@
-"""The Snakefile on a real Slurm of one node: a job array of trainings, one of them requeued in the middle, whose run ends
-as a local one does.
+"""The Snakefile on a real Slurm of one node: a job array of trainings, one of them requeued, whose run ends as a local
+one does.
 
 `make test-slurm` runs it. The test starts munged, slurmctld and slurmd itself, configured in /etc/slurm, where
 jobs look for it (the plugin clears SLURM_CONF from their environment), and takes both away again. So it needs root, a
