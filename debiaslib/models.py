@@ -132,7 +132,7 @@ def _published(path):
     if not isinstance(said, dict) or not {"network", "weighting"} <= set(said):
         return None
     if path.is_file():
-        return path if path.suffix == ".safetensors" else None
+        return Run(folder).checked(path) if path.suffix == ".safetensors" else None
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"

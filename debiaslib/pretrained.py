@@ -93,7 +93,12 @@ def parse_source(text):
         name, equals, value = (word.strip() for word in part.partition("="))
         if not source or not equals or not value or name in settings:
             raise InputError(f"model {shown(str(text))} cannot be read; write it as 'source; name=value, ...'")
-        settings[name] = yaml.safe_load(value)
+        try:
+            settings[name] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise InputError(
+                f"{name} of the model is {shown(value)}; it must be a number, true, false or a word"
+            ) from None
     return source, settings
 
 

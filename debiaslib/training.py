@@ -109,10 +109,12 @@ class _Training:
             self.ema.to(self.config.device)
             self.sums.total, self.seconds = state["sums"], state["seconds"]
         self._note_processes(step, (state or {}).get("processes", [[0, 1, None]]))
-        kept = [row for row in self.run.log() if row["step"] <= step]
-        self.last_row = kept[-1] if kept else {"images": 0, "seconds": 0.0}
+        # As the checkpoint has it, whatever became of the file; one of an earlier version has none.
+        self.rows = (state["log"] if "log" in state else self.run.log()) if state is not None else []
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        self.last_row = self.rows[-1] if self.rows else {"images": 0, "seconds": 0.0}
         if self.world.first:
-            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
         return step
 
     def _note_processes(self, step, before):
@@ -130,6 +132,7 @@ class _Training:
             "sums": self.sums.total,
             "seconds": self.seconds,
             "processes": self.shares,
+            "log": self.rows,
         }
         save_checkpoint(self.run.folder / "checkpoints", self.step, state)
 
@@ -268,6 +271,7 @@ class _Training:
             "seconds": self.seconds,
         }
         self.last_row = row
+        self.rows.append(row)
         with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
