@@ -34,6 +34,14 @@ def _tidy(folder, step):
             path.unlink(missing_ok=True)
 
 
+def forget_after(folder, step):
+    """Remove the checkpoints of later steps, which are taken again: damaged ones are not kept in the place of good."""
+    for note in folder.glob("step-*.json"):
+        if note.stem > f"step-{step:09d}":
+            for path in (note, note.with_suffix(".pt")):
+                path.unlink(missing_ok=True)
+
+
 def load_checkpoint(folder):
     """(step, state) of the newest checkpoint that is undamaged, or (0, None) if none was ever written.
 

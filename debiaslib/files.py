@@ -72,7 +72,8 @@ def read_json(path):
     except FileNotFoundError:
         return None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}); move it away to have it made again") from None
+        what = f"line {error.lineno} is no JSON" if isinstance(error, json.JSONDecodeError) else "it is no JSON"
+        raise InputError(f"{path} is damaged: {what}; move it away to have it made again") from None
     if not isinstance(value, dict) or not value:
         return value
     name = SEAL if SEAL in value else next(reversed(value))  # the flipped bit may be one of the seal's own name

@@ -18,7 +18,7 @@ from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from .acceleration import concrete_precision, prepare_network
-from .checkpoints import load_checkpoint, save_checkpoint
+from .checkpoints import forget_after, load_checkpoint, save_checkpoint
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
@@ -173,6 +173,8 @@ class _Training:
                     f"one process finds the checkpoint of step {self.step} in {self.run.folder} and the first that of "
                     f"step {newest}; the folder must be the same for all"
                 )
+        if self.world.first:
+            forget_after(self.run.folder / "checkpoints", self.step)
         self.model = self.world.replicate(self.network)
         if self.world.size > 1:
             # After its first backward pass DistributedDataParallel lays the gradients out anew. Were that a step, those
