@@ -17,7 +17,7 @@ from .decoding import Source, decoder_hash, local_source
 from .errors import InputError, check_choice, check_number
 from .files import atomic_path, exclusive, read_json, sha256_json, write_json
 from .labels import checked_labels, stored_labels
-from .paths import cache_root
+from .paths import cache_root, user_path
 from .presets import BY_HAND, PRESETS
 
 __all__ = ["ImageSet", "load_images"]
@@ -85,6 +85,10 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
         return None
     key = sha256_json({"format": _FORMAT, "split": split, "resolution": resolution, "source": source.identity})[:32]
     path = _cache() / f"{key}.npy"
+    if classes is not None:
+        check_number("classes", classes, minimum=1, integer=True)
+        if split == "train" and not path.exists():  # now, not after hours of decoding
+            checked_labels(source.labels(), classes, source.name)
     found = _decoded(str(dataset), source, path, resolution, split, progress)
     return found if found is None or classes is None else _labelled(found, source, path, classes)
 
@@ -127,7 +131,7 @@ def _find_source(dataset, resolution, split):
     """The `Source` of a data set, or None where it has no such split."""
     if dataset in _DRAWN:
         return _drawn(dataset, resolution, split)
-    if dataset and Path(dataset).expanduser().exists():
+    if dataset and os.path.exists(user_path(dataset)):
         return local_source(dataset, split)
     if dataset in BY_HAND:
         raise InputError(BY_HAND[dataset])

@@ -20,6 +20,7 @@ import numpy as np
 from .columns import image_column
 from .errors import InputError
 from .labels import folder_labels, shard_labels
+from .paths import user_path
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # What data sets on the hub hold beside those. Pillow's other readers stay shut: some start other programs.
@@ -141,7 +142,7 @@ def local_source(path, split):
     (for shards: or is called train-*), else everything that is not held out; "heldout" is test, else validation or val.
     Raises InputError if there is nothing to read, or a shard is missing, damaged or without images.
     """
-    root = Path(path).expanduser().resolve()
+    root = user_path(path).resolve()
     if root.is_file():
         shards, images = ([root] if split == "train" else []), []
     else:

@@ -92,8 +92,8 @@ def checked_labels(labels, classes, name):
     """Return `labels`. Raises InputError if there are none, or one of them is not in 0 .. classes - 1."""
     if labels is None:
         raise InputError(
-            f"data set {name} has no class labels, and the network asks for them (num_class_embeds {shown(classes)}); "
-            "they are a column of whole numbers called label, or a sub-folder for each class"
+            f"data set {name} has no class labels for the network's num_class_embeds {shown(classes)}; they are a "
+            "column of whole numbers called label, or a sub-folder for each class"
         )
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(outside):

@@ -52,7 +52,7 @@ def copy_published(folder, target, redact):
     than an earlier publication.
     """
     folder, target = Path(folder), Path(target)
-    _check_target(folder, target)
+    check_target(folder, target)
     copied = []
     for name, patterns in _COPIED.items():
         for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
@@ -67,7 +67,8 @@ def copy_published(folder, target, redact):
     return sorted(path.relative_to(target).as_posix() for path in copied)
 
 
-def _check_target(folder, target):
+def check_target(folder, target):
+    """Raise InputError if `target` holds something else than an earlier publication, or lies within `folder`."""
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is not a folder; name one to publish to, such as results/reference/{folder.name}")
     if target.is_dir() and any(target.iterdir()) and not (target / "report.html").exists():

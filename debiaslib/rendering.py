@@ -5,7 +5,6 @@
 A formula that cannot be shown and whatever would have to be loaded are errors, in one line.
 """
 
-import argparse
 import base64
 import html
 import io
@@ -16,7 +15,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-from .cli import run_command
+from .cli import Parser, run_command
 from .errors import InputError
 from .files import read_json, write_text
 from .mathml import hide_formulas, show_formulas, with_formulas
@@ -249,7 +248,7 @@ def _as_jpeg(match):
 
 def main():
     """The command line: one notebook in, one page out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path, help="an executed notebook")
     parser.add_argument("page", type=Path, help="the HTML file to write")
     arguments = parser.parse_args()

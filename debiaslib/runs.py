@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import TrainConfig, run_name
-from .errors import InputError
+from .errors import InputError, shown
 from .files import read_json, sha256_file
 from .paths import results_root
 
@@ -154,7 +154,8 @@ def check_settings(run, wanted):
     if difference is not None:
         field, old, new = difference
         raise InputError(
-            f"the run {run.folder} was made with {field}={old!r}, not {new!r}; name another results folder, or move it"
+            f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; "
+            "name another results folder, or move it"
         )
 
 
@@ -166,7 +167,7 @@ def check_processes(run, number, allowed=False):
     if made != number:
         raise InputError(
             f"the run {run.folder} was made with processes={made}, not {number}, which decides its last bits; "
-            "--any-processes goes on with it all the same, and its record will say so"
+            "--any-processes allows it"
         )
 
 

@@ -22,12 +22,13 @@ from .checkpoints import forget_after, load_checkpoint, save_checkpoint
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
+from .devices import check_device
 from .distributed import current_world, processes
 from .errors import InputError
 from .files import write_json, write_text
 from .loss_sums import LossSums
 from .models import build_network
-from .objective import Objective
+from .objective import Objective, check_trainable
 from .pixels import Pixels
 from .randomness import stream, stream_seed
 from .run_files import save_weights, write_record
@@ -54,8 +55,10 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     with world.together():
         check_device(config.device)
         shown = progress and world.first
-        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         run = find_run(experiment, config.arm, config.seed, results)
+        if run.record is None:
+            check_trainable(config)
+        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         config = concrete_precision(config, run.config)
         wanted = {**config.to_dict(), **images.identity}
         check_settings(run, wanted)
@@ -75,13 +78,6 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
                 write_json(run.folder / "config.json", {**wanted, **several})
             training.finish(progress and world.first, checkpoint_seconds)
     return run
-
-
-def check_device(device):
-    """Raise InputError if `device` is not there."""
-    backend = {"cuda": torch.cuda, "mps": torch.backends.mps}.get(device.partition(":")[0])
-    if backend is not None and not backend.is_available():
-        raise InputError(f"device is {device!r}, which PyTorch does not find on this machine; use device='cpu'")
 
 
 class _Training:
