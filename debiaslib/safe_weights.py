@@ -48,5 +48,5 @@ def _check(path, state):
 def _reason(error):
     """The sentence that says it, of torch's page of advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if "WeightsUnpickler error" in line or "Unsupported" in line), "")
+    told = next((line for line in lines if "WeightsUnpickler error" in line or "unsupported" in line.lower()), "")
     return (told or " ".join(lines) or type(error).__name__)[:60]

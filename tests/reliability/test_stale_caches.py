@@ -5,6 +5,7 @@ Every test compares with what is made where there is no cache.
 
 import dataclasses
 import functools
+import io
 import itertools
 import json
 import os
@@ -195,8 +196,6 @@ def parquet(root):
 
 
 def file_bytes(image):
-    import io
-
     file = io.BytesIO()
     image.save(file, "BMP")
     return file.getvalue()
@@ -281,7 +280,8 @@ def test_code_that_draws_other_images(cache, monkeypatch):
 def test_stored_samples(tmp_path, reached):
     """Whatever `sample_measurements` says of what decides samples, one thing changed at a time and all together."""
     inputs = {"config": "c", "ema": "e", "network": "ema", "images_seen": 8, "n": 2, "sampler": "ddim", "steps": 5,
-              "prediction_type": "epsilon", "clip_x0": True, "batch_size": 2, "device": "cpu", "threads": 1}  # fmt: skip
+              "prediction_type": "epsilon", "clip_x0": True, "batch_size": 2, "device": "cpu", "threads": 1,
+              }  # fmt: skip
     variants = [inputs] + [{**inputs, name: "another"} for name in inputs] + [dict.fromkeys(inputs, 0)]
     for drawn in (True, False):
         for number, one in enumerate(variants):
