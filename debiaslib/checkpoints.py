@@ -1,7 +1,7 @@
 """Checkpoints of a training: written whole or not at all, verified by sha256 when read, the last two kept.
 
-`step-<n>.pt` holds the tensors, `step-<n>.json` beside it, written after it, its sha256: a checkpoint counts once both
-are there.
+`step-<n>.pt` holds the tensors and the log so far; `step-<n>.json` beside it, written after it, its sha256: a
+checkpoint counts once both are there.
 """
 
 import pickle
@@ -34,6 +34,14 @@ def _tidy(folder, step):
             path.unlink(missing_ok=True)
 
 
+def forget_after(folder, step):
+    """Remove the checkpoints of later steps, which are taken again: damaged ones are not kept in the place of good."""
+    for note in folder.glob("step-*.json"):
+        if note.stem > f"step-{step:09d}":
+            for path in (note, note.with_suffix(".pt")):
+                path.unlink(missing_ok=True)
+
+
 def load_checkpoint(folder):
     """(step, state) of the newest checkpoint that is undamaged, or (0, None) if none was ever written.
 
@@ -52,11 +60,24 @@ def load_checkpoint(folder):
 
 def _verified(note):
     path = note.with_suffix(".pt")
-    said = read_json(note)
-    recorded = {"step": int(note.stem.removeprefix("step-")), "sha256": sha256_file(path) if path.exists() else None}
+    try:
+        said = read_json(note)
+    except InputError:
+        raise InputError(f"checkpoint {path.name} is damaged: its note is not what was written") from None
+    recorded = {"step": _step(note), "sha256": sha256_file(path) if path.is_file() else None}
     if said != recorded:
         raise InputError(f"checkpoint {path.name} is missing or damaged: its step and sha256 are not the recorded ones")
     try:
-        return said["step"], torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(f"checkpoint {path.name} is not one of ours: it holds more than tensors and numbers") from None
+    except Exception:  # whatever torch makes of a file that was not written by it
+        state = None
+    if not isinstance(state, dict):
+        raise InputError(f"checkpoint {path.name} is not one of ours: it holds no state of a training")
+    return said["step"], state
+
+
+def _step(note):
+    digits = note.stem.removeprefix("step-")
+    return int(digits) if digits.isdecimal() else None

@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from .errors import InputError
 
+SEAL = "seal"  # see `write_json`
+
 
 @contextmanager
 def atomic_path(path):
@@ -49,18 +51,36 @@ def write_text(path, text):
 
 
 def write_json(path, value):
-    """Write JSON, indented, keys in their order, atomically. NaN and infinity are refused (ValueError)."""
+    """Write JSON, indented, keys in their order, atomically. NaN and infinity are refused (ValueError).
+
+    A dict gets a last key, `SEAL`, with the sha256 of the others: a bit that flips may leave the JSON valid, as another
+    number or name.
+    """
+    if isinstance(value, dict):
+        value = {key: entry for key, entry in value.items() if key != SEAL}
+        value[SEAL] = sha256_json(json.loads(json.dumps(value)))  # keys and tuples as they will be read
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path):
-    """The JSON in `path`, or None if there is no such file. Raises InputError if it is damaged."""
+    """The JSON in `path`, without its seal, or None if there is no such file. Raises InputError if it is damaged.
+
+    Files of other programs and of earlier versions have no seal, and are taken as they are.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is damaged ({error}); move it away to have it made again") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        what = f"line {error.lineno} is no JSON" if isinstance(error, json.JSONDecodeError) else "it is no JSON"
+        raise InputError(f"{path} is damaged: {what}; move it away to have it made again") from None
+    if not isinstance(value, dict) or not value:
+        return value
+    name = SEAL if SEAL in value else next(reversed(value))  # the flipped bit may be one of the seal's own name
+    rest = {key: entry for key, entry in value.items() if key != name}
+    if (name == SEAL) != (value[name] == sha256_json(rest)):
+        raise InputError(f"{path} is damaged: its seal does not fit; move it away to have it made again")
+    return rest if name == SEAL else value
 
 
 def sha256_file(path):

@@ -7,7 +7,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, shown
+
+_LONGEST_NAME = 255  # bytes, on every file system that is common
 
 
 def checkout():
@@ -28,13 +30,38 @@ def notebook_files():
 
 def absolute(path):
     """A path that exists, made absolute, since workers and kernels have another working folder; other text as it is."""
-    return str(Path(path).absolute()) if path and Path(path).exists() else str(path)
+    return str(Path(path).absolute()) if path and os.path.exists(path) else str(path)
+
+
+def user_path(text):
+    """A path as the user wrote it, ~ being the home folder. (`Path.expanduser` fails where there is no such user.)"""
+    return Path(os.path.expanduser(str(text)))
+
+
+def _folder(name, given):
+    """The absolute path of a folder, which need not exist. Raises InputError for what can be none."""
+    path = user_path(given).absolute()
+    try:
+        longest = max(len(os.fsencode(part)) for part in path.parts)
+    except UnicodeEncodeError:
+        longest = _LONGEST_NAME + 1
+    if "\0" in given or longest > _LONGEST_NAME:
+        raise InputError(f"{name} is {shown(given)}; it must be the path of a folder, which need not exist yet")
+    nearest = next((folder for folder in (path, *path.parents) if os.path.exists(folder)), path)
+    if not nearest.is_dir():
+        raise InputError(f"{name} is {shown(given)}, and {str(nearest)!r} is a file; it must be a folder")
+    return path
 
 
 def results_root(results=""):
-    """The folder of all results, absolute: `results`, else $DEBIASLIB_RESULTS, else results/ of the checkout."""
-    given = str(results) or os.environ.get("DEBIASLIB_RESULTS", "")
-    return Path(given).expanduser().absolute() if given else checkout() / "results"
+    """The folder of all results, absolute: `results`, else $DEBIASLIB_RESULTS, else results/ of the checkout.
+
+    Raises InputError for a path that is or lies below a file.
+    """
+    for name, given in (("results", str(results)), ("DEBIASLIB_RESULTS", os.environ.get("DEBIASLIB_RESULTS", ""))):
+        if given:
+            return _folder(name, given)
+    return checkout() / "results"
 
 
 def cache_root():
@@ -44,7 +71,7 @@ def cache_root():
     """
     given = os.environ.get("DEBIASLIB_CACHE", "")
     if given:
-        return Path(given).expanduser().absolute()
+        return user_path(given).absolute()
     try:
         return Path.home() / ".cache" / "debiaslib"
     except RuntimeError:  # no HOME and no entry in the password database

@@ -66,13 +66,14 @@ def _chain(experiment, dataset):
 
 def _reproduce(settings, experiment, dataset, results, jobs, deadline, profile):
     folder = results_root(results) / settings.name
-    folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.html"
     config = {"experiment": absolute(experiment), "dataset": absolute(dataset), "results": str(results_root(results))}
     started, stamp = time.time(), report.stat().st_mtime_ns if report.exists() else None
+    cost = _estimate(experiment, dataset) if stamp is None else None
+    folder.mkdir(parents=True, exist_ok=True)
     print(f"experiment {settings.name}: results go to {folder}", flush=True)
-    if stamp is None:
-        print(_estimate(experiment, dataset), flush=True)
+    if cost:
+        print(cost, flush=True)
     if deadline is not None:
         left = reproduce_within(settings, folder, config, jobs, deadline)
         print(f"report: {report}", flush=True)
@@ -93,7 +94,8 @@ def _estimate(experiment, dataset):
     command = [sys.executable, "-m", "debiaslib.pipeline", "--dry-run", f"--experiment={experiment}"]
     done = subprocess.run([*command, f"--dataset={dataset}"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise InputError(f"the estimate failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise InputError(f"the estimate failed: {last.removeprefix('error: ')}")
     return done.stdout.splitlines()[0]
 
 
@@ -103,7 +105,7 @@ def check_before_start(settings, results=""):
         check_choice("notebook", name, notebook_files())
     first = settings.train_config(*settings.runs[0])
     if first.device != "cpu":
-        from .training import check_device
+        from .devices import check_device
 
         check_device(first.device)
     for name in set(settings.features) - {"minifaces", "pooled"}:  # the weights of the others may be absent

@@ -40,6 +40,7 @@ def write_record(run, config, data, network, seconds, snapshots, shares):
                 for step, path in snapshots.items()
             ],
             "raw": {"file": raw.name, "sha256": sha256_file(raw)},
+            "log": {"file": "log.jsonl", "sha256": sha256_file(run.folder / "log.jsonl")},
             **provenance(config.device, config.threads),
         },
     )

@@ -18,16 +18,17 @@ from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from .acceleration import concrete_precision, prepare_network
-from .checkpoints import load_checkpoint, save_checkpoint
+from .checkpoints import forget_after, load_checkpoint, save_checkpoint
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
+from .devices import check_device
 from .distributed import current_world, processes
 from .errors import InputError
 from .files import write_json, write_text
 from .loss_sums import LossSums
 from .models import build_network
-from .objective import Objective
+from .objective import Objective, check_trainable
 from .pixels import Pixels
 from .randomness import stream, stream_seed
 from .run_files import save_weights, write_record
@@ -54,8 +55,10 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     with world.together():
         check_device(config.device)
         shown = progress and world.first
-        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         run = find_run(experiment, config.arm, config.seed, results)
+        if run.record is None:
+            check_trainable(config)
+        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         config = concrete_precision(config, run.config)
         wanted = {**config.to_dict(), **images.identity}
         check_settings(run, wanted)
@@ -75,13 +78,6 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
                 write_json(run.folder / "config.json", {**wanted, **several})
             training.finish(progress and world.first, checkpoint_seconds)
     return run
-
-
-def check_device(device):
-    """Raise InputError if `device` is not there."""
-    backend = {"cuda": torch.cuda, "mps": torch.backends.mps}.get(device.partition(":")[0])
-    if backend is not None and not backend.is_available():
-        raise InputError(f"device is {device!r}, which PyTorch does not find on this machine; use device='cpu'")
 
 
 class _Training:
@@ -109,10 +105,12 @@ class _Training:
             self.ema.to(self.config.device)
             self.sums.total, self.seconds = state["sums"], state["seconds"]
         self._note_processes(step, (state or {}).get("processes", [[0, 1, None]]))
-        kept = [row for row in self.run.log() if row["step"] <= step]
-        self.last_row = kept[-1] if kept else {"images": 0, "seconds": 0.0}
+        # As the checkpoint has it, whatever became of the file; one of an earlier version has none.
+        self.rows = (state["log"] if "log" in state else self.run.log()) if state is not None else []
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        self.last_row = self.rows[-1] if self.rows else {"images": 0, "seconds": 0.0}
         if self.world.first:
-            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
         return step
 
     def _note_processes(self, step, before):
@@ -130,6 +128,7 @@ class _Training:
             "sums": self.sums.total,
             "seconds": self.seconds,
             "processes": self.shares,
+            "log": self.rows,
         }
         save_checkpoint(self.run.folder / "checkpoints", self.step, state)
 
@@ -170,6 +169,8 @@ class _Training:
                     f"one process finds the checkpoint of step {self.step} in {self.run.folder} and the first that of "
                     f"step {newest}; the folder must be the same for all"
                 )
+        if self.world.first:
+            forget_after(self.run.folder / "checkpoints", self.step)
         self.model = self.world.replicate(self.network)
         if self.world.size > 1:
             # After its first backward pass DistributedDataParallel lays the gradients out anew. Were that a step, those
@@ -268,6 +269,7 @@ class _Training:
             "seconds": self.seconds,
         }
         self.last_row = row
+        self.rows.append(row)
         with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 

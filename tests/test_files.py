@@ -155,7 +155,33 @@ def test_json_and_back(tmp_path):
     write_json(tmp_path / "x.json", value)
     assert read_json(tmp_path / "x.json") == value
     text = (tmp_path / "x.json").read_text()
-    assert list(json.loads(text)) == ["b", "a", "tiny", "digits"] and text.endswith("}\n") and "\n  " in text
+    assert list(json.loads(text)) == ["b", "a", "tiny", "digits", "seal"] and text.endswith("}\n") and "\n  " in text
+
+
+def test_another_value_than_was_written_is_damage(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"images": 20, "name": "a", 3: (1, 2)})
+    assert read_json(path) == {"images": 20, "name": "a", "3": [1, 2]}
+    text = path.read_text()
+    for old, new in (
+        ("20", "30"),
+        ('"a"', '"c"'),
+        ('"images"', '"imagez"'),
+        ('"seal"', '"sea,"'),
+        ("\n    1", "\n    0"),
+    ):
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+        with pytest.raises(InputError, match="x.json is damaged: its seal does not fit"):
+            read_json(path)
+    write_json(path, json.loads(text))  # a seal that is there already is not sealed again
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("value", [{}, [], {"a": 1}, {"a": {"b": "c"}}, 5, None])
+def test_a_file_of_an_earlier_version_or_another_program_has_no_seal(tmp_path, value):
+    (tmp_path / "x.json").write_text(json.dumps(value))
+    assert read_json(tmp_path / "x.json") == value
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])

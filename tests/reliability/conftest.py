@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from refusals import Tally
 
 
 @pytest.fixture
@@ -16,3 +17,13 @@ def reached(record_property):
         record_property("reliability", json.dumps([int(item), str(what), str(wanted), str(got)]))
 
     return note
+
+
+@pytest.fixture
+def tally(tmp_path, monkeypatch):
+    """A `Tally` over a folder that holds the working folder, the results and the cache of what is called."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for name in ("results", "cache"):
+        monkeypatch.setenv(f"DEBIASLIB_{name.upper()}", str(tmp_path / name))
+    return Tally(tmp_path)
