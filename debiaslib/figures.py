@@ -16,6 +16,7 @@ from pathlib import Path
 
 from . import bias_plots, colour_plots, control_plots, distance_plots, image_grids, plotting, weight_plots
 from . import figure_tables as load
+from .cli import run_command
 from .errors import InputError, check_choice
 from .figure_captions import CAPTIONS
 from .figure_style import note, style
@@ -183,4 +184,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

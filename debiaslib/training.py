@@ -24,7 +24,7 @@ from .config import load_experiment
 from .data import load_images
 from .distributed import current_world, processes
 from .errors import InputError
-from .files import write_json, write_text
+from .files import naming, write_json, write_text
 from .loss_sums import LossSums
 from .models import build_network
 from .objective import Objective
@@ -268,7 +268,8 @@ class _Training:
             "seconds": self.seconds,
         }
         self.last_row = row
-        with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
+        path = self.run.folder / "log.jsonl"
+        with naming(path), open(path, "a", encoding="utf-8") as file:  # half a row is cut off when the run goes on
             file.write(json.dumps(row) + "\n")
 
     def _snapshot(self):
