@@ -16,7 +16,6 @@ from filelock import FileLock, Timeout
 
 from .errors import InputError
 
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, or the file has its largest size
 _PROBE = 1 << 16  # bytes: more than what a block that is not quite full still takes
 
@@ -104,7 +103,12 @@ def write_text(path, text):
 
 def write_json(path, value):
     """Write JSON, indented, keys in their order, atomically. NaN and infinity are refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value):
+    """The text of JSON, indented, keys in their order. NaN and infinity are refused (ValueError)."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path):

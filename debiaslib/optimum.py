@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from .errors import InputError, check_number
+from .errors import InputError, check_finite, check_number
 
 _CHUNK_NUMBERS = 1 << 22  # float64: 32 MiB
 
@@ -38,12 +38,16 @@ class OptimalDenoiser:
 
     @torch.no_grad()
     def __call__(self, x_t, t):
-        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,)."""
-        queries = x_t.detach().to(self._home, torch.float64).flatten(1)
+        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,).
+
+        Raises InputError for an x_t, or images, that are not finite.
+        """
+        queries = check_finite("x_t", x_t.detach()).to(self._home, torch.float64).flatten(1)
         a, s = self.schedule.scales(t, queries)
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
         if self._half_norms is None:
-            self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
+            norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
+            self._half_norms = check_finite("the images' squared norms", norms)
         # One pass: the running maximum keeps the exponentials in range, as in streaming softmax.
         largest = queries.new_full((len(queries), 1), -torch.inf)
         total = queries.new_zeros(len(queries), 1)
@@ -128,8 +132,8 @@ class GaussianDenoiser:
     """
 
     def __init__(self, mean, covariance, schedule):
-        self.mean = torch.as_tensor(mean, dtype=torch.float64).flatten()
-        covariance = torch.as_tensor(covariance, dtype=torch.float64)
+        self.mean = check_finite("mean", torch.as_tensor(mean, dtype=torch.float64)).flatten()
+        covariance = check_finite("covariance", torch.as_tensor(covariance, dtype=torch.float64))
         if covariance.shape != (len(self.mean),) * 2:
             raise InputError(f"covariance has shape {tuple(covariance.shape)}; the mean has {len(self.mean)} entries")
         self.variances, self.axes = torch.linalg.eigh((covariance + covariance.T) / 2)
@@ -140,7 +144,7 @@ class GaussianDenoiser:
     @torch.no_grad()
     def __call__(self, x_t, t):
         """x0_hat of x_t's shape, dtype and device. x_t: (B, ...); t: an int or (B,)."""
-        queries = x_t.detach().to("cpu", torch.float64).flatten(1)
+        queries = check_finite("x_t", x_t.detach()).to("cpu", torch.float64).flatten(1)
         a, s = self.schedule.scales(t, queries)
         gain = a * self.variances / (a**2 * self.variances + s**2)
         x0_hat = self.mean + ((queries - a * self.mean) @ self.axes * gain) @ self.axes.T
