@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from .errors import InputError, shown
+from .errors import InputError
 from .files import FULL
 from .signals import SUPERVISED, end_with_parent
 
@@ -14,7 +14,7 @@ NOT_WRITTEN = 74  # exit status, EX_IOERR of sysexits.h
 _SAID = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "it would be larger than this system or a limit allows",
+    errno.EFBIG: "a file may not grow that large",
     errno.EROFS: "the disk may only be read",
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
@@ -49,7 +49,8 @@ def _leave(status, line):
 
 def disk_line(error):
     """What an OSError of a disk comes to in one line: which file, and why."""
-    what = "a file" if error.filename is None else shown(os.fsdecode(error.filename), 110)
+    what = "a file" if error.filename is None else repr(os.fsdecode(error.filename))
+    what = what if len(what) <= 100 else f"'...{what[-90:]}"  # the name of the file is at the end
     if error.errno in FULL:
         return f"{what} could not be written: {_SAID[error.errno]}; the same command goes on when there is room"
     return f"{what} cannot be opened or written: {_SAID[error.errno]}"

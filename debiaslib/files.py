@@ -111,6 +111,21 @@ def as_json(value):
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
+def write_npy(path, array):
+    """Write an array as a .npy file; `path` may be that of `atomic_path`. Pickles are refused.
+
+    np.save leaves the bytes to C's buffers and does not see whether the last of them reached the disk.
+    """
+    from numpy.lib import format as npy
+
+    header = npy.header_data_from_array_1_0(array)
+    if array.dtype.hasobject:
+        raise ValueError(f"an array of {array.dtype} would need a pickle")
+    with open(path, "wb") as file:
+        npy.write_array_header_1_0(file, header)
+        file.write(array.tobytes("F" if header["fortran_order"] else "C"))
+
+
 def read_json(path):
     """The JSON in `path`, or None if there is no such file. Raises InputError if it is damaged."""
     try:

@@ -591,11 +591,12 @@ def test_the_weight_is_normalised_and_bounded_as_asked(one_step, tmp_path):
 
 
 def seen(settings, results, monkeypatch, **more):
-    """What the network is shown in each step."""
+    """What the network is shown in each step; a look at the coming one, before a checkpoint, has no gradients."""
     calls = []
 
     def spy(network, x_t, t, labels=None):
-        calls.append((x_t.clone(), t.clone()))
+        if torch.is_grad_enabled():
+            calls.append((x_t.clone(), t.clone()))
         return call(network, x_t, t, labels)
 
     call = objective.network_output
