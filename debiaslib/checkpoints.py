@@ -10,7 +10,7 @@ import sys
 import torch
 
 from .errors import InputError
-from .files import atomic_path, read_json, sha256_file, write_json
+from .files import as_json, atomic_path, naming, read_json, sha256_file
 
 KEPT = 2
 
@@ -18,10 +18,12 @@ KEPT = 2
 def save_checkpoint(folder, step, state):
     """Write `state` (what torch.save can write of tensors, numbers, lists and dicts) as the checkpoint of `step`."""
     path = folder / f"step-{step:09d}.pt"
-    with atomic_path(path) as temporary:
+    # Both are written before either has its name, so that a full disk leaves no tensors without a note.
+    note = path.with_suffix(".json")
+    with atomic_path(note) as said, atomic_path(path) as temporary:
         torch.save(state, temporary)
-        digest = sha256_file(temporary)
-    write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
+        with naming(note, said):
+            said.write_text(as_json({"step": step, "sha256": sha256_file(temporary)}), encoding="utf-8")
     _tidy(folder, step)
 
 

@@ -1,8 +1,10 @@
 """Files that are there whole or not at all: atomic writes, hashes, locks between processes. Imports no torch."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -14,26 +16,76 @@ from filelock import FileLock, Timeout
 
 from .errors import InputError
 
-SEAL = "seal"  # see `write_json`
+SEAL = "seal"  # see `as_json`
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, or the file has its largest size
+_PROBE = 1 << 16  # bytes: more than what a block that is not quite full still takes
 
 
 @contextmanager
 def atomic_path(path):
-    """Yields a temporary path in the folder of `path`; on leaving it is synced and renamed, on an error removed."""
+    """Yields a temporary path in the folder of `path`; on leaving it is synced and renamed, on an error removed.
+
+    Where the disk takes no more, whatever error the writer made of that, it is an OSError with a number of `FULL` that
+    names `path`. What was there before is then still there.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with naming(path, temporary):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path, temporary=None):
+    """Within it an error of a disk that takes no more is an OSError that names `path`, if it names no other file.
+
+    temporary: the file that is written in its place and thrown away on an error.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        number = _refused(error, temporary)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), os.fspath(path)) from error
+
+
+def _refused(error, temporary):
+    """The number of `FULL` that an error came of, or None."""
+    if isinstance(error, OSError) and error.errno is not None:
+        number = error.errno if error.filename is None or error.filename == str(temporary) else None
+    elif said := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
+        number = int(said[1])
+    else:  # torch, numpy and PIL say that a write fell short and not why, so the disk is asked again
+        number = _asked(temporary) if temporary is not None else None
+    return number if number in FULL else None
+
+
+def _asked(temporary):
+    """The number of the error that a little more at the end of a file makes, or None."""
+    try:
+        with open(temporary, "ab") as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def _sync_folder(folder):
@@ -51,7 +103,12 @@ def write_text(path, text):
 
 
 def write_json(path, value):
-    """Write JSON, indented, keys in their order, atomically. NaN and infinity are refused (ValueError).
+    """Write JSON, as `as_json` has it, atomically."""
+    write_text(path, as_json(value))
+
+
+def as_json(value):
+    """The text of JSON, indented, keys in their order. NaN and infinity are refused (ValueError).
 
     A dict gets a last key, `SEAL`, with the sha256 of the others: a bit that flips may leave the JSON valid, as another
     number or name.
@@ -59,7 +116,22 @@ def write_json(path, value):
     if isinstance(value, dict):
         value = {key: entry for key, entry in value.items() if key != SEAL}
         value[SEAL] = sha256_json(json.loads(json.dumps(value)))  # keys and tuples as they will be read
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def write_npy(path, array):
+    """Write an array as a .npy file; `path` may be that of `atomic_path`. Pickles are refused.
+
+    np.save leaves the bytes to C's buffers and does not see whether the last of them reached the disk.
+    """
+    from numpy.lib import format as npy
+
+    header = npy.header_data_from_array_1_0(array)
+    if array.dtype.hasobject:
+        raise ValueError(f"an array of {array.dtype} would need a pickle")
+    with open(path, "wb") as file:
+        npy.write_array_header_1_0(file, header)
+        file.write(array.tobytes("F" if header["fortran_order"] else "C"))
 
 
 def read_json(path):
@@ -124,7 +196,8 @@ def exclusive(path, what, wait=None):
                 print(f"waiting for {holder}, which has {what}", file=sys.stderr, flush=True)
                 told = True
     try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        with naming(owner):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)

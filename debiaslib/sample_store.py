@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
-from .files import exclusive, read_json, sha256_file, sha256_json, write_json
+from .files import exclusive, naming, read_json, sha256_file, sha256_json, write_json
 
 __all__ = ["sample_path", "stored_samples"]
 
@@ -94,7 +94,7 @@ def _write(path, inputs, what, seeds, draw):
         os.replace(path, partial)
     state, digest = _resumed(partial, note, what)
     _check_room(path, what["shape"], state["done"])
-    with open(partial, "r+b") as file:
+    with naming(partial), open(partial, "r+b") as file:
         file.seek(0, os.SEEK_END)
         started, before = time.monotonic(), state["seconds"]
         batches = draw(seeds[state["done"] :]) if state["done"] < len(seeds) else ()
@@ -150,7 +150,8 @@ def _read_note(note):
 
 def _new(partial, what):
     header = _header(what["shape"])
-    partial.write_bytes(header)
+    with naming(partial):
+        partial.write_bytes(header)
     digest = hashlib.sha256(header)
     return {**what, "done": 0, "sha256": digest.hexdigest(), "seconds": 0.0}, digest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .config import Experiment, load_experiment
 from .errors import InputError
-from .files import atomic_path, exclusive, read_json, sha256_file, sha256_json, write_json
+from .files import as_json, atomic_path, exclusive, naming, read_json, sha256_file, sha256_json
 from .notebook import check_parameters
 from .one_network import experiment_of_one, run_of_one
 from .paths import results_root
@@ -118,12 +118,15 @@ class Study:
                 if problem:
                     print(f"the table {name} is damaged: {problem}; making it again", file=sys.stderr, flush=True)
                 started = time.monotonic()
-                with atomic_path(path) as temporary:
+                # Both are written before either has its name: on a full disk the table and note of before stay a pair.
+                with atomic_path(note) as said, atomic_path(path) as temporary:
                     make(temporary)
-                record = {"table": name, "key": key, "inputs": inputs, "sha256": sha256_file(path)}
-                config = self._config
-                seconds = {"seconds": round(time.monotonic() - started, 2)}
-                write_json(note, {**record, **seconds, **provenance(config.device, config.threads)})
+                    record = {"table": name, "key": key, "inputs": inputs, "sha256": sha256_file(temporary)}
+                    config = self._config
+                    seconds = {"seconds": round(time.monotonic() - started, 2)}
+                    record |= {**seconds, **provenance(config.device, config.threads)}
+                    with naming(note, said):
+                        said.write_text(as_json(record), encoding="utf-8")
         return path
 
 

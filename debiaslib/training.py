@@ -25,7 +25,7 @@ from .data import load_images
 from .devices import check_device
 from .distributed import current_world, processes
 from .errors import InputError
-from .files import write_json, write_text
+from .files import naming, write_json, write_text
 from .loss_sums import LossSums
 from .models import build_network
 from .objective import Objective, check_trainable
@@ -103,7 +103,7 @@ class _Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.config.device)
-            self.sums.total, self.seconds = state["sums"], state["seconds"]
+            self.sums.total, self.sums.checkpoint, self.seconds = state["sums"], step, state["seconds"]
         self._note_processes(step, (state or {}).get("processes", [[0, 1, None]]))
         # As the checkpoint has it, whatever became of the file; one of an earlier version has none.
         self.rows = (state["log"] if "log" in state else self.run.log()) if state is not None else []
@@ -120,7 +120,6 @@ class _Training:
         self.shares = kept if kept and kept[-1][1:] == now else [*kept, [step, *now]]
 
     def _save(self):
-        self.sums.settle()  # no checkpoint of a training that has broken
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -131,6 +130,7 @@ class _Training:
             "log": self.rows,
         }
         save_checkpoint(self.run.folder / "checkpoints", self.step, state)
+        self.sums.checkpoint = self.step
 
     def finish(self, progress, checkpoint_seconds):
         """Go on from the last checkpoint, run the remaining steps, then write the record."""
@@ -147,16 +147,33 @@ class _Training:
                     self.sums.settle()  # here, so that what a GPU still has to do counts in the row's seconds
                 self.seconds += time.monotonic() - started
                 bar.update(config.batch_size)
-                stop.signal = world.largest(stop.signal or 0) or None
+                # In one exchange: what signal came, and whether a checkpoint is due.
+                word = world.largest(2 * (stop.signal or 0) + (time.monotonic() - saved >= checkpoint_seconds))
+                stop.signal, due = word // 2 or None, word > 0 or self.step == steps
+                if due or self.step in snapshots:
+                    self._check_sound()
                 if world.first:
-                    due = time.monotonic() - saved >= checkpoint_seconds or stop.signal is not None
-                    self._write(self.step in snapshots, due or self.step == steps)
-                    saved = time.monotonic() if due else saved
+                    self._write(self.step in snapshots, due)
+                saved = time.monotonic() if due else saved
                 if stop.signal is not None:
                     self._leave(stop)
         if world.first:
             self._record(snapshots)
         world.wait()
+
+    def _check_sound(self):
+        """End the training before anything is kept of a network that an update has broken.
+
+        The loss of each step is that of the network before its update, so the one that follows is asked for too: that
+        of the next step's batch, without the copies of `replicate` and without gradients.
+        """
+        self.sums.settle()
+        torch.manual_seed(stream_seed(self.config.seed, self.world.purpose("dropout"), self.step))
+        with self.world.together(), torch.no_grad():
+            loss = float(self.objective.loss(self.network.forward, *self._batch())[0])
+            if not math.isfinite(loss):
+                where = f"at step {self.step + 1}" if self.step < self.config.steps else "after the last step"
+                raise InputError(self.sums.line(f"{where} (loss {loss:g})"))
 
     def _start(self):
         """Take the last checkpoint's state in every process."""
@@ -270,12 +287,12 @@ class _Training:
         }
         self.last_row = row
         self.rows.append(row)
-        with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
+        path = self.run.folder / "log.jsonl"
+        with naming(path), open(path, "a", encoding="utf-8") as file:  # half a row is cut off when the run goes on
             file.write(json.dumps(row) + "\n")
 
     def _snapshot(self):
         """Keep the EMA weights; the network's own are put back."""
-        self.sums.settle()
         parameters = list(self.network.parameters())
         self.ema.store(parameters)
         self.ema.copy_to(parameters)
