@@ -22,10 +22,10 @@ def save_checkpoint(folder, step, state):
         torch.save(state, temporary)
         digest = sha256_file(temporary)
     write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
-    _tidy(folder, step)
+    tidy(folder, step)
 
 
-def _tidy(folder, step):
+def tidy(folder, step):
     """Keep the last checkpoints up to `step`; damaged later ones, and what killed writers left behind, go too."""
     notes = sorted(folder.glob("step-*.json"))
     kept = {note.stem for note in [n for n in notes if n.stem <= f"step-{step:09d}"][-KEPT:]}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .config import Experiment, load_experiment
 from .errors import InputError
-from .files import atomic_path, exclusive, read_json, sha256_file, sha256_json, write_json
+from .files import atomic_path, exclusive, read_json, remove_leftovers, sha256_file, sha256_json, write_json
 from .notebook import check_parameters
 from .one_network import experiment_of_one, run_of_one
 from .paths import results_root
@@ -112,6 +112,8 @@ class Study:
             return path
         with exclusive(path.with_name(f".{name}.lock"), f"the table {path}"):
             if not _is_current(path, note, key):
+                for killed in (path, note):
+                    remove_leftovers(killed)
                 started = time.monotonic()
                 with atomic_path(path) as temporary:
                     make(temporary)
