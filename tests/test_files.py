@@ -315,7 +315,7 @@ def test_a_name_left_by_one_that_was_killed_is_not_said(tmp_path):
 
 
 def test_who_waits_is_told_of_another_owner(tmp_path, capsys):
-    owner, here = tmp_path / "run.lock.owner", socket.gethostname()
+    owner = tmp_path / "run.lock.owner"
     with FileLock(tmp_path / "run.lock"):
         owner.write_text("process 1 on here")
         second = threading.Timer(0.8, owner.write_text, ["process 2 on there"])

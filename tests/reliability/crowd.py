@@ -3,11 +3,10 @@
     python crowd.py < orders > answers
 
 An order is a line of JSON: `commands`, for each child a list (a module of debiaslib that has a `main`, and its
-arguments, or "hold" and the arguments of `hold`), `folder`, which is empty, and `killed`, how many holders
-of the lock whose name ends in `lock` are to be killed, each when seven others may have seen it. The answer: for each
-child its number, exit code and what it said on stderr, as (seconds, line); the work that was done, as (number of the
-child, what, seconds), a piece of work a line; and for each kill (number of the killed, seconds until another had the lock,
-seconds).
+arguments, or "hold" and those of `hold`); `folder`, which is new; and `killed`, how many holders of the lock whose name
+ends in `lock` are to be killed one after the other. The answer: `children`, each with its pid, exit code and what it
+said on stderr, as (seconds, line); `work`, a (pid, what, seconds) for each piece that was done; and `kills`, (pid,
+seconds until another had the lock, seconds).
 
 Seconds are counted from the start. Forking is safe here: one torch thread, and the parent never runs a backward pass.
 """
@@ -33,7 +32,7 @@ class Lines:
     """The standard error of a child: each line with its time."""
 
     def __init__(self, path, started):
-        self.file, self.started = open(path, "w", encoding="utf-8", buffering=1), started
+        self.file, self.started = path.open("w", encoding="utf-8", buffering=1), started
 
     def write(self, text):
         for line in filter(None, text.splitlines()):

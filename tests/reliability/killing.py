@@ -4,23 +4,23 @@
 
 An order is a line of JSON: `task` ("train" or "sample") and `results`, a folder; for a training `settings` (of
 `TrainConfig`) and `every`, the steps between two checkpoints; and how the child is to end: `signal` (a name) at the
-moment `at`, when that has come `count` times, or `after` so many seconds. The answer: its exit code, the steps taken
-when a signal to stop came and the seconds from there to the end, and what it said on stderr.
+moment `at`, when that has come `count` times, or `after` it has used so much of the processor's time, in seconds, which
+is as random and does not depend on what else the machine does. The answer: its exit code, the seconds of processor time
+it took, what it said on stderr and, if a signal to stop came, the steps taken before it and the seconds since.
 
 Nothing of the library knows of this: in the child the functions that write are replaced by ones that also say how far
 they are. Forking is safe here: one torch thread, and the parent never runs a backward pass, whose threads a child would
 lack.
 """
 
-import builtins
 import json
 import os
 import pathlib
-import select
 import signal
 import stat
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -46,12 +46,25 @@ def moments_of(*artefacts):
     return [f"{artefact}: {step}" for artefact in artefacts for step in STEPS_OF_A_FILE]
 
 
-IN_THE_LOOP = [*moments_of("checkpoint", "its note", "snapshot"), "a step: before", "a step: after",
-               "a step: after it asked for signals", "log: half-way through a row", "tidying: before a removal", "tidying: after a removal"]  # fmt: skip
+IN_THE_LOOP = [
+    *moments_of("checkpoint", "its note", "snapshot"),
+    "a step: before",
+    "a step: after",
+    "a step: after it asked for signals",
+    "log: half-way through a row",
+    "tidying: before a removal",
+    "tidying: after a removal",
+]
 OF_A_TRAINING = [*moments_of("config", "log"), *IN_THE_LOOP, *moments_of("raw weights", "record")]
-OF_SAMPLING = [*moments_of("progress note", "record"), "a batch: before", "a batch: half-way through it",
-               "a batch: before fsync", "images: before the rename", "images: after the rename",
-               "tidying: before a removal"]  # fmt: skip
+OF_SAMPLING = [
+    *moments_of("progress note", "record"),
+    "a batch: before",
+    "a batch: half-way through it",
+    "a batch: before fsync",
+    "images: before the rename",
+    "images: after the rename",
+    "tidying: before a removal",
+]
 
 
 def artefact(path):
@@ -184,16 +197,17 @@ def watch(moments):
 
 
 def _watch_open(moments):
-    def of_a_log(path, mode="r", **named):
-        file = builtins.open(path, mode, **named)
-        return HalfWritten(file, moments, "log: half-way through a row") if mode == "a" else file
+    """The two files that grow: the log of a training, and the images of a job while they are drawn."""
 
-    def of_samples(path, mode="r", **named):
-        file = builtins.open(path, mode, **named)
-        drawing = sys._getframe(1).f_code.co_name == "_write"
-        return HalfWritten(file, moments, "a batch: half-way through it") if drawing else file
+    def opening(moment, grows):
+        def watched(path, mode="r", **named):
+            file = open(path, mode, **named)  # noqa: SIM115 - the caller closes it
+            return HalfWritten(file, moments, moment) if grows(mode, sys._getframe(1).f_code.co_name) else file
 
-    training.open, sample_store.open = of_a_log, of_samples
+        return watched
+
+    training.open = opening("log: half-way through a row", lambda mode, caller: mode == "a")
+    sample_store.open = opening("a batch: half-way through it", lambda mode, caller: caller == "_write")
 
 
 def train(order, moments, received):
@@ -237,20 +251,37 @@ def sample(order, moments):
     sample_store.stored_samples(folder, SAMPLES["inputs"], SAMPLES["seeds"], SAMPLES["shape"], draw)
 
 
-def child(order, ready, said, received):
-    """Do the order and end."""
-    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
-    number = getattr(signal, order.get("signal", "SIGKILL"))
-    moments = Moments(order.get("at"), order.get("count", 1), lambda: os.kill(os.getpid(), number))
+def _later(seconds, number):
+    """Send ourselves a signal after so much processor time; one to stop, from the moment on that it is heeded."""
+
+    def wait():
+        started = time.process_time()
+        while time.process_time() < started + seconds:
+            time.sleep(0.001)
+        os.kill(os.getpid(), number)
+
+    start = threading.Thread(target=wait, daemon=True).start
+    if number == signal.SIGKILL:
+        start()
+        return
     enter = StopFlag.__enter__
 
     def entered(self):
         flag = enter(self)
-        os.write(ready, b".")
+        start()
         return flag
 
     StopFlag.__enter__ = entered
+
+
+def child(order, said, received):
+    """Do the order and end."""
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    number = getattr(signal, order.get("signal", "SIGKILL"))
+    moments = Moments(order.get("at"), order.get("count", 1), lambda: os.kill(os.getpid(), number))
+    if "after" in order:
+        _later(order["after"], number)
     code = 1
     try:
         watch(moments)
@@ -268,22 +299,15 @@ def obey(order, folder):
     """Fork a child for an order; its answer."""
     said, received = folder / "said", folder / "received"
     received.unlink(missing_ok=True)
-    ready, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        child(order, write, said, received)
-    os.close(write)
-    if "after" in order:
-        if order["signal"] != "SIGKILL":  # earlier ones end the process as they end any other
-            select.select([ready], [], [], 60)
-        time.sleep(order["after"])
-        os.kill(pid, getattr(signal, order["signal"]))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        child(order, said, received)
+    _, status, used = os.wait4(pid, 0)
     ended = time.monotonic()
-    os.close(ready)
     noted = json.loads(received.read_text()) if received.exists() else None
-    asked = {} if noted is None else {"step": noted["step"], "seconds": ended - noted["time"]}
-    return {"code": code, "said": said.read_text(), **asked}
+    asked = {} if noted is None else {"steps": noted["step"], "since": ended - noted["time"]}
+    seconds = used.ru_utime + used.ru_stime
+    return {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "said": said.read_text(), **asked}
 
 
 def main():

