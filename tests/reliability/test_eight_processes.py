@@ -216,25 +216,35 @@ def test_those_that_do_not_wait_leave_in_seconds(crowd, tmp_path, reached):
             f"{len(answer['children'])} in {seconds:.1f} s")  # fmt: skip
 
 
-@pytest.mark.slow
-def test_eight_commands(experiment, tmp_path, reached):
-    """`python -m debiaslib.training` eight times. All find the run in use, by the test, which then lets go of it."""
+@pytest.fixture
+def commands(experiment, tmp_path):
+    """Eight `python -m debiaslib.training` of one run, and the files of what they say on stderr."""
     command = [sys.executable, "-m", "debiaslib.training", "--experiment", experiment, "--results", tmp_path]
+    started, said = [], [tmp_path / f"said-{i}" for i in range(EIGHT)]
+    for path in said:
+        with path.open("w") as file:
+            started.append(subprocess.Popen([*command, "--weighting", "debiased"], cwd=REPOSITORY, stderr=file))
+    yield started, said
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_eight_commands(commands, tmp_path, reached):
+    """All find the run in use, by this process, which then lets go of it."""
+    processes, said = commands
     folder = find_run("eight", "debiased", 0, tmp_path).folder
-    said, processes = [tmp_path / f"said-{i}" for i in range(EIGHT)], []
-    with exclusive(folder / ".lock", "the run"):
-        for path in said:
-            with path.open("w") as file:
-                processes.append(subprocess.Popen([*command, "--weighting", "debiased"], cwd=REPOSITORY, stderr=file))
-        deadline = time.monotonic() + 120
+    with exclusive(folder / ".lock", "the run", wait=0):
+        deadline = time.monotonic() + 500  # each imports torch first
         while not all(f"waiting for process {os.getpid()} on" in path.read_text() for path in said):
             assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
             time.sleep(0.1)
-    assert [process.wait(120) for process in processes] == [0] * EIGHT
+    assert [process.wait(300) for process in processes] == [0] * EIGHT
     # A training shows a bar; those that waited were told who trains, unless it took less than half a second.
     trained = [process.pid for process, path in zip(processes, said, strict=True) if "image/s" in path.read_text()]
-    named = {int(pid) for path in said for pid in re.findall(r"waiting for process (\d+)", path.read_text())}
-    assert len(trained) == 1 and named <= {os.getpid(), *trained}
+    waited = [{int(pid) for pid in re.findall(r"process (\d+) on .* the run ", path.read_text())} for path in said]
+    assert len(trained) == 1 and all(named <= {os.getpid(), *trained} for named in waited)
     rows = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert rows == list(range(1, STEPS + 1))
     reached(7, "`python -m debiaslib.training` of one run, eight times", "one trains, all exit with 0",
