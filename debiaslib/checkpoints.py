@@ -24,24 +24,16 @@ def save_checkpoint(folder, step, state):
         torch.save(state, temporary)
         with naming(note, said):
             said.write_text(as_json({"step": step, "sha256": sha256_file(temporary)}), encoding="utf-8")
-    _tidy(folder, step)
+    tidy(folder, step)
 
 
-def _tidy(folder, step):
+def tidy(folder, step):
     """Keep the last checkpoints up to `step`; damaged later ones, and what killed writers left behind, go too."""
     notes = sorted(folder.glob("step-*.json"))
     kept = {note.stem for note in [n for n in notes if n.stem <= f"step-{step:09d}"][-KEPT:]}
     for path in [*folder.glob("step-*"), *folder.glob(".step-*")]:
         if path.stem not in kept:
             path.unlink(missing_ok=True)
-
-
-def forget_after(folder, step):
-    """Remove the checkpoints of later steps, which are taken again: damaged ones are not kept in the place of good."""
-    for note in folder.glob("step-*.json"):
-        if note.stem > f"step-{step:09d}":
-            for path in (note, note.with_suffix(".pt")):
-                path.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder):

@@ -40,11 +40,15 @@ class StopFlag:
     def __exit__(self, *error):
         self._restore()
 
-    def leave(self):
-        """End as the signal would have: KeyboardInterrupt for SIGINT (exit 130), SystemExit(143) for SIGTERM."""
-        if self.signal == signal.SIGINT:
+    def leave(self, number=None):
+        """End as the signal would have: KeyboardInterrupt for SIGINT (exit 130), SystemExit(143) for SIGTERM.
+
+        number: of the signal, where another process received it; else the one that came here.
+        """
+        number = number or self.signal
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.signal)
+        raise SystemExit(128 + number)
 
 
 def end_with_parent(parent):

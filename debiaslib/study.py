@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .config import Experiment, load_experiment
 from .errors import InputError
-from .files import as_json, atomic_path, exclusive, naming, read_json, sha256_file, sha256_json
+from .files import as_json, atomic_path, exclusive, naming, read_json, remove_leftovers, sha256_file, sha256_json
 from .notebook import check_parameters
 from .one_network import experiment_of_one, run_of_one
 from .paths import results_root
@@ -117,6 +117,8 @@ class Study:
             if not current:
                 if problem:
                     print(f"the table {name} is damaged: {problem}; making it again", file=sys.stderr, flush=True)
+                for killed in (path, note):
+                    remove_leftovers(killed)
                 started = time.monotonic()
                 # Both are written before either has its name: on a full disk the table and note of before stay a pair.
                 with atomic_path(note) as said, atomic_path(path) as temporary:

@@ -18,7 +18,7 @@ from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from .acceleration import concrete_precision, prepare_network
-from .checkpoints import forget_after, load_checkpoint, save_checkpoint
+from .checkpoints import load_checkpoint, save_checkpoint, tidy
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
@@ -31,7 +31,7 @@ from .models import build_network
 from .objective import Objective, check_trainable
 from .pixels import Pixels
 from .randomness import stream, stream_seed
-from .run_files import save_weights, write_record
+from .run_files import remove_half_written, save_weights, write_record
 from .runs import check_processes, check_settings, find_run
 from .sampling import to_float
 from .signals import StopFlag
@@ -147,19 +147,22 @@ class _Training:
                     self.sums.settle()  # here, so that what a GPU still has to do counts in the row's seconds
                 self.seconds += time.monotonic() - started
                 bar.update(config.batch_size)
-                # In one exchange: what signal came, and whether a checkpoint is due.
+                # Asked once a step, and alike in all: what signal came, and whether a checkpoint is due. A signal that
+                # comes after this is the next step's.
                 word = world.largest(2 * (stop.signal or 0) + (time.monotonic() - saved >= checkpoint_seconds))
-                stop.signal, due = word // 2 or None, word > 0 or self.step == steps
+                agreed, due = word // 2, word > 0 or self.step == steps
                 if due or self.step in snapshots:
                     self._check_sound()
                 if world.first:
                     self._write(self.step in snapshots, due)
                 saved = time.monotonic() if due else saved
-                if stop.signal is not None:
-                    self._leave(stop)
+                if agreed:
+                    self._leave(stop, agreed)
         if world.first:
             self._record(snapshots)
         world.wait()
+        if stop.signal is not None:  # it came after the last step was taken: nothing is left, but the caller is told
+            stop.leave()
 
     def _check_sound(self):
         """End the training before anything is kept of a network that an update has broken.
@@ -186,8 +189,9 @@ class _Training:
                     f"one process finds the checkpoint of step {self.step} in {self.run.folder} and the first that of "
                     f"step {newest}; the folder must be the same for all"
                 )
-        if self.world.first:
-            forget_after(self.run.folder / "checkpoints", self.step)
+        if self.world.first:  # every process has read by now
+            tidy(self.run.folder / "checkpoints", self.step)
+            remove_half_written(self.run)
         self.model = self.world.replicate(self.network)
         if self.world.size > 1:
             # After its first backward pass DistributedDataParallel lays the gradients out anew. Were that a step, those
@@ -203,14 +207,14 @@ class _Training:
         if checkpoint:
             self._save()
 
-    def _leave(self, stop):
+    def _leave(self, stop, number):
         self.world.wait()  # until the first has saved: torchrun ends the others when one has ended
         if self.world.first:
             print(
                 f"saved {self.run.name} at step {self.step} of {self.config.steps}; the same call goes on from there",
                 file=sys.stderr,
             )
-        stop.leave()
+        stop.leave(number)
 
     def _bar(self, progress):
         size = self.config.batch_size
