@@ -6,8 +6,6 @@ papermill writes its output non-atomically and marks cells of killed kernels as 
 metadata is trusted: all code cells must have run, and the record is written last.
 """
 
-import signal
-import threading
 import time
 
 import nbformat
@@ -66,18 +64,8 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
 
 
 def _execute(source, target, parameters):
-    """Run the notebook; return what went wrong in one line, or None.
-
-    SIGINT and SIGTERM end the kernel, interrupted first so that a training saves, and then us as they would have.
-    """
-    failure, received = None, []
-
-    def listen(**cell):
-        # nbclient's handlers, which asyncio calls whatever Python's are, end the kernel but tell nobody why.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda number, frame: received.append(number))
-
+    """Run the notebook; return what went wrong in one line, or None."""
+    failure = None
     try:
         papermill.execute_notebook(
             _literal(source),
@@ -86,16 +74,11 @@ def _execute(source, target, parameters):
             kernel_name="python3",
             progress_bar=False,
             coalesce_streams=True,
-            on_cell_start=listen,
         )
     except PapermillExecutionError as error:
         failure = f"cell {error.cell_index}: {error.ename}: {' '.join(str(error.evalue).split())}"
-    except Exception as error:  # a kernel that died, never answered, was ended by a signal or did not start
+    except Exception as error:  # a kernel that died, never answered or did not start
         failure = f"the kernel ended: {' '.join(str(error).split()) or type(error).__name__}"
-    if received == [signal.SIGTERM]:
-        raise SystemExit(128 + signal.SIGTERM)
-    if received:
-        raise KeyboardInterrupt
     return failure or _cell_that_did_not_run(nbformat.read(target, as_version=4))
 
 
@@ -110,7 +93,7 @@ def _cell_that_did_not_run(notebook):
             return f"cell {number} did not run"
         for output in cell.get("outputs", []):
             if output.output_type == "error":  # sys.exit(0), which papermill takes for an end like any other
-                return f"cell {number}: {output.ename}: {output.evalue}"
+                return f"cell {number}: {output.ename}: {' '.join(output.evalue.split())}"
     return None
 
 
