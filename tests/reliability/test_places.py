@@ -144,7 +144,7 @@ def test_every_notebook_by_papermill_from_any_folder_offline(source, sealed_run,
 @pytest.mark.slow
 def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away, reached):
     """Another user's checkout, no home: one line until he names the folders, and then it works."""
-    tiny = source / "tests" / "smoke.yaml"
+    tiny = source / "tests" / "reliability" / "tiny.yaml"
     command = [sys.executable, "-B", "-m", "debiaslib.pipeline", "--experiment", str(tiny), "--jobs", "1"]
     nowhere = environment(HOME="/nonexistent")
     own = away / "his own"
@@ -164,7 +164,7 @@ def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away
     code, said, errors = call(as_nobody(*command, "--results", str(own / "results")), source, usable)
     logs = "".join(path.read_text(encoding="utf-8") for path in own.glob("results/*/logs/*.log"))
     assert code == 0, said + errors + logs
-    record = json.loads((own / "results" / "smoke" / "runs" / "constant-s0" / "record.json").read_text("utf-8"))
+    record = json.loads((own / "results" / "tiny" / "runs" / "constant-s0" / "record.json").read_text("utf-8"))
     assert record["commit"] == git("rev-parse", "HEAD", cwd=source).strip()
     reached(10, "a user without a home, another's checkout: results, then cache not to be written",
             "one line each", f"{len(lines)} of {len(lines)}")  # fmt: skip
