@@ -189,9 +189,9 @@ def git_state():
     here = Path(__file__).resolve().parent
 
     def git(*arguments):
-        run = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
+        # A checkout of another user, as in a container, is one that we run code of already: git may read it.
+        command = ["git", "-c", f"safe.directory={here.parent}", "-C", str(here), *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
         return run.stdout.strip()
 
     try:

@@ -10,8 +10,8 @@ PACKAGE = Path(debiaslib.__file__).parent
 METHODS = {"write_text", "write_bytes", "to_csv", "savefig", "savez", "savez_compressed", "save_file",
            "save_pretrained", "touch", "symlink_to", "copyfile", "copy", "copy2", "copytree", "move", "rename",
            "replace", "urlretrieve", "download_url_to_file", "mkstemp", "NamedTemporaryFile", "TemporaryFile",
-           "tofile", "memmap", "open_memmap", "to_parquet", "to_json", "to_pickle", "to_html", "to_latex", "to_markdown", "dump",
-           "save", "execute_notebook", "Popen", "imsave"}  # fmt: skip
+           "tofile", "memmap", "open_memmap", "to_parquet", "to_json", "to_pickle", "to_html", "to_latex",
+           "to_markdown", "dump", "save", "execute_notebook", "Popen", "imsave"}  # fmt: skip
 
 
 def writing_calls(module):
