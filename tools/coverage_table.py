@@ -2,8 +2,8 @@
 
     python tools/coverage_table.py SECONDS
 
-SECONDS: how long the tests took. The exit code is 1 where less than pyproject.toml's `fail_under` percent were run: of the
-branches, and of the lines and branches together, which is what coverage.py calls the coverage.
+SECONDS: how long the tests took. The exit code is 1 where less than pyproject.toml's `fail_under` percent were run, of
+the branches or of the lines and branches together, which is what coverage.py calls the coverage.
 """
 
 import json
