@@ -153,7 +153,7 @@ def _x0_weight(strategy, S):
     if not callable(strategy):
         parsed = parse_strategy(strategy)
         return _X0_WEIGHTS[parsed.name](S, **dict(parsed.arguments))
-    weight = torch.as_tensor(strategy(S)).to(S)
+    weight = torch.as_tensor(strategy(S), dtype=S.dtype, device=S.device)  # at once: torch reads a list as float32
     if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
         raise InputError(
             f"the weighting {strategy!r} must give one finite weight >= 0 for each of the {len(S)} timesteps"

@@ -133,7 +133,7 @@ def test_no_signal_at_the_end_of_a_zero_terminal_schedule():
 def test_an_unknown_prediction_type(kind):
     x0, noise = pair()
     for call in (prediction_target, to_x0_epsilon):
-        with pytest.raises(InputError, match="is unknown; .*known: epsilon, sample, v_prediction"):
+        with pytest.raises(InputError, match="^prediction_type .* is unknown; .*known: epsilon, sample, v_prediction$"):
             call(x0, noise, T, LINEAR, kind)
 
 

@@ -194,7 +194,8 @@ def test_every_integer_type_indexes(dtype):
     assert torch.equal(schedule.add_noise(x0, torch.zeros(3, 1), t), wanted)
 
 
-@pytest.mark.parametrize("t", [-1, 1000, torch.tensor([0, 1000]), torch.tensor([5, -3]), torch.tensor([0, 2**40])])
+@pytest.mark.parametrize("t", [-1, 1000, torch.tensor([0, 1000]), torch.tensor([5, -3]), torch.tensor([0, 2**40]),
+                               torch.tensor([5, 1000]), torch.tensor([-1, 5])])  # fmt: skip
 def test_t_outside(t):
     line = refused(Schedule.linear().add_noise, torch.zeros(2, 1), torch.zeros(2, 1), t)
     outside = {int(v) for v in torch.as_tensor(t).reshape(-1)} - set(range(1000))

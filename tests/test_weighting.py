@@ -559,6 +559,21 @@ def test_a_name_a_parsed_name_and_a_callable(strategy):
     assert close(loss_weight(strategy, LINEAR), (1 + LINEAR.snr) ** -0.5)
 
 
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_a_prediction_type_is_known_by_its_letters(kind):
+    """A name that was put together, as one read from a file is, is not the same object as the one in the source."""
+    read = "".join([kind[:3], kind[3:]])
+    assert read is not kind
+    assert torch.equal(loss_weight("debiased", LINEAR, read), loss_weight("debiased", LINEAR, kind))
+    assert refused("p2(k=0,gamma=2)", TERMINAL, read) == refused("p2(k=0,gamma=2)", TERMINAL, kind)
+
+
+def test_a_callable_that_answers_a_list_keeps_its_digits():
+    # torch reads a list as float32, which would lose nine digits.
+    weight = loss_weight(lambda S: [0.1 + 1e-12] * len(S), LINEAR)
+    assert weight.dtype == torch.float64 and close(weight, np.full(1000, 0.1 + 1e-12), 1e-15)
+
+
 def test_a_callable_sees_the_snr():
     seen = []
     loss_weight(lambda S: seen.append(S.clone()) or torch.ones_like(S), LINEAR)
@@ -623,7 +638,8 @@ def test_a_table_that_is_no_snr(snr, line):
     "answer", [lambda S: -S, lambda S: S * math.nan, lambda S: S * math.inf, lambda S: S[:5], lambda S: 2.0]
 )
 def test_a_callable_that_answers_nonsense(answer):
-    assert "one finite weight >= 0 for each of the 1000 timesteps" in refused(answer, LINEAR)
+    wanted = f"the weighting {answer!r} must give one finite weight >= 0 for each of the 1000 timesteps"
+    assert refused(answer, LINEAR) == wanted
 
 
 def test_a_weight_too_large_for_a_float():
