@@ -9,6 +9,7 @@ import gc
 import importlib.abc
 import importlib.util
 import json
+import math
 import os
 import resource
 import signal
@@ -23,6 +24,7 @@ import hypothesis
 import pytest
 
 MEMORY_BYTES = 6 * 2**30  # address space beyond what the process has at its start: a mutant shall not fill the machine
+WALL = 20  # a process that waits for ever uses no processor time: it is ended after this many times its limit
 _PASSED, _FAILED, _NOT_COLLECTED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED
 
 
@@ -33,6 +35,7 @@ class Trial:
     outcome: str
     failed: str = ""  # the first test that failed
     seconds: dict = field(default_factory=dict)
+    total: float = 0.0  # seconds of processor time, imports included
     printed: str = ""
 
 
@@ -62,8 +65,8 @@ class _MutatedModule(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 class _Watch:
     """A pytest plugin: quick tests first, the first failure and all durations kept, and no time spent on shrinking."""
 
-    def __init__(self, seconds, first):
-        self.expected, self.first = seconds, first
+    def __init__(self, seconds):
+        self.expected = seconds
         self.failed, self.seconds = "", {}
 
     def pytest_sessionstart(self):
@@ -74,7 +77,7 @@ class _Watch:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items):
-        items.sort(key=lambda item: (item.nodeid not in self.first, self.expected.get(item.nodeid, 0)))
+        items.sort(key=lambda item: self.expected.get(item.nodeid, 0))
 
     def pytest_runtest_logreport(self, report):
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
@@ -82,41 +85,39 @@ class _Watch:
             self.failed = report.nodeid
 
 
-def run_tests(files, limit, *, module=None, source=None, seconds=(), first=()):
-    """The `Trial` of the test files, with the module's source replaced, ended after `limit` seconds.
+def run_tests(files, limit, *, module=None, source=None, seconds=()):
+    """The `Trial` of the test files, with the module's source replaced, ended after `limit` seconds of processor time.
 
-    seconds: {test: seconds} by which the tests are sorted; first: tests that come before all others. Raises
-    RuntimeError when pytest could not do its work.
+    seconds: {test: seconds} by which the tests are sorted. Raises RuntimeError when pytest could not do its work.
     """
     reading, writing = os.pipe()
     gc.freeze()  # or each process would search through all of torch for what is unused
     child = os.fork()
     if not child:
         os.close(reading)
-        _child(writing, files, module, source, dict(seconds), first)
+        _child(writing, files, limit, module, source, dict(seconds))
     gc.unfreeze()
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        status, received = _wait(child, pipe, time.monotonic() + limit)
-    if status is None:
-        return Trial("timed out")
+        status, received = _wait(child, pipe, time.monotonic() + WALL * limit)
     if os.WIFSIGNALED(status):
-        return Trial("died", printed=f"signal {os.WTERMSIG(status)}")
-    code, failed, durations, printed = json.loads(received)
+        by = os.WTERMSIG(status)
+        return Trial("timed out" if by == signal.SIGXCPU else "died", printed=f"signal {by}")
+    code, failed, durations, total, printed = json.loads(received)
     names = {_PASSED: "passed", _FAILED: "failed", _NOT_COLLECTED: "not collected"}
     if code not in names:
         raise RuntimeError(f"pytest ended with {code} on {files}:\n{printed}")
-    return Trial(names[code], failed, durations, printed)
+    return Trial(names[code], failed, durations, total, printed)
 
 
-def _child(writing, files, module, source, seconds, first):
+def _child(writing, files, limit, module, source, seconds):
     """Run the tests, send what came of it, and end the process without the parent's exit handlers."""
-    watch, code = _Watch(seconds, first), -1
+    watch, code, begin = _Watch(seconds), -1, time.process_time()
     with tempfile.TemporaryFile() as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
         try:
-            _bound_memory()
+            _bound(limit)
             if source is not None:
                 sys.meta_path.insert(0, _MutatedModule(module, source))
             os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -129,18 +130,21 @@ def _child(writing, files, module, source, seconds, first):
         output.seek(0)
         printed = output.read().decode(errors="replace")[-4000:]
     with os.fdopen(writing, "wb") as pipe:
-        pipe.write(json.dumps([code, watch.failed, watch.seconds, printed]).encode())
+        pipe.write(json.dumps([code, watch.failed, watch.seconds, time.process_time() - begin, printed]).encode())
     os._exit(0)
 
 
-def _bound_memory():
+def _bound(limit):
+    """End this process after so many more seconds of processor time, and refuse it too much memory."""
+    seconds = math.ceil(time.process_time() + limit)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
     if sys.platform == "linux":  # elsewhere the limit is not kept or the present use is not told
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
 
 
 def _wait(child, pipe, deadline):
-    """(exit status, bytes sent); the status is None where the child had to be killed."""
+    """(exit status, bytes sent) of the child, which is ended at the deadline as one whose processor time is up."""
     os.set_blocking(pipe.fileno(), False)
     received = b""
     while True:
@@ -149,7 +153,5 @@ def _wait(child, pipe, deadline):
         if ended:
             return status, received + (pipe.read() or b"")
         if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return None, b""
+            os.kill(child, signal.SIGXCPU)
         time.sleep(0.005)
