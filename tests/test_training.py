@@ -99,6 +99,7 @@ def facts(run):
     """All that a run leaves, without times."""
     step, state = load_checkpoint(run.folder / "checkpoints")
     state.pop("seconds")
+    assert state.pop("log") == run.log()
     timed = ("seconds", "images_per_second")
     log = [{key: value for key, value in row.items() if key not in timed} for row in run.log()]
     snapshots = {path.name: path.read_bytes() for path in run.folder.glob("*.safetensors")}

@@ -400,8 +400,8 @@ def test_any_record(tmp_path, reached, flips, cuts):
     wanted = {"title": "Größe, \u2028", "seconds": 1.5e-7, "clean": None, "packages": {"torch": "2.10.0"}, "t": [0, 5]}
     write_json(path, wanted)
     counts = outcomes([path], lambda: read_json(path), functools.partial(_equal, wanted), 10 * flips, 10 * cuts)
-    # The exponent's letter in another case, or the last line end.
-    assert counts["harmless"] <= 3 and counts["made again"] == 0
+    # The letters of an exponent and of escapes such as u00f6 in another case, or the last line end.
+    assert counts["harmless"] <= 5 and counts["made again"] == 0
     reached(3, "bit flips and truncations of a JSON record", "all detected", total(counts))
 
 
