@@ -61,7 +61,8 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
 
 def _check_images(x0, labels):
     if x0.ndim != 4 or len(x0) == 0:
-        raise InputError(f"x0 has shape {tuple(x0.shape)}; it must be (N, C, H, W) with N >= 1")
+        what = "has" if len(x0) else "holds no images, of"
+        raise InputError(f"x0 {what} shape {tuple(x0.shape)}; it must be (N, C, H, W) with N >= 1")
     if labels is not None and len(labels) != len(x0):
         raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(x0)} images")
     if x0.is_floating_point() and not float(x0.abs().max()) <= LARGEST:
@@ -98,8 +99,12 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
 
     if not isinstance(models, dict):
         raise InputError(f"models is {shown(models)}; it must be {{name: model}}")
-    if not isinstance(timesteps, (list, tuple, range)) or not timesteps:
-        raise InputError(f"timesteps is {shown(timesteps)}; it must be a list of at least one whole number")
+    try:
+        timesteps = list(timesteps)
+    except TypeError:
+        raise InputError(f"timesteps is {shown(timesteps)}; it must be a list of whole numbers") from None
+    if not timesteps:
+        raise InputError("timesteps is []; it must list at least one")
     for t in timesteps:  # all of them now, not after an hour
         check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
     check_number("seed", seed, minimum=0, integer=True)

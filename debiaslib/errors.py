@@ -30,6 +30,7 @@ def one_line(text, width=LONGEST):
     other words are cut in their middle, so that the end of a path, which names the file, is kept; only then the line.
     """
     text = " ".join(str(text).split())
+    text = text if len(text) <= 20 * width else _cut(text, 20 * width, 10 * width)  # not in quadratic time
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     while len(text) > width:
         longest = max(_LONG_WORD.finditer(text), key=lambda word: len(word[0]))

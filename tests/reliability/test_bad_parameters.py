@@ -230,7 +230,7 @@ ESTIMATES = [
     (partial(one_step_estimate, network, X0, 5, X0, T10, labels=[1]), "labels has 1 entries", "one for each of 2"),
     (partial(one_step_estimate, lambda x, t: x[:, :1], X0, 5, X0, T10), "(2, 1, 8, 8)", "(2, 3, 8, 8)"),
     (partial(one_step_estimate, network, X0, 5, X0, None), "schedule is None", "Schedule.linear("),
-    (partial(mse_by_timestep, {"a": network}, X0[:0], [1], T10), "x0 has shape (0, 3, 8, 8)", "N >= 1"),
+    (partial(mse_by_timestep, {"a": network}, X0[:0], [1], T10), "x0 holds no images, of shape (0, 3, 8, 8)", "N >= 1"),
     (partial(mse_by_timestep, {"a": network}, X0, [], T10), "timesteps is []", "at least one"),
     (partial(mse_by_timestep, {"a": network}, X0, [10], T10), "t is 10", "< 10"),
     (partial(mse_by_timestep, {"a": network}, X0, [0.5], T10), "t is 0.5", WHOLE),
