@@ -171,19 +171,35 @@ def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away
     reached(10, "the same with both folders named", "works", "report written" if "report:" in said else "no report")
 
 
+def load_bootstrap(root):
+    specification = importlib.util.spec_from_file_location("bootstrap", root / "tools" / "bootstrap.py")
+    bootstrap = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(bootstrap)
+    return bootstrap
+
+
+@pytest.mark.parametrize("name", ["a: b", "{x}", "$x"])
+def test_folders_that_hold_no_environment(name):
+    said = load_bootstrap(ROOT).folder_problem(f"/home/{name}/debiaslib")
+    assert said.startswith(f"no environment can be made in /home/{name}/debiaslib, because of the ") and one_line(said)
+    assert load_bootstrap(ROOT).folder_problem(f"/home/{ODD.replace('{x}', '')}") is None
+
+
 @pytest.mark.slow
 def test_set_up_in_an_odd_folder(tmp_path, monkeypatch, reached):
     """The real steps of tools/bootstrap.py, save that the packages are lent by this environment, not fetched."""
     root = clone(tmp_path / ODD)
-    code, said, errors = call(["make", "plan", "PYTHON=python that is none"], root, environment())
-    assert code != 0 and "set-up: no working Python among: python that is none; install" in errors, said + errors
-    specification = importlib.util.spec_from_file_location("bootstrap", root / "tools" / "bootstrap.py")
-    bootstrap = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(bootstrap)
+    code, said, errors = call(["make", "plan", "PYTHON=no such python"], root, environment())
+    assert code != 0 and "set-up: no working Python among: no such python; install" in errors, said + errors
+    code, said, errors = call(["make", "plan"], root, environment())
+    assert code != 0 and "because of the { } in its name" in errors and not (root / ".venv").exists(), said + errors
+    root = root.rename(tmp_path / ODD.replace("{x} ", ""))
+    bootstrap = load_bootstrap(root)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     bootstrap.make_venv(str(root))
     (packages,) = (root / ".venv" / "lib").glob("python*/site-packages")
     theirs = Path(setuptools.__file__).parent
+    shutil.rmtree(packages / "setuptools", ignore_errors=True)  # an old one, which Python 3.11 adds to environments
     (packages / "setuptools").symlink_to(theirs)
     bootstrap.pip_install(
         str(root), ["--no-deps", "--no-build-isolation", "-e", "."], bootstrap.Progress(), "debiaslib"
