@@ -135,8 +135,8 @@ def stopped(order, results, whole, number, how, every=1000):
     [("SIGTERM", "a step: after it asked for signals"), ("SIGINT", "log: half-way through a row")],
 )
 def test_a_signal_saves_within_a_step(order, whole, tmp_path, number, at):
-    steps, seconds = stopped(order, tmp_path, whole, number, {"at": at})
-    assert 0 <= steps <= 1 and seconds < 2
+    steps, _ = stopped(order, tmp_path, whole, number, {"at": at})
+    assert 0 <= steps <= 1
 
 
 @pytest.mark.slow
