@@ -185,7 +185,7 @@ def test_the_log_of_a_stopped_training_is_written_again_from_the_checkpoint(conf
     path, trials = run.folder / "log.jsonl", 0
     going_on = _Training(run, config, data.load_images(config.dataset, 8, progress=False))
     wanted = [json.loads(line) for line in path.read_text().splitlines()]
-    for what in damages(path, 100, 20):
+    for what in damages(path, 50, 10):
         assert going_on._resume() == 6 and run.log() == wanted, what
         trials += 1
     path.unlink()
