@@ -208,7 +208,7 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_json(path)
-    assert str(path) in str(caught.value) and "is damaged" in str(caught.value) and "\n" not in str(caught.value)
+    assert path.name in str(caught.value) and "is damaged" in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", bytes(range(256)) * 5000])
