@@ -3,6 +3,7 @@
 Other deaths of the pipeline, while it trains, are in tests/test_pipeline.py.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -60,10 +61,18 @@ def test_a_notebook_that_leaves_early_has_failed_and_the_next_call_completes(qui
 
 def test_a_kernel_that_cannot_be_started_is_one_line(quick, monkeypatch, tmp_path):
     run, folder = quick
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "file" / "below"))
-    with pytest.raises(InputError, match="Not a directory"):
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    broken = {
+        "argv": [str(tmp_path / "no python"), "-f", "{connection_file}"],
+        "display_name": "x",
+        "language": "python",
+    }
+    (kernel / "kernel.json").write_text(json.dumps(broken))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    with pytest.raises(InputError, match="the kernel ended: .*No such file") as caught:
         run("")
+    assert "\n" not in str(caught.value)
     assert not ran_to_its_end(folder, NAME)
 
 
