@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from .files import exclusive
-from .paths import checkout, home_substitutes
+from .paths import absolute, cache_root, checkout, home_substitutes
 from .progress import Progress
 from .signals import SUPERVISED
 
@@ -57,9 +57,12 @@ def _environment(threads):
     """What the engine and its workers find in their environment.
 
     Workers have the results as their working folder: without PYTHONPATH they would take whatever debiaslib is
-    installed, which need not be that of the checkout that the pipeline was started in.
+    installed, which need not be that of the checkout that the pipeline was started in; and our relative folders would
+    be others to them.
     """
     given = {**os.environ, **home_substitutes(), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    ours = {name: absolute(value) for name, value in os.environ.items() if name.startswith("DEBIASLIB_")}
+    given |= {**ours, "DEBIASLIB_CACHE": str(cache_root())}
     package = Path(__file__).resolve().parent.parent
     if package == checkout():
         given["PYTHONPATH"] = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -18,7 +18,10 @@ from .errors import InputError, check_choice
 from .files import atomic_path, exclusive, sha256_file, write_json
 from .paths import absolute, check_results_folder, notebook_files, results_root
 from .runs import provenance
+from .signals import end_after_signal
 from .study import open_study
+
+_TO_END = 7  # seconds
 
 
 def execute_notebook(name, experiment="quick", dataset="", results="", model=""):
@@ -99,6 +102,9 @@ def _cell_that_did_not_run(notebook):
 
 def main():
     """The command line: execute the named notebooks."""
+    end_after_signal(
+        _TO_END
+    )  # nbclient gives the kernel 5 s, in which a training saves; a kernel ends after its parent
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", help="such as 01_bias_existence")
     parser.add_argument("--model", default="", help="a network trained elsewhere, by folder, file or hub id")

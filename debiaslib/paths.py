@@ -17,6 +17,8 @@ _AT_HOME = {
     "XDG_DATA_HOME": ".local/share",
     "IPYTHONDIR": ".ipython",
 }
+# What is fetched once and only read afterwards stays where it is.
+_READ_AT_HOME = {"TORCH_HOME": ".cache/torch", "HF_HOME": ".cache/huggingface"}
 
 
 def checkout():
@@ -101,7 +103,11 @@ def home_substitutes():
     """
     home, elsewhere = os.path.expanduser("~"), cache_root() / "home"
     barred = {name: folder for name, folder in _AT_HOME.items() if not _can_be_made(os.path.join(home, folder))}
-    return {name: str(elsewhere / folder) for name, folder in barred.items() if not os.environ.get(name)}
+    found = {name: str(elsewhere / folder) for name, folder in barred.items()}
+    if "XDG_CACHE_HOME" in found:
+        there = {name: os.path.join(home, folder) for name, folder in _READ_AT_HOME.items()}
+        found |= {name: folder for name, folder in there.items() if os.path.isdir(folder)}
+    return {name: folder for name, folder in found.items() if not os.environ.get(name)}
 
 
 def _can_be_made(folder):

@@ -60,7 +60,7 @@ def environment(**changes):
     return {key: str(value) for key, value in {**given, **changes}.items() if value is not None}
 
 
-def call(command, cwd, env, seconds=600):
+def call(command, cwd, env, seconds=1800):
     """(exit status, output, errors) of a command."""
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=seconds

@@ -3,6 +3,7 @@
 Other deaths of the pipeline, while it trains, are in tests/test_pipeline.py.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from trial import Trial, heartbeat, ran_to_its_end, write_checkout, write_notebook
+from trial import ROOT, Trial, heartbeat, ran_to_its_end, write_checkout, write_notebook
 
 from debiaslib import execution
 from debiaslib.errors import InputError
@@ -60,10 +61,18 @@ def test_a_notebook_that_leaves_early_has_failed_and_the_next_call_completes(qui
 
 def test_a_kernel_that_cannot_be_started_is_one_line(quick, monkeypatch, tmp_path):
     run, folder = quick
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "file" / "below"))
-    with pytest.raises(InputError, match="Not a directory"):
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    broken = {
+        "argv": [str(tmp_path / "no python"), "-f", "{connection_file}"],
+        "display_name": "x",
+        "language": "python",
+    }
+    (kernel / "kernel.json").write_text(json.dumps(broken))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    with pytest.raises(InputError, match="the kernel ended: .*No such file") as caught:
         run("")
+    assert "\n" not in str(caught.value)
     assert not ran_to_its_end(folder, NAME)
 
 
@@ -116,7 +125,7 @@ def leaves(trial, results):
         ("itself", KILL, -KILL, ""),
         pytest.param("kernel", KILL, 2, "the kernel ended: Kernel died; see ", marks=pytest.mark.slow),
         pytest.param("itself", signal.SIGINT, 130, "", marks=pytest.mark.slow),
-        pytest.param("itself", signal.SIGTERM, -signal.SIGTERM, "", marks=pytest.mark.slow),
+        pytest.param("itself", signal.SIGTERM, 143, "", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_to_a_notebook_that_runs(checkout, tmp_path, victim, number, code, said):
@@ -127,6 +136,29 @@ def test_a_signal_to_a_notebook_that_runs(checkout, tmp_path, victim, number, co
     with execute(checkout, tmp_path, "") as trial:
         assert trial.end()[0] == 0
     assert ran_to_its_end(tmp_path / "tiny", NAME)
+
+
+SWALLOWS = """
+import time
+from debiaslib.signals import end_after_signal
+
+end_after_signal(1)
+while True:
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except BaseException as error:
+        print(repr(error), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("number", "code", "said"), [(2, 130, "KeyboardInterrupt()"), (15, 143, "SystemExit(143)")])
+def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same(number, code, said):
+    with Trial(["-c", SWALLOWS], ROOT) as trial:
+        assert trial.process.stdout.readline() == "ready\n"
+        trial.process.send_signal(number)
+        assert trial.last_of_them(LIMIT) < LIMIT
+        assert trial.end() == (code, f"{said}\nready\n")
 
 
 @pytest.mark.slow

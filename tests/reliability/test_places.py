@@ -15,7 +15,7 @@ import setuptools
 from places import NOBODY, ROOT, as_nobody, call, clone, environment, git, sealed
 
 from debiaslib import execution, paths, pipeline
-from debiaslib.engine import _config_arguments
+from debiaslib.engine import _config_arguments, _environment
 from debiaslib.errors import InputError
 from debiaslib.figures import FIGURES
 from debiaslib.paths import home_substitutes, notebook_files
@@ -50,7 +50,7 @@ def test_results_that_cannot_be_written_are_one_line(tmp_path):
 
 
 def test_homes(tmp_path, monkeypatch):
-    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "IPYTHONDIR"):
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "IPYTHONDIR", "TORCH_HOME", "HF_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "new home"))
@@ -63,6 +63,27 @@ def test_homes(tmp_path, monkeypatch):
     assert set(home_substitutes()) == {"XDG_CONFIG_HOME", "XDG_DATA_HOME", "IPYTHONDIR"}
     monkeypatch.setattr(paths.os.path, "expanduser", lambda path: path)  # no HOME and no entry in the password database
     assert len(home_substitutes()) == 3
+
+
+def test_what_a_home_that_cannot_be_written_holds_is_still_read(tmp_path, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    weights = tmp_path / ".cache" / "torch"
+    weights.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(paths.os, "access", lambda *arguments: False)  # root may write anywhere
+    assert home_substitutes()["TORCH_HOME"] == str(weights) and "HF_HOME" not in home_substitutes()
+
+
+def test_relative_folders_are_the_same_for_the_workers(tmp_path, monkeypatch):
+    (tmp_path / "weights").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"CACHE": "cache", "INCEPTION": "weights"}.items():
+        monkeypatch.setenv(f"DEBIASLIB_{name}", value)
+    given = _environment(1)
+    assert given["DEBIASLIB_CACHE"] == str(tmp_path / "cache")
+    assert given["DEBIASLIB_INCEPTION"] == str(tmp_path / "weights")
+    assert given["PYTHONPATH"].split(os.pathsep)[0] == str(Path(paths.__file__).resolve().parents[1])
 
 
 def test_a_checkout_of_another_user_is_recorded_too(tmp_path):
@@ -117,6 +138,7 @@ def test_a_fresh_clone_reproduces_in_an_odd_folder_offline_and_read_only(source,
     assert figures == set(FIGURES) and notebooks == set(notebook_files()) and (folder / "report.html").exists()
     record = json.loads((folder / "runs" / "constant-s0" / "record.json").read_text(encoding="utf-8"))
     assert record["commit"] == git("rev-parse", "HEAD", cwd=source).strip()
+    assert not list(folder.parent.glob("Zwischenspeicher*"))  # relative to the clone, whatever a worker's folder is
     assert not (source / "results" / "smoke").exists() and not list(source.rglob("__pycache__"))
     place = "fresh clone; spaces, accents, #, braces, quotes; no network; read-only source; HOME unset; relative paths"
     got = f"{len(figures)} of {len(FIGURES)} figures, {len(notebooks)} of {len(notebook_files())} notebooks"
