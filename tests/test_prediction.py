@@ -63,6 +63,13 @@ def test_the_published_formulas():
             assert np.allclose(one.numpy(), other, rtol=1e-10, atol=1e-10)
 
 
+def test_a_network_predicts_epsilon_unless_something_else_is_said():
+    output, x_t = pair()
+    for one, other in zip(to_x0_epsilon(output, x_t, T, LINEAR), to_x0_epsilon(output, x_t, T, LINEAR, "epsilon"),
+                          strict=True):  # fmt: skip
+        assert torch.equal(one, other)
+
+
 def test_the_target_of_v_is_the_velocity_of_diffusers():
     scheduler = DDPMScheduler(1000)
     x0, noise = pair()
