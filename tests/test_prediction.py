@@ -179,8 +179,9 @@ def test_nothing_leaves_the_device_of_the_images_or_waits_for_it(kind):
 # the network itself
 
 
-def test_the_first_half_of_learned_variance_is_the_prediction():
-    x_t = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("channels", [1, 3, 400])
+def test_the_first_half_of_learned_variance_is_the_prediction(channels):
+    x_t = torch.randn(2, channels, 4, 4, generator=torch.Generator().manual_seed(0))
 
     def network(x, t):
         return torch.cat([x + 1, x * 0 + 77], dim=1)
