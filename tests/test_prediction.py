@@ -63,6 +63,13 @@ def test_the_published_formulas():
             assert np.allclose(one.numpy(), other, rtol=1e-10, atol=1e-10)
 
 
+def test_a_network_predicts_epsilon_unless_something_else_is_said():
+    output, x_t = pair()
+    for one, other in zip(to_x0_epsilon(output, x_t, T, LINEAR), to_x0_epsilon(output, x_t, T, LINEAR, "epsilon"),
+                          strict=True):  # fmt: skip
+        assert torch.equal(one, other)
+
+
 def test_the_target_of_v_is_the_velocity_of_diffusers():
     scheduler = DDPMScheduler(1000)
     x0, noise = pair()
@@ -172,8 +179,9 @@ def test_nothing_leaves_the_device_of_the_images_or_waits_for_it(kind):
 # the network itself
 
 
-def test_the_first_half_of_learned_variance_is_the_prediction():
-    x_t = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("channels", [1, 3, 400])
+def test_the_first_half_of_learned_variance_is_the_prediction(channels):
+    x_t = torch.randn(2, channels, 4, 4, generator=torch.Generator().manual_seed(0))
 
     def network(x, t):
         return torch.cat([x + 1, x * 0 + 77], dim=1)

@@ -522,6 +522,8 @@ def test_a_tiny_snr_is_no_zero():
     # 40,000 and more steps of the linear schedule reach such SNRs.
     weight = loss_weight("debiased", torch.tensor([1e-250, 1e-300], dtype=torch.float64))
     assert close(weight, [1e125, 1e150])
+    # S^-1.5 alone would be more than a float holds.
+    assert close(loss_weight("p2(k=0,gamma=1.5)", [1e-210, 1e-250], "sample"), [1e105, 1e125])
 
 
 # max_weight and normalize
@@ -572,6 +574,13 @@ def test_a_callable_that_answers_a_list_keeps_its_digits():
     # torch reads a list as float32, which would lose nine digits.
     weight = loss_weight(lambda S: [0.1 + 1e-12] * len(S), LINEAR)
     assert weight.dtype == torch.float64 and close(weight, np.full(1000, 0.1 + 1e-12), 1e-15)
+
+
+def test_what_is_given_by_name_and_what_by_place():
+    by_place = loss_weight("debiased", LINEAR, "sample")
+    assert torch.equal(by_place, loss_weight(strategy="debiased", schedule_or_snr=LINEAR, prediction_type="sample"))
+    with pytest.raises(TypeError):  # True could be meant for either
+        loss_weight("debiased", LINEAR, "sample", True)
 
 
 def test_a_callable_sees_the_snr():
@@ -635,7 +644,17 @@ def test_a_table_that_is_no_snr(snr, line):
 
 
 @pytest.mark.parametrize(
-    "answer", [lambda S: -S, lambda S: S * math.nan, lambda S: S * math.inf, lambda S: S[:5], lambda S: 2.0]
+    "answer",
+    [
+        lambda S: -S,
+        lambda S: S.clamp(max=0) - 1e-9,
+        lambda S: S * math.nan,
+        lambda S: S * math.inf,
+        lambda S: S[:5],
+        lambda S: torch.ones(len(S) + 1),
+        lambda S: S[None],
+        lambda S: 2.0,
+    ],
 )
 def test_a_callable_that_answers_nonsense(answer):
     wanted = f"the weighting {answer!r} must give one finite weight >= 0 for each of the 1000 timesteps"
