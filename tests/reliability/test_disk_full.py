@@ -341,7 +341,7 @@ def test_the_weights_of_a_feature_network(disk, capsys):
     assert [p.name for p in disk.folder.iterdir() if "minifaces." in p.name] == [path.name]
 
 
-NOTEBOOK = "import base64, os\nprint(base64.b64encode(os.urandom(300_000)).decode())"
+NOTEBOOK = "import base64, os\nprint(base64.encodebytes(os.urandom(300_000)).decode())"
 
 
 @pytest.mark.slow
