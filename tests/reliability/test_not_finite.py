@@ -63,7 +63,7 @@ def assert_all_kept_is_finite(run):
 
 
 def broken_update(monkeypatch, at, value):
-    """After step `at` one weight of the network is `value`, as a fault of the hardware would leave it."""
+    """After step `at` one weight of the network is `value`, as an overflow or faulty hardware would leave it."""
     one_step = training._Training._one_step
 
     def step(self):

@@ -7,11 +7,13 @@ import debiaslib
 
 PACKAGE = Path(debiaslib.__file__).parent
 # What these write to is a path or an open file among their arguments, or the path that they are a method of.
-METHODS = {"write_text", "write_bytes", "to_csv", "savefig", "savez", "savez_compressed", "save_file",
-           "save_pretrained", "touch", "symlink_to", "copyfile", "copy", "copy2", "copytree", "move", "rename",
-           "replace", "urlretrieve", "download_url_to_file", "mkstemp", "NamedTemporaryFile", "TemporaryFile",
-           "tofile", "memmap", "open_memmap", "to_parquet", "to_json", "to_pickle", "to_html", "to_latex",
-           "to_markdown", "dump", "save", "execute_notebook", "Popen", "imsave"}  # fmt: skip
+METHODS = {
+    *("write_text", "write_bytes", "to_csv", "to_parquet", "to_json", "to_pickle", "to_html", "to_latex"),
+    *("to_markdown", "savefig", "imsave", "savez", "savez_compressed", "save", "save_file", "save_pretrained", "dump"),
+    *("tofile", "memmap", "open_memmap", "touch", "symlink_to", "copy", "copy2", "copyfile", "copytree", "move"),
+    *("rename", "replace", "urlretrieve", "download_url_to_file", "mkstemp", "NamedTemporaryFile", "TemporaryFile"),
+    *("execute_notebook", "Popen"),
+}
 
 
 def writing_calls(module):
