@@ -63,6 +63,7 @@ def count(work, started):
         setattr(owner, name, noted)
 
     noting(loss_sums.LossSums, "add", lambda sums, step, values: f"step {step} of {sums.name}")
+    decoding.decoder_hash()  # decodes images of its own, once a process
     noting(decoding, "decode", lambda data, resolution: f"image {hash(data)}")
     table, stored = study.Study.table, sample_measurements.stored_samples
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from debiaslib.checkpoints import load_checkpoint
+from debiaslib.files import SEAL
 
 STEPS, BATCH = 21, 4
 NETWORK = {
@@ -37,18 +38,18 @@ def faces(folder, count=12):
 
 
 def _without_times(facts):
-    return {key: value for key, value in facts.items() if key not in _TIMES}
+    return {key: value for key, value in facts.items() if key not in (*_TIMES, SEAL)}
 
 
 def outcome(run):
-    """All that a complete run leaves, without times: network, EMA and optimiser of its last checkpoint, every file of
-    weights by its sha256, the rows of the log, configuration and record.
+    """All that a complete run leaves, without times and hashes of them: network, EMA and optimiser of its last
+    checkpoint, every file of weights by its sha256, the rows of the log, configuration and record.
     """
     step, state = load_checkpoint(run.folder / "checkpoints")
     weights = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.folder.glob("*.safetensors")}
     rows = [_without_times(json.loads(line)) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     return {"step": step, **_without_times(state), "weights": weights, "log": rows, "configuration": run.config,
-            "record": _without_times(run.record)}  # fmt: skip
+            "record": {key: value for key, value in _without_times(run.record).items() if key != "log"}}  # fmt: skip
 
 
 def _equal(one, other):
