@@ -47,8 +47,11 @@ def outcome(run):
     step, state = load_checkpoint(run.folder / "checkpoints")
     weights = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.folder.glob("*.safetensors")}
     rows = [_without_times(json.loads(line)) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    record, log = _without_times(run.record), run.folder / "log.jsonl"
+    assert record.pop("log") == {"file": log.name, "sha256": hashlib.sha256(log.read_bytes()).hexdigest()}
+    assert state["log"] == run.log()  # times and all: they are the run's own
     return {"step": step, **_without_times(state), "weights": weights, "log": rows, "configuration": run.config,
-            "record": _without_times(run.record)}  # fmt: skip
+            "record": record}  # fmt: skip
 
 
 def _equal(one, other):

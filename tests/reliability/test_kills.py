@@ -12,6 +12,7 @@ from killing import IN_THE_LOOP, OF_A_TRAINING, OF_SAMPLING, SAMPLES
 from outcomes import SETTINGS, STEPS, differences, faces, left_behind, outcome
 
 from debiaslib.checkpoints import load_checkpoint
+from debiaslib.files import read_json
 from debiaslib.runs import find_run
 from debiaslib.sample_store import sample_path
 
@@ -162,7 +163,7 @@ def test_a_signal_at_every_moment_saves_within_a_step(order, whole, tmp_path, re
 def drawn(folder):
     """The bytes of the images, and their record without its seconds."""
     path = sample_path(folder, SAMPLES["inputs"])
-    record = json.loads(path.with_suffix(".json").read_text())
+    record = read_json(path.with_suffix(".json"))
     record.pop("seconds")
     return path.read_bytes(), record
 
