@@ -63,8 +63,7 @@ def count(work, started):
         setattr(owner, name, noted)
 
     noting(loss_sums.LossSums, "add", lambda sums, step, values: f"step {step} of {sums.name}")
-    decoding.decoder_hash()  # decodes images of its own, once a process
-    noting(decoding, "decode", lambda data, resolution: f"image {hash(data)}")
+    noting(decoding, "_decode_named", lambda item, resolution: f"image {hash(item[1])}")  # not what tries the libraries
     table, stored = study.Study.table, sample_measurements.stored_samples
 
     def counted_table(self, name, inputs, make):

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from debiaslib.checkpoints import load_checkpoint
-from debiaslib.files import SEAL
 
 STEPS, BATCH = 21, 4
 NETWORK = {
@@ -38,18 +37,21 @@ def faces(folder, count=12):
 
 
 def _without_times(facts):
-    return {key: value for key, value in facts.items() if key not in (*_TIMES, SEAL)}
+    return {key: value for key, value in facts.items() if key not in _TIMES}
 
 
 def outcome(run):
-    """All that a complete run leaves, without times and hashes of them: network, EMA and optimiser of its last
-    checkpoint, every file of weights by its sha256, the rows of the log, configuration and record.
+    """All that a complete run leaves, without times: network, EMA and optimiser of its last checkpoint, every file of
+    weights by its sha256, the rows of the log, configuration and record.
     """
     step, state = load_checkpoint(run.folder / "checkpoints")
     weights = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.folder.glob("*.safetensors")}
     rows = [_without_times(json.loads(line)) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    record, log = _without_times(run.record), run.folder / "log.jsonl"
+    assert record.pop("log") == {"file": log.name, "sha256": hashlib.sha256(log.read_bytes()).hexdigest()}
+    assert state["log"] == run.log()  # times and all: they are the run's own
     return {"step": step, **_without_times(state), "weights": weights, "log": rows, "configuration": run.config,
-            "record": {key: value for key, value in _without_times(run.record).items() if key != "log"}}  # fmt: skip
+            "record": record}  # fmt: skip
 
 
 def _equal(one, other):
