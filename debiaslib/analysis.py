@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import InputError, check_finite, check_number
-from .optimum import GaussianDenoiser, OptimalDenoiser
+from .errors import InputError, check_finite, check_number, shown
+from .optimum import LARGEST, GaussianDenoiser, OptimalDenoiser
 from .prediction import call_network, network_output, to_x0_epsilon
 from .randomness import stream
+from .schedule import check_schedule
 
 # What `mse_by_timestep` measures; the last three need an optimum.
 QUANTITIES = ("epsilon_mse", "x0_mse", "colour_mse", "excess", "colour_excess", "cross")
@@ -39,11 +40,13 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
 
     model: takes (x_t, t); x0, noise: float (N, C, H, W), x0 in [-1, 1]; t: one int for all images.
     labels: the classes of the images, int64 (N,), for a model that takes `class_labels`.
-    amplified_error is (epsilon_hat - noise) / sqrt(SNR(t)). Raises InputError for a t outside [0, T), and for x0, noise
-    and answers of the model that are not finite.
+    amplified_error is (epsilon_hat - noise) / sqrt(SNR(t)). Raises InputError for a t outside [0, T), for images, noise
+    or labels of another kind, and for noise and answers of the model that are not finite.
     """
-    check_number("t", t, minimum=0, below=schedule.T, integer=True)
-    x_t = schedule.add_noise(check_finite("x0", x0), check_finite("noise", noise), t)
+    check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
+    check_number("batch_size", batch_size, minimum=1, integer=True)
+    _check_images(x0, labels)
+    x_t = schedule.add_noise(x0, check_finite("noise", noise), t)
     parts = x_t.split(batch_size)
     classes = [None] * len(parts) if labels is None else torch.as_tensor(labels, device=x_t.device).split(batch_size)
     outputs = [
@@ -54,6 +57,16 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     x0_hat, epsilon_hat = to_x0_epsilon(output, x_t, t, schedule, prediction_type)
     root_snr = schedule.snr[t].sqrt().item()
     return OneStepEstimate(x_t, x0_hat, epsilon_hat, (epsilon_hat - noise) / root_snr)
+
+
+def _check_images(x0, labels):
+    if x0.ndim != 4 or len(x0) == 0:
+        what = "has" if len(x0) else "holds no images, of"
+        raise InputError(f"x0 {what} shape {tuple(x0.shape)}; it must be (N, C, H, W) with N >= 1")
+    if labels is not None and len(labels) != len(x0):
+        raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(x0)} images")
+    if x0.is_floating_point() and not float(x0.abs().max()) <= LARGEST:
+        raise InputError(f"x0 reaches {float(x0.abs().max()):g}; images must be in [-1, 1]")
 
 
 def mean_colour(images):
@@ -84,9 +97,18 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
     """
     import pandas as pd
 
-    if len(x0) == 0:
-        raise InputError("x0 holds no images")
-    check_finite("x0", x0)
+    if not isinstance(models, dict):
+        raise InputError(f"models is {shown(models)}; it must be {{name: model}}")
+    try:
+        timesteps = list(timesteps)
+    except TypeError:
+        raise InputError(f"timesteps is {shown(timesteps)}; it must be a list of whole numbers") from None
+    if not timesteps:
+        raise InputError("timesteps is []; it must list at least one")
+    for t in timesteps:  # all of them now, not after an hour
+        check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
+    check_number("seed", seed, minimum=0, integer=True)
+    _check_images(x0, labels)
     rows = []
     for t in timesteps:
         noise = curve_noise(x0, t, seed)

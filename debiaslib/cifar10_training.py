@@ -5,7 +5,6 @@ epoch to epoch, so that two epochs see each image both ways. All randomness of a
 the state is kept after each, so a training that was interrupted goes on as if it had not been.
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -20,6 +19,7 @@ from safetensors.torch import save
 from torch.nn import functional as F
 
 from .cifar10_features import CLASSES, PATCH, SIDE, WHITENED, CIFAR10Features, feature_hash, pixels
+from .cli import Parser
 from .errors import InputError, check_number
 from .files import atomic_path, exclusive
 from .randomness import stream, stream_seed
@@ -182,7 +182,7 @@ def _keep(checkpoint, settings, parts, epochs, seconds):
 
 def main(arguments=None):
     """Train the feature network of CIFAR-10 on one core; the same command goes on where it was stopped."""
-    parser = argparse.ArgumentParser(prog="python -m debiaslib.cifar10_training", description=main.__doc__)
+    parser = Parser(prog="python -m debiaslib.cifar10_training", description=main.__doc__)
     parser.add_argument("--dataset", type=Path, required=True, help="folder with train-* and test-*.parquet")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint.pt and the .safetensors")
     parser.add_argument("--epochs", type=int, default=8, help="passes over the images (default: %(default)s)")

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from .errors import InputError
+from .errors import InputError, check_choice, one_line
 from .files import FULL
 from .signals import SUPERVISED, end_with_parent
 
@@ -41,6 +41,23 @@ def run_command(main):
         sys.exit(130)
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says a mistake in one line, without its usage, and ends with exit code 2."""
+
+    def parse_args(self, args=None, namespace=None):
+        found, unknown = self.parse_known_args(args, namespace)
+        try:
+            if unknown:
+                known = [option for option in self._option_string_actions if option.startswith("--")]
+                check_choice("argument", unknown[0].partition("=")[0], known)
+        except InputError as error:
+            self.error(str(error))
+        return found
+
+    def error(self, message):
+        self.exit(2, f"error: {one_line(message)}\n")
+
+
 def _leave(status, line):
     with contextlib.suppress(OSError):  # stderr may be a file on the disk that is full
         print(f"error: {line}", file=sys.stderr)
@@ -58,7 +75,7 @@ def disk_line(error):
 
 def experiment_parser(description):
     """An argument parser with --experiment, --dataset and --results."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument(
         "--experiment", default="quick", help="an experiment of config/ by name, or the path of a YAML file"
     )

@@ -1,6 +1,7 @@
 """From what YAML and JSON can carry to the declared types of a dataclass's fields. Imports no torch."""
 
 import dataclasses
+import json
 import types
 import typing
 from pathlib import Path
@@ -35,4 +36,23 @@ def _coerced(name, value, kind):
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         expected = {int: "a whole number", str: "a text", bool: "true or false", dict: "a mapping", float: "a number"}
         raise InputError(f"{name} is {shown(value)}; it must be {expected[kind]}")
+    if kind is int and value >= 2**63:
+        raise InputError(f"{name} is {shown(value)}; it must be a whole number below 2^63")
     return value
+
+
+def check_json(name, value):
+    """Raise InputError for a value that JSON does not carry: it has no dates, no NaN and no keys but texts."""
+    try:
+        if json.loads(json.dumps(value, allow_nan=False)) == _listed(value):
+            return
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise InputError(f"{name} is {shown(value)}; it must hold texts, finite numbers, true, false, lists and mappings")
+
+
+def _listed(value):
+    """The value with lists for tuples, as JSON gives it back."""
+    if isinstance(value, dict):
+        return {key: _listed(entry) for key, entry in value.items()}
+    return [_listed(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -15,8 +15,8 @@ What was measured with other numbers of images, features or weights does not cou
 results have are not judged. The result is tables/compare.csv, and the exit code 1 if a row fails or is missing.
 """
 
-import argparse
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +24,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from .cli import run_command
+from .cli import Parser, run_command
 from .errors import InputError, check_choice, check_number
 from .files import atomic_path
-from .paths import checkout
+from .paths import checkout, user_path
+from .saved_tables import check_table
 
 __all__ = ["compare", "main", "summary"]
 
@@ -93,6 +94,7 @@ def _read(folder, kind):
     """All tables of a kind, means over seeds, indexed by (table, row, metric); None where there are none."""
     frames = []
     for path in sorted((folder / "tables").glob(kind.pattern)):
+        check_table(path)
         try:
             frame = pd.read_csv(path)
         except (ValueError, pd.errors.ParserError) as error:
@@ -186,7 +188,7 @@ def summary(table, limit=20):
 
 def main(arguments=None):
     """Set the tables of an experiment beside those expected; exit code 1 if a row fails or is missing."""
-    parser = argparse.ArgumentParser(prog="python -m debiaslib.compare", description=main.__doc__)
+    parser = Parser(prog="python -m debiaslib.compare", description=main.__doc__)
     parser.add_argument("--results", required=True, help="folder of the experiment: results/quick")
     parser.add_argument("--expected", default="", help="folder to compare with; default: results/reference/<same name>")
     parser.add_argument(
@@ -194,15 +196,16 @@ def main(arguments=None):
     )
     parser.add_argument("--limit", type=int, default=20, help="rows to print, worst first (default: %(default)s)")
     options = parser.parse_args(arguments)
-    folder = Path(options.results).expanduser().absolute()
-    expected = Path(options.expected or checkout() / "results" / "reference" / folder.name).expanduser().absolute()
+    limit = check_number("limit", options.limit, minimum=1, integer=True)
+    folder = user_path(options.results).absolute()
+    expected = user_path(options.expected or checkout() / "results" / "reference" / folder.name).absolute()
     for path in (folder, expected):
-        if not (path / "tables").is_dir():
+        if not os.path.isdir(path / "tables"):
             raise InputError(f"{path} holds no folder tables/; it must be the folder of an experiment's results")
     table = compare(folder, expected, dict(map(_tolerance, options.tolerance)))
     with atomic_path(folder / "tables" / "compare.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g")
-    print(summary(table, check_number("limit", options.limit, minimum=1, integer=True)))
+    print(summary(table, limit))
     bad = int((table.result != "pass").sum())
     print(f"\n{len(table) - bad} of {len(table)} rows as expected in {folder}")
     return int(bad > 0)

@@ -5,15 +5,14 @@ line that names the field, its value and what is allowed, before any work starts
 """
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import yaml
 
 from .arms import parse_arm
-from .coercion import coerce
+from .coercion import check_json, coerce
 from .errors import InputError, check_choice, check_number, shown
-from .paths import checkout
+from .experiment_file import read_settings
+from .paths import checkout, user_path
 from .prediction import PREDICTION_TYPES
 from .presets import PRESETS, Preset, get_preset
 from .stages import staged_runs
@@ -83,17 +82,18 @@ class TrainConfig:
         check_choice("memory_format", self.memory_format, MEMORY_FORMATS)
         check_choice("compilation", self.compilation, COMPILATIONS)
         check_choice("timestep_sampling", self.timestep_sampling, TIMESTEP_SAMPLINGS)
-        check_number("resolution", self.resolution, minimum=4, integer=True)
+        check_number("resolution", self.resolution, minimum=4, maximum=1024, integer=True)
+        self._check_network()
         check_number("batch_size", self.batch_size, minimum=1, integer=True)
         if self.classes is not None:
             check_number("num_class_embeds of the network", self.classes, minimum=1, integer=True)
         check_number("images", self.images, minimum=self.batch_size, integer=True)
         check_number("lr", self.lr, above=0)
         check_number("seed", self.seed, minimum=0, integer=True)
-        check_number("timesteps", self.timesteps, minimum=1, integer=True)
+        check_number("timesteps", self.timesteps, minimum=1, maximum=1_000_000, integer=True)
         check_number("weight_decay", self.weight_decay, minimum=0)
         check_number("ema_decay", self.ema_decay, minimum=0, below=1)
-        check_number("threads", self.threads, minimum=1, integer=True)
+        check_number("threads", self.threads, minimum=1, maximum=1024, integer=True)
         for name in ("max_weight", "max_grad_norm"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), above=0)
@@ -102,6 +102,15 @@ class TrainConfig:
         if self.learned_variance and self.timestep_sampling == "weight":
             raise InputError("learned_variance needs timesteps drawn evenly; timestep_sampling is 'weight'")
         self._check_device()
+
+    def _check_network(self):
+        check_json("network", self.network)
+        channels = self.network.get("block_out_channels")
+        if isinstance(channels, (list, tuple)) and channels and self.resolution % 2 ** (len(channels) - 1):
+            raise InputError(
+                f"resolution is {self.resolution}; it must be a multiple of {2 ** (len(channels) - 1)}, as the network "
+                f"halves it {len(channels) - 1} times"
+            )
 
     def _check_variant(self):
         arm = parse_arm(f"{self.weighting}; {self.variant}" if self.variant else self.weighting)
@@ -197,6 +206,8 @@ class Experiment:
 
     def __post_init__(self):
         coerce(self)
+        if self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name or len(self.name) > 200:
+            raise InputError(f"name is {shown(self.name)}; it must be the name of a folder, of 200 characters at most")
         get_preset(self.preset)
         self._check_choices()
         self._check_numbers()
@@ -219,22 +230,17 @@ class Experiment:
             values = getattr(self, name)
             if not values:
                 raise InputError(f"{name} is empty; it must list at least one")
-            if len(set(values)) < len(values):
-                raise InputError(f"{name} lists something twice: {', '.join(map(str, values))}")
+            _check_distinct(name, values)
         object.__setattr__(self, "weightings", tuple(str(parse_strategy(w)) for w in self.weightings))
-        if len(set(self.weightings)) < len(self.weightings):
-            raise InputError(f"weightings lists something twice: {', '.join(self.weightings)}")
+        _check_distinct("weightings", self.weightings)
         object.__setattr__(self, "variants", tuple(str(parse_arm(arm)) for arm in self.variants))
-        if len(set(self.arms)) < len(self.arms):
-            raise InputError(f"variants lists an arm twice: {'; '.join(self.variants)}")
+        _check_distinct("variants", self.arms)
         for name in self.samplers:
             check_choice("sampler", name, SAMPLERS)
-        if len(set(self.samplers)) < len(self.samplers):
-            raise InputError(f"further_samplers lists a sampler twice: {', '.join(self.samplers)}")
+        _check_distinct("further_samplers", self.samplers)
         for name in (*self.features, *self.further_features):
             check_choice("features", name, FEATURES)
-        if len(set(self.features + self.further_features)) < len(self.features + self.further_features):
-            raise InputError(f"further_features lists something twice: {', '.join(self.further_features)}")
+        _check_distinct("further_features", self.features + self.further_features)
         for arm in self.published_weights:
             check_choice("arm in published_weights", arm, self.arms)
         if self.stages:
@@ -268,8 +274,7 @@ class Experiment:
         for name in self.long_samplers:
             check_choice("long_samplers", name, SAMPLERS)
         for name in ("long_steps", "long_samplers"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise InputError(f"{name} lists something twice: {', '.join(map(str, getattr(self, name)))}")
+            _check_distinct(name, getattr(self, name))
         if self.long_steps and not self.long_samplers:
             raise InputError("long_samplers is empty; it must list at least one")
         enough = 1 + max(_DIMENSIONS[name] for name in self.features) if self.long_steps else 1
@@ -329,19 +334,19 @@ class Experiment:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
+def _check_distinct(name, values):
+    if len(set(values)) < len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        raise InputError(f"{name} lists {shown(twice)} twice; each must be there once")
+
+
 def load_experiment(name, dataset=""):
     """The experiment of that name in config/, or of a YAML file's path; `dataset` replaces its own if given.
 
     Raises InputError if there is no such file, it cannot be read, or it says something that is not allowed.
     """
     path = _experiment_file(name)
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # ValueError: not UTF-8, or what looks like a date and is none
-        raise InputError(f"experiment file {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, dict):
-        raise InputError(f"experiment file {path} must hold 'name: value' lines")
+    settings = read_settings(path)
     known = [f.name for f in dataclasses.fields(Experiment) if f.name != "name"]
     for key in settings:
         check_choice(f"setting in {path.name}", key, known)
@@ -358,10 +363,10 @@ def known_experiments():
 
 
 def _experiment_file(name):
-    path = Path(str(name))
+    path = user_path(name)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise InputError(f"experiment file {str(name)!r} does not exist")
+        if not os.path.isfile(path):
+            raise InputError(f"experiment file {shown(str(name))} does not exist; it must be a YAML file")
         return path
     return checkout() / "config" / f"{check_choice('experiment', str(name), known_experiments())}.yaml"
 

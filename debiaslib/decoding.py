@@ -4,6 +4,7 @@ A `Source` is a split of a data set before it is decoded. Images are handed on a
 neither a large parquet shard nor a folder of 70,000 images is ever held in memory.
 """
 
+import functools
 import hashlib
 import io
 import itertools
@@ -19,6 +20,7 @@ import numpy as np
 from .columns import image_column
 from .errors import InputError
 from .labels import folder_labels, shard_labels
+from .paths import user_path
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # What data sets on the hub hold beside those. Pillow's other readers stay shut: some start other programs.
@@ -32,13 +34,14 @@ class Source:
     """A split before decoding: equal `identity` (JSON-native) means equal images.
 
     `open(resolution)` gives (N, iterator of N arrays uint8 (3, R, R)), or None if there turns out to be no such split.
-    `labels()` gives their class labels, int64 (N,), or None where there are none.
+    `labels()` gives their class labels, int64 (N,), or None where there are none. `drawn`: by our code, not decoded.
     """
 
     name: str
     identity: dict
     open: Callable
     labels: Callable = lambda: None
+    drawn: bool = False
 
 
 def decode(data, resolution):
@@ -86,6 +89,29 @@ def _to_array(image, resolution):
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
+@functools.cache
+def decoder_hash():
+    """sha256 over what `decode` makes of four small images: another after an update of the libraries iff they changed.
+
+    They are a photograph's smooth colours and a drawing's edges, as JPEG and PNG, and 16-bit grey, made smaller, as
+    they are and larger.
+    """
+    from PIL import Image
+
+    y, x = np.mgrid[0:29, 0:37].astype(np.float32)
+    waves = np.stack([np.sin(x / 5), np.cos(y / 7), np.sin((x + y) / 9)], -1) * 127 + 128
+    colours = Image.fromarray(waves.astype(np.uint8))
+    edges = Image.fromarray(((x // 3 + y // 4) % 2 * 255).astype(np.uint8)).convert("P")
+    grey = Image.fromarray((waves[..., 0] * 257).astype(np.uint16))
+    digest = hashlib.sha256()
+    for image, kind in ((colours, "JPEG"), (colours, "PNG"), (edges, "PNG"), (grey, "PNG")):
+        file = io.BytesIO()
+        image.save(file, kind)
+        for resolution in (13, 29, 41):
+            digest.update(decode(file.getvalue(), resolution))
+    return digest.hexdigest()
+
+
 def decode_all(items, resolution):
     """Decode (where, bytes), keeping their order. Raises InputError that says where the broken image is."""
     items = iter(items)
@@ -116,7 +142,7 @@ def local_source(path, split):
     (for shards: or is called train-*), else everything that is not held out; "heldout" is test, else validation or val.
     Raises InputError if there is nothing to read, or a shard is missing, damaged or without images.
     """
-    root = Path(path).expanduser().resolve()
+    root = user_path(path).resolve()
     if root.is_file():
         shards, images = ([root] if split == "train" else []), []
     else:

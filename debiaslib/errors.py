@@ -3,33 +3,75 @@
 import difflib
 import math
 import numbers
+import re
+
+LONGEST = 188  # characters of a message: with "error: " or "InputError: " before it the line keeps within 200
+_SHORTEST = 40  # what is left of a path that is cut: enough to know the file by
+_LONG_WORD = re.compile(r"(?<!\w)'.+?'(?!\w)|(?<!\w)\".+?\"(?!\w)|\S+")  # a path may have spaces if it is quoted
 
 
 class InputError(ValueError):
-    """Something that the user gave is wrong. The message is one line; in a notebook it stands without a traceback."""
+    """Something that the user gave is wrong. The message is one line, `one_line` of what is given; in a notebook it
+    stands without a traceback.
+    """
+
+    def __init__(self, message):
+        super().__init__(one_line(message))
 
     def _render_traceback_(self):
         # IPython's hook for exceptions that know how to show themselves.
         return [f"{type(self).__name__}: {self}"]
 
 
+def one_line(text, width=LONGEST):
+    """The text as one line of at most `width` characters that can be printed anywhere.
+
+    Line ends become spaces, and what cannot be printed is escaped. Where the line is too long, the longest paths and
+    other words are cut in their middle, so that the end of a path, which names the file, is kept; only then the line.
+    """
+    text = " ".join(str(text).split())
+    text = text if len(text) <= 20 * width else _cut(text, 20 * width, 10 * width)  # not in quadratic time
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    while len(text) > width:
+        longest = max(_LONG_WORD.finditer(text), key=lambda word: len(word[0]))
+        room = max(_SHORTEST, len(longest[0]) - (len(text) - width))
+        if len(longest[0]) <= room:
+            return _cut(text, width, 2 * width // 3)
+        text = text[: longest.start()] + _cut(longest[0], room, room // 3) + text[longest.end() :]
+    return text
+
+
+def _cut(text, width, head):
+    """The first `head` characters and, after three dots, as many of the last as make `width`."""
+    return f"{text[:head]}...{text[head + 3 - width :]}"
+
+
 def shown(value, width=80):
     """repr(value), cut in the middle, so that a line stays a line whatever was given."""
-    text = repr(value)
+    text = _repr(value)
     return text if len(text) <= width else f"{text[: width // 2]}...{text[-width // 4 :]}"
+
+
+def _repr(value):
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def check_choice(name, value, known):
     """Return `value` if it is one of `known`; otherwise raise InputError with the nearest known one."""
     known = list(known)
-    if value in known:
+    if any(isinstance(value, type(one)) and value == one for one in known):  # an array is equal to nothing
         return value
-    near = difflib.get_close_matches(str(value), [str(k) for k in known], n=1, cutoff=0.4)
+    text = value[:80] if isinstance(value, str) else shown(value)
+    near = difflib.get_close_matches(text, [str(one) for one in known], n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"{name} {shown(value)} is unknown; {hint}known: {_listed(known)}")
+    line = f"{name} {shown(value)} is unknown; {hint}known: "
+    raise InputError(line + _listed(known, LONGEST - len(" and 999 more") - len(line)))
 
 
-def _listed(known, width=100):
+def _listed(known, width):
     """Names separated by commas; of a list that makes a line too long, as many as fit and the number of the others."""
     names = [str(one) for one in known]
     shown_names = len(names)

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from .checkpoints import KEPT
 from .config import load_experiment
 from .errors import check_number
-from .models import build_network
+from .models import build_network, build_schedule
+from .objective import training_weight
 from .prediction import network_output
 from .presets import IMAGES
 from .sample_measurements import judged_jobs
@@ -99,12 +100,13 @@ def estimate(experiment, tflops=None, measuring_tflops=None):
     """The `Estimate` of an `Experiment`. Rates in TFLOP/s replace the device's of `RATES`.
 
     tflops is of the training, and of measuring too where both are in float32. Raises InputError for one that is not
-    above 0.
+    above 0, and for a network or a weight that cannot be trained.
     """
     costs, totals, first = {}, _Totals(), experiment.train_config(*experiment.runs[0])
     for arm, seed in experiment.runs:
         config = experiment.train_config(arm, seed)
         key = json.dumps([config.network, config.learned_variance, config.resolution], sort_keys=True)
+        training_weight(config, build_schedule(config))  # refused now, not when its turn to be trained has come
         if key not in costs:
             costs[key] = network_cost(config)
         totals.add_run(experiment, config, costs[key])

@@ -8,7 +8,6 @@ They are hashed and read by torch's safe loader: nothing in such a file is execu
 import hashlib
 import http.client
 import os
-import pickle
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from .errors import InputError
 from .files import FULL
+from .paths import user_path
 
 __all__ = ["DINOV2", "INCEPTION", "Weights", "one_line"]
 
@@ -40,7 +40,7 @@ class Weights:
         given = os.environ.get(self.variable, "")
         if not given:
             return Path(torch.hub.get_dir()).absolute() / "checkpoints" / self.file
-        path = Path(given).expanduser().absolute()
+        path = user_path(given).absolute()
         return path / self.file if path.is_dir() else path
 
     def read(self):
@@ -48,15 +48,15 @@ class Weights:
         path = self.path()
         if not path.is_file():
             raise InputError(
-                f"{self.file} ({self.size}, sha256 {self.sha256[:8]}...) is missing: put it at {path} (or set"
-                f" {self.variable}); `python -m debiaslib.features {self.command}` gets it from {self.url}"
+                f"{path} is missing; get it ({self.size}) by `python -m debiaslib.features {self.command}`,"
+                f" or set {self.variable} to a copy (sha256 {self.sha256[:8]}...)"
             )
         with open(path, "rb") as file:
             found = self._verified(path, file)
             file.seek(0)
             try:
                 return torch.load(file, map_location="cpu", weights_only=True), found
-            except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            except Exception as error:  # another file makes torch's reader raise nearly anything
                 raise self.foreign(error) from error
 
     def foreign(self, error):
@@ -83,8 +83,7 @@ class Weights:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise OSError(error.errno, error.strerror, str(path)) from error
             raise InputError(
-                f"{self.file} ({self.size}) could not be downloaded ({one_line(error)}); get {self.url}"
-                f" on a machine with a network and put it at {path}"
+                f"no download ({one_line(error)}); run the same command on a machine with a network and copy {path}"
             ) from error
         finally:
             socket.setdefaulttimeout(before)

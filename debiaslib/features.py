@@ -12,7 +12,6 @@ Only Inception's distances bear the names FID and KID. The weights of the last t
     python -m debiaslib.features fetch-dinov2
 """
 
-import argparse
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from . import colour
+from .cli import Parser
+from .devices import check_device
 from .errors import InputError, check_choice, check_number
 from .feature_weights import DINOV2, INCEPTION, one_line
 
@@ -110,10 +111,11 @@ def load_extractor(name, device="cpu", dtype="float32"):
 
     dtype "float64" is for Inception and DINOv2 alone: arithmetic in double precision, rounded to float32 in the end, so
     that the features do not depend on the batch. "pooled" is always float64, on the CPU. Raises InputError for an
-    unknown name, missing or altered weights, and (those two) where torch-fidelity cannot be imported.
+    unknown name, an absent device, missing or altered weights, and (those two) where torch-fidelity cannot be imported.
     """
     check_choice("extractor", name, EXTRACTORS)
     check_choice("dtype", dtype, ("float32", "float64") if name in TORCH_FIDELITYS else ("float32",))
+    check_device(device)
     makers = {"minifaces": _minifaces, "cifar10": _cifar10, "pooled": _pooled, "inception": _inception}
     return {**makers, "dinov2": _dinov2}[name](str(device), dtype)
 
@@ -224,13 +226,13 @@ def torch_fidelity_module():
         # "operator torchvision::nms does not exist": torchvision's compiled part was built for another torch.
         raise InputError(
             f"torch-fidelity cannot be imported ({one_line(error)}): torch {torch.__version__} and torchvision do not"
-            " match; install both as one pair from the same index, as requirements.lock has them"
+            " match; install both from one index"
         ) from error
 
 
 def main(arguments=None):
     """Fetch the weights of a feature network, once, on a machine with a network."""
-    parser = argparse.ArgumentParser(prog="python -m debiaslib.features", description=main.__doc__)
+    parser = Parser(prog="python -m debiaslib.features", description=main.__doc__)
     known = {weights.command: weights for weights in (INCEPTION, DINOV2)}
     sizes = "; ".join(f"{command}: {weights.size}" for command, weights in known.items())
     parser.add_argument("command", choices=known, help=f"download, verify and store the weights ({sizes})")

@@ -6,7 +6,6 @@ figures.draw("snr", "results/quick")      # saves figures/snr.{png,pdf,json}; a 
 python -m debiaslib.figures --results results/quick       # draws all of them again from the saved tables
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from . import bias_plots, colour_plots, control_plots, distance_plots, image_grids, plotting, weight_plots
 from . import figure_tables as load
-from .cli import run_command
+from .cli import Parser, run_command
 from .errors import InputError, check_choice
 from .figure_captions import CAPTIONS
 from .figure_style import note, style
@@ -169,7 +168,7 @@ def _missing(spec, folder):
 
 def main(arguments=None):
     """The command line: draw every figure whose tables are there, one line each. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m debiaslib.figures", description="Draw every figure again.")
+    parser = Parser(prog="python -m debiaslib.figures", description="Draw every figure again.")
     parser.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="as in results/quick")
     folder = parser.parse_args(arguments).results
     if not folder.is_dir():

@@ -70,9 +70,8 @@ def _one_line(error):
 
 def _unreachable(hub_id):
     return InputError(
-        f"data set {hub_id!r} is no existing path, and the hub cannot be reached; give a local copy (DATASET=path): "
-        "a folder of images or of the hub's parquet files; or load it once where there is a network and copy the hub's "
-        "cache, HF_HOME, to this machine"
+        f"data set {hub_id!r} is no existing path, and the hub cannot be reached; give a folder of its images or "
+        "parquet files (DATASET=path), or copy the hub's cache, HF_HOME"
     )
 
 

@@ -80,7 +80,7 @@ def _kept(file, note):
         record = read_json(note)
         labels = np.load(file, allow_pickle=False) if record is not None else None
         return labels if labels is not None and _fingerprint(labels) == record["fingerprint"] else None
-    except (InputError, OSError, ValueError, TypeError, KeyError, EOFError):
+    except Exception:  # numpy's reader of headers raises nearly anything
         return None  # they are read again, which costs little
 
 
@@ -92,8 +92,8 @@ def checked_labels(labels, classes, name):
     """Return `labels`. Raises InputError if there are none, or one of them is not in 0 .. classes - 1."""
     if labels is None:
         raise InputError(
-            f"data set {name} has no class labels, and the network asks for them (num_class_embeds {shown(classes)}); "
-            "they are a column of whole numbers called label, or a sub-folder for each class"
+            f"data set {name} has no class labels for the network's num_class_embeds {shown(classes)}; they are a "
+            "column of whole numbers called label, or a sub-folder for each class"
         )
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(outside):

@@ -197,6 +197,8 @@ def _checked(arguments, world):
         if name in OF_ONE and arguments.weighting is None:
             raise InputError(f"the measurement {name!r} is of one run; name its --weighting and --seed")
     study = open_study(arguments.experiment, arguments.dataset, arguments.results)
+    if set(arguments.names) & set(OF_ONE):
+        study.experiment.train_config(arguments.weighting, arguments.seed)
     config = study.experiment.train_config(*study.experiment.runs[0])
     world.check(config.device, world.size)  # a missing run checks its own batch
     torch.set_num_threads(config.threads)

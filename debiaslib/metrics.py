@@ -10,7 +10,7 @@ from importlib import import_module
 import numpy as np
 import torch
 
-from .errors import InputError, check_number
+from .errors import InputError, check_number, shown
 from .feature_cache import fingerprint_of, reference_features
 from .features import BATCH_SIZE, check_images, torch_fidelity_module
 from .intervals import mean_interval
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 SEED = 2020  # of the shuffles, torch-fidelity's own
+SUBSETS = 10  # of the kernel distance: their spread is its error
 PART = 1000  # images in a part of the kernel distance, at most: the usual size
 KERNEL = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
 
@@ -55,7 +56,13 @@ def _check_rank(n, d, allow_singular):
         raise InputError(f"a Frechet distance of {d} features needs more than {d} images of each kind; N is {n}")
 
 
-def kernel_distance(generated, reference, subsets=10, seed=SEED):
+def _check_subsets(what, subsets, n):
+    check_number("subsets", subsets, minimum=2, integer=True)
+    if n < 2 * subsets:
+        raise InputError(f"{what} of {subsets} subsets needs {2 * subsets} images of each; N is {n}")
+
+
+def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
     """(value, standard error) of the squared MMD under the kernel (x.y/d + 1)^3: KID if the features are Inception's.
 
     Unbiased, so slightly negative values are right for equal distributions. Both sets are shuffled (`seed`) and dealt
@@ -64,10 +71,7 @@ def kernel_distance(generated, reference, subsets=10, seed=SEED):
     averaged, so that the larger set is used too. (torch-fidelity's "std", of overlapping subsets, is no such error.)
     """
     generated, reference = _check_pair(generated, reference)
-    check_number("subsets", subsets, minimum=2, integer=True)
-    fewest = min(len(generated), len(reference))
-    if fewest < 2 * subsets:
-        raise InputError(f"a kernel distance of {subsets} subsets needs {2 * subsets} images of each; N is {fewest}")
+    _check_subsets("a kernel distance", subsets, min(len(generated), len(reference)))
     estimates = [
         np.mean([_squared_mmd(generated[ours], reference[theirs]) for ours, theirs in pairs])
         for pairs in _parts(len(generated), len(reference), subsets, seed)
@@ -172,6 +176,8 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
     network at a time: float32 features depend on it a little). The reference is an array or has `.images` and
     `.fingerprint` (`data.ImageSet`); its features are cached, in `cache` if that is a folder, and not if it is False.
     """
+    if not hasattr(extractor, "features_and_logits"):
+        raise InputError(f"extractor is {shown(extractor)}; it must be one that load_extractor makes")
     images = check_images("images", images)
     fingerprint = getattr(reference_images, "fingerprint", None)
     reference_images = check_images("reference images", getattr(reference_images, "images", reference_images))
@@ -180,6 +186,7 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
         raise InputError(f"images are {sizes[0]} and the reference {sizes[1]}; bring them to one size first")
     # Now rather than after hours of features.
     _check_rank(min(len(images), len(reference_images)), extractor.dimension, allow_singular)
+    _check_subsets("a kernel distance", SUBSETS, min(len(images), len(reference_images)))
     features, logits = extractor.features_and_logits(images)
     if cache is False:
         reference = extractor.features(reference_images)

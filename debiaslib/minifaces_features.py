@@ -11,7 +11,6 @@ The shipped weights were made by
 on one CPU core (Linux x86-64) with torch 2.15.0 and numpy 2.4.6.
 """
 
-import argparse
 import hashlib
 import time
 from functools import lru_cache
@@ -25,6 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import minifaces
+from .cli import Parser
 from .errors import InputError, check_number
 from .files import atomic_path
 
@@ -220,7 +220,7 @@ def _standardise(network, count):
 
 def main(arguments=None):
     """Train the network and write its weights; the printed sha256 belongs into `SHA256` if they are to be shipped."""
-    parser = argparse.ArgumentParser(prog="python -m debiaslib.minifaces_features", description=main.__doc__)
+    parser = Parser(prog="python -m debiaslib.minifaces_features", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
     parser.add_argument("--images", type=int, default=589824, help="images to train on (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of start and augmentation (default: %(default)s)")

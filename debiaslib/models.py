@@ -10,8 +10,10 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 
 from .config import TrainConfig
+from .devices import check_device
 from .errors import InputError
 from .files import naming, read_json, sha256_file
+from .paths import user_path
 from .pretrained import Pretrained, parse_source, read_pretrained
 from .randomness import stream_seed
 from .runs import Run
@@ -74,6 +76,7 @@ def load_model(source, images=None, device="cpu", *, raw=False, **settings):
         with `raw` those of the last step themselves; or what `load_pretrained` takes, with its settings.
     Raises InputError if the run is not complete, a file is not what its record says, and as `load_pretrained` does.
     """
+    check_device(device)
     run = _own_run(source)
     if run is None:
         if raw or images is not None:
@@ -98,7 +101,7 @@ def load_pretrained(source, **settings):
         source, given = parse_source(source)
         settings = {**given, **settings}
     run = _own_run(source)
-    path = run.snapshot() if run else _published(Path(source).expanduser())
+    path = run.snapshot() if run else _published(user_path(source))
     if path is None:
         return read_pretrained(source, **settings)
     if settings:
@@ -122,19 +125,19 @@ def _own_run(source):
     """The `Run` that it is, complete or not, or None."""
     if isinstance(source, Run):
         return source
-    folder = Path(source).expanduser()
-    known = any((folder / name).is_file() for name in ("record.json", "log.jsonl"))
+    folder = user_path(source)
+    known = any(os.path.isfile(folder / name) for name in ("record.json", "log.jsonl"))
     return Run(folder) if known else None
 
 
 def _published(path):
     """The file of EMA weights of ours that `path` is or that is alone in the folder `path`, or None."""
-    folder = path.parent if path.is_file() else path
-    said = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    folder = path.parent if os.path.isfile(path) else path
+    said = read_json(folder / "config.json") if os.path.isfile(folder / "config.json") else None
     if not isinstance(said, dict) or not {"network", "weighting"} <= set(said):
         return None
-    if path.is_file():
-        return path if path.suffix == ".safetensors" else None
+    if os.path.isfile(path):
+        return Run(folder).checked(path) if path.suffix == ".safetensors" else None
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"

@@ -2,7 +2,7 @@
 
 import ast
 
-from .errors import InputError, check_choice
+from .errors import InputError, check_choice, shown
 
 _TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": (list, tuple)}
 
@@ -14,7 +14,10 @@ def check_parameters(namespace):
     cell before it, which is the one tagged `parameters`. Raises InputError otherwise; in a notebook without such a
     cell it returns.
     """
-    cells = [cell for cell in namespace.get("In", []) if cell.strip()]
+    history = namespace.get("In", [])
+    if not isinstance(history, list):  # a parameter of this name has taken the place of IPython's
+        raise InputError(f"parameter 'In' is {shown(history)}; IPython keeps the cells under this name, use another")
+    cells = [cell for cell in history if cell.strip()]
     injected = [i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")]
     declared = _declared(cells[: injected[0]] if injected else cells)
     if injected:
@@ -53,4 +56,4 @@ def _check_type(name, value, kind):
     expected = _TYPES.get(kind)
     wrong_bool = isinstance(value, bool) and kind != "bool"
     if expected is not None and (wrong_bool or not isinstance(value, expected)):
-        raise InputError(f"parameter {name} is {value!r}; it must be of type {kind}")
+        raise InputError(f"parameter {name} is {shown(value)}; it must be of type {kind}")

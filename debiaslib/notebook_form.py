@@ -5,7 +5,6 @@
 Only the standard library is needed. The rules and their reasons are the `_check_...` functions below.
 """
 
-import argparse
 import ast
 import io
 import json
@@ -13,6 +12,8 @@ import re
 import sys
 import tokenize
 from pathlib import Path
+
+from .cli import Parser
 
 MAX_LINES = 12
 MAX_BYTES = 100_000
@@ -231,7 +232,7 @@ def find_notebooks(paths):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Check the form of notebooks.")
+    parser = Parser(description="Check the form of notebooks.")
     parser.add_argument("paths", nargs="*", default=["notebooks"], help="notebooks, or folders of them")
     paths = parser.parse_args(arguments).paths
     notebooks = find_notebooks(paths)

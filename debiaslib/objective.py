@@ -11,7 +11,7 @@ import sys
 import torch
 
 from .errors import InputError
-from .models import build_schedule
+from .models import build_network, build_schedule
 from .prediction import network_output, prediction_target
 from .randomness import stream
 from .variance import hybrid_term, split_variance
@@ -25,20 +25,28 @@ def effective_sample_size(weight):
     return (weight.mean() ** 2 / weight.square().mean()).item()
 
 
+def training_weight(config, schedule):
+    """The weight of a `TrainConfig` at every timestep, (T,). Raises InputError where it is infinite or 0 everywhere."""
+    settings = {"normalize": config.normalize_weight, "max_weight": config.max_weight}
+    weight = loss_weight(config.weighting, schedule, config.prediction_type, **settings)
+    if not weight.sum() > 0:
+        raise InputError(f"the weight {config.weighting} is 0 at every timestep; use another schedule or weighting")
+    return weight
+
+
+def check_trainable(config):
+    """Raise InputError for a network that diffusers does not build, or a weight that cannot be trained with."""
+    training_weight(config, build_schedule(config))
+    with torch.device("meta"):
+        build_network(config, initialise=False)
+
+
 class Objective:
     """The loss of a `TrainConfig`, its schedule and its weight, on the configuration's device."""
 
     def __init__(self, config):
         self.config, self.schedule = config, build_schedule(config)
-        weight = loss_weight(
-            config.weighting,
-            self.schedule,
-            config.prediction_type,
-            normalize=config.normalize_weight,
-            max_weight=config.max_weight,
-        )
-        if not weight.sum() > 0:
-            raise InputError(f"the weight {config.weighting} is 0 at every timestep")
+        weight = training_weight(config, self.schedule)
         share = max(effective_sample_size(table) for table in (weight, self._epsilon_weight(weight)))
         if share < _FEW:
             print(

@@ -8,8 +8,10 @@ import math
 import numpy as np
 import torch
 
-from .errors import InputError, check_finite, check_number
+from .errors import InputError, check_finite, check_number, shown
+from .schedule import check_schedule
 
+LARGEST = 64.0  # no image in [-1, 1], nor a number of a latent or of a normal law, is as far out; grey levels are
 _CHUNK_NUMBERS = 1 << 22  # float64: 32 MiB
 
 
@@ -26,22 +28,32 @@ class OptimalDenoiser:
     """
 
     def __init__(self, images, schedule, chunk=None):
-        if len(images) == 0 or images.ndim != 4:
+        if not hasattr(images, "ndim"):
+            raise InputError(f"images are a {type(images).__name__}; they must be an array or a tensor (N, C, H, W)")
+        if images.ndim != 4 or len(images) == 0:
             raise InputError(f"images have shape {tuple(images.shape)}; it must be (N, C, H, W) with N >= 1")
-        self.images, self.schedule = images, schedule
+        self.images, self.schedule = images, check_schedule(schedule)
         fitting = max(1, _CHUNK_NUMBERS // max(1, math.prod(images.shape[1:])))
         self.chunk = check_number("chunk", fitting if chunk is None else chunk, minimum=1, integer=True)
         whole = str(images.dtype).endswith("uint8")  # numpy's or torch's: x = p/127.5 - 1 is applied to the products
+        if not whole and "float" not in str(images.dtype):
+            raise InputError(f"images are {images.dtype}; they must be uint8, or floats in [-1, 1]")
         self._scale, self._shift = (127.5, 1.0) if whole else (1.0, 0.0)
         self._half_norms = None
         self._home = images.device if isinstance(images, torch.Tensor) else torch.device("cpu")
+        for _, pixels in () if whole else self._chunks():
+            if not float(pixels.abs().max()) <= LARGEST:
+                raise InputError(f"images reach {float(pixels.abs().max()):g}; floats must be in [-1, 1]")
 
     @torch.no_grad()
     def __call__(self, x_t, t):
         """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,).
 
-        Raises InputError for an x_t, or images, that are not finite.
+        Raises InputError for an x_t of another shape, or that is not finite.
         """
+        if tuple(x_t.shape[1:]) != tuple(self.images.shape[1:]):
+            wanted = ", ".join(map(str, self.images.shape[1:]))
+            raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {wanted})")
         queries = check_finite("x_t", x_t.detach()).to(self._home, torch.float64).flatten(1)
         a, s = self.schedule.scales(t, queries)
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
@@ -132,20 +144,32 @@ class GaussianDenoiser:
     """
 
     def __init__(self, mean, covariance, schedule):
-        self.mean = check_finite("mean", torch.as_tensor(mean, dtype=torch.float64)).flatten()
-        covariance = check_finite("covariance", torch.as_tensor(covariance, dtype=torch.float64))
+        self.mean, covariance = _numbers("mean", mean).flatten(), _numbers("covariance", covariance)
         if covariance.shape != (len(self.mean),) * 2:
             raise InputError(f"covariance has shape {tuple(covariance.shape)}; the mean has {len(self.mean)} entries")
         self.variances, self.axes = torch.linalg.eigh((covariance + covariance.T) / 2)
         if self.variances.min() < -1e-9 * self.variances.abs().max():
             raise InputError(f"covariance has the eigenvalue {self.variances.min():g}; it must not be negative")
-        self.variances, self.schedule = self.variances.clamp(min=0), schedule
+        self.variances, self.schedule = self.variances.clamp(min=0), check_schedule(schedule)
 
     @torch.no_grad()
     def __call__(self, x_t, t):
         """x0_hat of x_t's shape, dtype and device. x_t: (B, ...); t: an int or (B,)."""
         queries = check_finite("x_t", x_t.detach()).to("cpu", torch.float64).flatten(1)
+        if queries.shape[1] != len(self.mean):
+            raise InputError(f"x_t has shape {tuple(x_t.shape)}; the law is of {len(self.mean)} numbers")
         a, s = self.schedule.scales(t, queries)
         gain = a * self.variances / (a**2 * self.variances + s**2)
         x0_hat = self.mean + ((queries - a * self.mean) @ self.axes * gain) @ self.axes.T
         return x0_hat.view(x_t.shape).to(x_t)
+
+
+def _numbers(name, given):
+    """float64 on the CPU; raises InputError for what are no finite numbers."""
+    try:
+        numbers = torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is {shown(given)}; it must be numbers") from None
+    if not bool(numbers.isfinite().all()):
+        raise InputError(f"{name} holds {numbers[~numbers.isfinite()][0].item()}; its numbers must be finite")
+    return numbers

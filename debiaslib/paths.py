@@ -7,7 +7,18 @@ import os
 import tempfile
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, shown
+
+_LONGEST_NAME = 255  # bytes, on every file system that is common
+# Where other programs keep what is theirs, by the variable that sends it elsewhere.
+_AT_HOME = {
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_DATA_HOME": ".local/share",
+    "IPYTHONDIR": ".ipython",
+}
+# What is fetched once and only read afterwards stays where it is.
+_READ_AT_HOME = {"TORCH_HOME": ".cache/torch", "HF_HOME": ".cache/huggingface"}
 
 
 def checkout():
@@ -28,13 +39,47 @@ def notebook_files():
 
 def absolute(path):
     """A path that exists, made absolute, since workers and kernels have another working folder; other text as it is."""
-    return str(Path(path).absolute()) if path and Path(path).exists() else str(path)
+    return str(Path(path).absolute()) if path and os.path.exists(path) else str(path)
+
+
+def user_path(text):
+    """A path as the user wrote it, ~ being the home folder. (`Path.expanduser` fails where there is no such user.)"""
+    return Path(os.path.expanduser(str(text)))
+
+
+def _folder(name, given):
+    """The absolute path of a folder, which need not exist. Raises InputError for what can be none."""
+    path = user_path(given).absolute()
+    try:
+        longest = max(len(os.fsencode(part)) for part in path.parts)
+    except UnicodeEncodeError:
+        longest = _LONGEST_NAME + 1
+    if "\0" in given or longest > _LONGEST_NAME:
+        raise InputError(f"{name} is {shown(given)}; it must be the path of a folder, which need not exist yet")
+    nearest = next((folder for folder in (path, *path.parents) if os.path.exists(folder)), path)
+    if not nearest.is_dir():
+        raise InputError(f"{name} is {shown(given)}, and {str(nearest)!r} is a file; it must be a folder")
+    return path
 
 
 def results_root(results=""):
-    """The folder of all results, absolute: `results`, else $DEBIASLIB_RESULTS, else results/ of the checkout."""
-    given = str(results) or os.environ.get("DEBIASLIB_RESULTS", "")
-    return Path(given).expanduser().absolute() if given else checkout() / "results"
+    """The folder of all results, absolute: `results`, else $DEBIASLIB_RESULTS, else results/ of the checkout.
+
+    Raises InputError for a path that is or lies below a file.
+    """
+    for name, given in (("results", str(results)), ("DEBIASLIB_RESULTS", os.environ.get("DEBIASLIB_RESULTS", ""))):
+        if given:
+            return _folder(name, given)
+    return checkout() / "results"
+
+
+def check_results_folder(name, results=""):
+    """The folder of an experiment's results, there or not. Raises InputError if it cannot be made or written."""
+    folder = results_root(results) / name
+    if not _can_be_made(str(folder)):
+        other = "name another with --results or DEBIASLIB_RESULTS"
+        raise InputError(f"the results folder {shown(str(folder))} cannot be written; {other}")
+    return folder
 
 
 def cache_root():
@@ -44,8 +89,31 @@ def cache_root():
     """
     given = os.environ.get("DEBIASLIB_CACHE", "")
     if given:
-        return Path(given).expanduser().absolute()
+        return user_path(given).absolute()
     try:
         return Path.home() / ".cache" / "debiaslib"
     except RuntimeError:  # no HOME and no entry in the password database
         return Path(tempfile.gettempdir()) / "debiaslib-cache"
+
+
+def home_substitutes():
+    """{variable: folder} that keeps Snakemake, Jupyter and matplotlib from a home that cannot be written.
+
+    What they would keep there goes below our cache. Empty where home is a usual one; what is set already is left.
+    """
+    home, elsewhere = os.path.expanduser("~"), cache_root() / "home"
+    barred = {name: folder for name, folder in _AT_HOME.items() if not _can_be_made(os.path.join(home, folder))}
+    found = {name: str(elsewhere / folder) for name, folder in barred.items()}
+    if "XDG_CACHE_HOME" in found:
+        there = {name: os.path.join(home, folder) for name, folder in _READ_AT_HOME.items()}
+        found |= {name: folder for name, folder in there.items() if os.path.isdir(folder)}
+    return {name: folder for name, folder in found.items() if not os.environ.get(name)}
+
+
+def _can_be_made(folder):
+    """Whether an absolute folder can be written or made. `~` stays relative where the system knows no home."""
+    if not os.path.isabs(folder):
+        return False
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)

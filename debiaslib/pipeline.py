@@ -21,7 +21,7 @@ from .config import load_experiment
 from .data import load_images
 from .engine import engine_log, run_engine
 from .errors import InputError, check_choice, check_number
-from .paths import absolute, notebook_files, results_root
+from .paths import absolute, check_results_folder, notebook_files, results_root
 from .progress import last_words
 from .runs import check_settings, find_run
 from .time_limit import reproduce_within, what_is_left
@@ -44,8 +44,10 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, minutes=None, 
         raise InputError(f"profile is {profile!r}; it must be a folder with a config.yaml, such as config/slurm")
     if profile and minutes is not None:
         raise InputError(f"minutes is {minutes:g} and profile {profile!r}; a cluster's queue has its own limit of time")
+    results_root(results)  # refuses what can be no folder before the images are read
     chain, left = _chain(experiment, dataset), []
     for _, settings in chain:
+        check_results_folder(settings.name, results)
         check_before_start(settings, results)
     for named, settings in chain:
         if left:  # the time is over
@@ -66,13 +68,14 @@ def _chain(experiment, dataset):
 
 def _reproduce(settings, experiment, dataset, results, jobs, deadline, profile):
     folder = results_root(results) / settings.name
-    folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.html"
     config = {"experiment": absolute(experiment), "dataset": absolute(dataset), "results": str(results_root(results))}
     started, stamp = time.time(), report.stat().st_mtime_ns if report.exists() else None
+    cost = _estimate(experiment, dataset) if stamp is None else None
+    folder.mkdir(parents=True, exist_ok=True)
     print(f"experiment {settings.name}: results go to {folder}", flush=True)
-    if stamp is None:
-        print(_estimate(experiment, dataset), flush=True)
+    if cost:
+        print(cost, flush=True)
     if deadline is not None:
         left = reproduce_within(settings, folder, config, jobs, deadline)
         print(f"report: {report}", flush=True)
@@ -93,7 +96,8 @@ def _estimate(experiment, dataset):
     command = [sys.executable, "-m", "debiaslib.pipeline", "--dry-run", f"--experiment={experiment}"]
     done = subprocess.run([*command, f"--dataset={dataset}"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise InputError(f"the estimate failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise InputError(f"the estimate failed: {last.removeprefix('error: ')}")
     return done.stdout.splitlines()[0]
 
 
@@ -103,7 +107,7 @@ def check_before_start(settings, results=""):
         check_choice("notebook", name, notebook_files())
     first = settings.train_config(*settings.runs[0])
     if first.device != "cpu":
-        from .training import check_device
+        from .devices import check_device
 
         check_device(first.device)
     for name in set(settings.features) - {"minifaces", "pooled"}:  # the weights of the others may be absent

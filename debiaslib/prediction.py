@@ -32,6 +32,8 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     SNR = 0 and x_t holds no signal).
     """
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    if output.shape != x_t.shape:  # torch would stretch it
+        raise InputError(f"output has shape {tuple(output.shape)}; it must be that of x_t, {tuple(x_t.shape)}")
     a, s = schedule.scales(t, x_t)
     if prediction_type == "epsilon":
         # Looked at on the CPU, where t is: asking the device would end its queue at each step of a training.

@@ -10,6 +10,7 @@ A source is a string, so that papermill and a command line can carry it. `models
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from .convert import convert_adm
 from .errors import InputError, check_choice, check_number, shown
 from .files import sha256_file, sha256_json
+from .paths import user_path
 from .prediction import PREDICTION_TYPES
 from .safe_weights import read_weights
 from .schedule import Schedule
@@ -93,7 +95,12 @@ def parse_source(text):
         name, equals, value = (word.strip() for word in part.partition("="))
         if not source or not equals or not value or name in settings:
             raise InputError(f"model {shown(str(text))} cannot be read; write it as 'source; name=value, ...'")
-        settings[name] = yaml.safe_load(value)
+        try:
+            settings[name] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise InputError(
+                f"{name} of the model is {shown(value)}; it must be a number, true, false or a word"
+            ) from None
     return source, settings
 
 
@@ -103,10 +110,10 @@ def read_pretrained(source, **settings):
     settings: `revision` for a hub id, `ADM_SETTINGS` for a checkpoint. Raises InputError, in one line, for a source
     that is none of these, cannot be had, or whose content is damaged, unsafe or contradicts itself or the settings.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
+    path = user_path(source)
+    if os.path.isfile(path):
         return _checkpoint(path, settings)
-    if path.is_dir():
+    if os.path.isdir(path):
         _check_known(settings, ())
         return _pipeline(path, path.absolute().name)
     if not _HUB_ID.fullmatch(str(source)):
@@ -247,9 +254,7 @@ def _downloaded(hub_id, revision):
 
 
 def _unreachable(hub_id, error):
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
     return InputError(
-        f"model {hub_id!r} is no existing path, and the hub cannot be reached ({reason}); give the path of a folder"
-        " with its config.json, scheduler_config.json and diffusion_pytorch_model.safetensors, or copy the hub's cache,"
-        " HF_HOME, from a machine that has loaded it"
+        f"model {hub_id!r} is no existing path, and the hub cannot be reached ({type(error).__name__}); give a folder"
+        " with its files, or copy the hub's cache, HF_HOME"
     )

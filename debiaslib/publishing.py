@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .errors import InputError
-from .files import atomic_path, read_json, write_text
+from .files import atomic_path, read_json, write_json, write_text
 from .paths import cache_root, checkout
 
 # published folder: (pattern below the experiment's folder, ...). Records of runs are renamed: records/<run>.json.
@@ -52,7 +52,7 @@ def copy_published(folder, target, redact):
     than an earlier publication.
     """
     folder, target = Path(folder), Path(target)
-    _check_target(folder, target)
+    check_target(folder, target)
     copied = []
     for name, patterns in _COPIED.items():
         for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
@@ -67,7 +67,8 @@ def copy_published(folder, target, redact):
     return sorted(path.relative_to(target).as_posix() for path in copied)
 
 
-def _check_target(folder, target):
+def check_target(folder, target):
+    """Raise InputError if `target` holds something else than an earlier publication, or lies within `folder`."""
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is not a folder; name one to publish to, such as results/reference/{folder.name}")
     if target.is_dir() and any(target.iterdir()) and not (target / "report.html").exists():
@@ -81,10 +82,10 @@ def _copy(path, copy, redact):
         with atomic_path(copy) as temporary:
             temporary.write_bytes(path.read_bytes())
         return
-    text = redact(path.read_text(encoding="utf-8"))
-    if path.suffix == ".json":
-        json.loads(text)  # a replacement within a string leaves it a string
-    write_text(copy, text)
+    if path.suffix == ".json":  # a replacement within a string leaves it a string; the seal is the copy's own
+        write_json(copy, json.loads(redact(json.dumps(read_json(path), indent=2))))
+    else:
+        write_text(copy, redact(path.read_text(encoding="utf-8")))
 
 
 def _recorded(folder):

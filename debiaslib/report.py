@@ -20,7 +20,7 @@ from .files import read_json, write_text
 from .mathml import with_formulas
 from .paths import results_root
 from .published_weights import publish_weights
-from .publishing import Redaction, copy_published
+from .publishing import Redaction, check_target, copy_published
 from .rendering import describe_commit, make_page, render_notebook
 from .report_template import TEMPLATE
 from .result_tables import write_result_tables
@@ -53,8 +53,9 @@ def publish_report(target, experiment, dataset="", results=""):
     the experiment's `published_weights` names (`published_weights`). Raises InputError as
     `build_report` does, and if `target` holds something else.
     """
-    build_report(experiment, dataset, results)
     settings, folder, redact = _open(experiment, dataset, results)
+    check_target(folder, Path(target))  # before the report is built, which takes a while
+    build_report(experiment, dataset, results)
     files = copy_published(folder, target, redact)
     files = sorted([*files, *publish_weights(settings, folder, Path(target), redact)])
     write_text(Path(target) / "report.html", redact(report_page(settings, folder, files)))

@@ -75,7 +75,9 @@ def _finished(path, what):
         return None, "the images are missing"
     except _Other:
         raise
-    except (InputError, ValueError, TypeError, KeyError) as error:
+    except InputError:
+        return None, "the record is not what was written"
+    except (ValueError, TypeError, KeyError) as error:
         return None, " ".join(str(error).split())
 
 
@@ -116,7 +118,7 @@ def _write(path, inputs, what, seeds, draw):
 def _resumed(partial, note, what):
     """(state, digest) of a partial file, cut to what its note vouches for; of a new one if it does not hold that."""
     try:
-        state = read_json(note)
+        state = _read_note(note)
         if state is None:
             return _new(partial, what)
         if any(state[key] != value for key, value in what.items()):
@@ -137,6 +139,13 @@ def _resumed(partial, note, what):
     print(f"{partial.name} cannot be gone on with: {problem}; drawing from the start", file=sys.stderr, flush=True)
     note.unlink(missing_ok=True)
     return _new(partial, what)
+
+
+def _read_note(note):
+    try:
+        return read_json(note)
+    except InputError:
+        raise InputError("its note is not what was written") from None
 
 
 def _new(partial, what):

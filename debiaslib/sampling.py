@@ -9,8 +9,10 @@ batch, and within a batch nothing waits for the device.
 import numpy as np
 import torch
 
-from .errors import InputError, check_choice, check_finite, check_number
+from .devices import check_device
+from .errors import InputError, check_choice, check_finite, check_number, shown
 from .prediction import PREDICTION_TYPES, network_output, to_x0_epsilon
+from .schedule import check_schedule
 from .solvers import evaluations, solver
 from .variance import split_variance
 
@@ -64,7 +66,7 @@ def sample(
     prediction_type="epsilon" and for "unipc" and "heun", which are not defined there, and for answers of the model that
     are not finite.
     """
-    seeds, shape = list(seeds), _image_shape(model, shape)
+    seeds, shape = _image_seeds(seeds), _image_shape(model, shape)
     images, done = np.empty((len(seeds), *shape), np.uint8), 0
     batches = sample_batches(
         model,
@@ -107,9 +109,14 @@ def sample_batches(
 
     Takes and raises what `sample` does, at once and not with the first image.
     """
-    seeds = [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
+    if not callable(model):
+        raise InputError(f"model is {shown(model)}; it must be a network that takes (x_t, t)")
+    seeds = _image_seeds(seeds)
+    check_schedule(schedule)
     check_number("batch_size", batch_size, minimum=1, integer=True)
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    check_choice("clip_x0", clip_x0, (True, False))
+    check_device(device)
     shape, labels = _image_shape(model, shape), _image_labels(model, seeds, labels)
     timesteps = respaced_timesteps(steps, schedule.T)
     walk = solver(sampler, [*schedule.alpha_bar[timesteps].tolist(), 1.0], eta)
@@ -204,6 +211,14 @@ def _shown(batches, count, label):
             yield batch
 
 
+def _image_seeds(seeds):
+    try:
+        seeds = list(seeds)
+    except TypeError:
+        raise InputError(f"seeds is {shown(seeds)}; it must be a list of whole numbers") from None
+    return [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
+
+
 def _image_shape(model, shape):
     if shape is None:
         config = getattr(model, "config", None)
@@ -211,6 +226,8 @@ def _image_shape(model, shape):
             raise InputError("shape is not given and the model does not say it; give shape=(channels, height, width)")
         size = config.sample_size
         shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
+        raise InputError(f"shape is {shown(shape)}; it must be (channels, height, width), whole numbers >= 1")
     return tuple(shape)
 
 

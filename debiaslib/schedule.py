@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import InputError, check_number
+from .errors import InputError, check_number, shown
+
+_LONGEST = 1_000_000  # timesteps: more are a mistake, and fill the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +23,20 @@ class Schedule:
     name: str = "custom"
 
     def __post_init__(self):
-        table = torch.as_tensor(self.alpha_bar, dtype=torch.float64)  # at once: torch reads a list as float32
+        try:
+            table = torch.as_tensor(self.alpha_bar, dtype=torch.float64)  # at once: torch reads a list as float32
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"alpha_bar is {shown(self.alpha_bar)}; it must be a table of numbers") from None
         if table.ndim != 1 or len(table) == 0:
             raise InputError(f"alpha_bar has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
-        if not bool(((table >= 0) & (table < 1)).all()):  # also false for NaN
-            raise InputError("alpha_bar has values outside [0, 1)")
-        if bool((table.diff() >= 0).any()):
-            raise InputError("alpha_bar must fall from each timestep to the next")
+        inside = (table >= 0) & (table < 1)  # also false for NaN
+        if not bool(inside.all()):
+            t = int(inside.int().argmin())
+            raise InputError(f"alpha_bar is {table[t].item()} at t = {t}; it must be in [0, 1)")
+        rises = table.diff() >= 0
+        if bool(rises.any()):
+            t = int(rises.int().argmax()) + 1
+            raise InputError(f"alpha_bar is {table[t].item()} at t = {t}; it must fall from each timestep to the next")
         object.__setattr__(self, "alpha_bar", table)
 
     @classmethod
@@ -78,7 +87,10 @@ class Schedule:
 
     @classmethod
     def _from_betas(cls, betas, name):
-        return cls(torch.cumprod(1 - betas, dim=0), name)
+        alpha_bar = torch.cumprod(1 - betas, dim=0)
+        if alpha_bar[-1] < 1e-300 and bool((alpha_bar.diff() >= 0).any()):  # no float64 is left to fall to
+            raise InputError(f"T is {len(betas)}, which takes alpha_bar to 0 before t = T - 1; use smaller betas or T")
+        return cls(alpha_bar, name)
 
     @property
     def T(self):
@@ -103,7 +115,10 @@ class Schedule:
 
         `t` is an int or an integer tensor (N,). Raises InputError for a t outside [0, T).
         """
-        t = torch.as_tensor(t, device="cpu")
+        try:
+            t = torch.as_tensor(t, device="cpu")
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"t is {shown(t)}; it must be a whole number, or a tensor of them") from None
         if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
             raise InputError(f"t has dtype {t.dtype}; timesteps are whole numbers")
         if not like.is_floating_point():
@@ -117,12 +132,30 @@ class Schedule:
 
     def add_noise(self, x0, noise, t):
         """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) noise. x0 and noise: (N, ...); t: int or (N,)."""
+        check_shape("noise", noise, x0)
         signal, sigma = self.scales(t, x0)
+        if len(signal) not in (1, len(x0)):
+            raise InputError(
+                f"t has {len(signal)} entries; it must be a whole number, or one for each of {len(x0)} images"
+            )
         return signal * x0 + sigma * noise
 
 
+def check_schedule(schedule):
+    """Return `schedule`; raises InputError for what is none, such as its name."""
+    if not hasattr(schedule, "scales"):
+        raise InputError(f"schedule is {shown(schedule)}; it must be a Schedule, such as Schedule.linear(T=1000)")
+    return schedule
+
+
+def check_shape(name, tensor, like):
+    """Raise InputError if a tensor has not the shape of `like`: torch would stretch it."""
+    if tensor.shape != like.shape:
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}; it must be {tuple(like.shape)}")
+
+
 def _check_T(T):
-    return check_number("T", T, minimum=1, integer=True)
+    return check_number("T", check_number("T", T, minimum=1, integer=True), maximum=_LONGEST, integer=True)
 
 
 def _check_betas(start, end):

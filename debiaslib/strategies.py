@@ -10,6 +10,8 @@ from functools import lru_cache
 
 from .errors import InputError, check_choice, check_number, shown
 
+_LONGEST = 10_000  # characters: what is longer is some file, and takes the parser long
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -110,6 +112,8 @@ def _parse(text):
 
 def _split(text):
     wrong = InputError(f"weighting {shown(text)} cannot be read; write it as 'name' or 'name(argument=value)'")
+    if len(text) > _LONGEST:
+        raise wrong
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # a null byte, a lone surrogate, a thousand brackets

@@ -11,13 +11,13 @@ python -m debiaslib.trainers                        # the table of docs/trainers
 python -m debiaslib.trainers --figure trainers.png  # its figure
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cli import Parser
 from .errors import InputError, check_choice, check_number
 from .schedule import Schedule
 from .weighting import loss_weight
@@ -225,9 +225,7 @@ TITLES = {
 
 def main(arguments=None):
     """The command line: print the table, or draw the figure. Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m debiaslib.trainers", description="What other trainers' flags compute."
-    )
+    parser = Parser(prog="python -m debiaslib.trainers", description="What other trainers' flags compute.")
     parser.add_argument("--figure", metavar="PATH", help="draw the weights there instead of printing the table")
     parser.add_argument("--schedule", choices=SCHEDULES, default="scaled_linear", help="of the figure (scaled_linear)")
     given = parser.parse_args(arguments)

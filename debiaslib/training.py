@@ -18,19 +18,20 @@ from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from .acceleration import concrete_precision, prepare_network
-from .checkpoints import load_checkpoint, save_checkpoint
+from .checkpoints import load_checkpoint, save_checkpoint, tidy
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
+from .devices import check_device
 from .distributed import current_world, processes
 from .errors import InputError
 from .files import naming, write_json, write_text
 from .loss_sums import LossSums
 from .models import build_network
-from .objective import Objective
+from .objective import Objective, check_trainable
 from .pixels import Pixels
 from .randomness import stream, stream_seed
-from .run_files import save_weights, write_record
+from .run_files import remove_half_written, save_weights, write_record
 from .runs import check_processes, check_settings, find_run
 from .sampling import to_float
 from .signals import StopFlag
@@ -54,8 +55,10 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     with world.together():
         check_device(config.device)
         shown = progress and world.first
-        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         run = find_run(experiment, config.arm, config.seed, results)
+        if run.record is None:
+            check_trainable(config)
+        images = load_images(config.dataset, config.resolution, progress=shown, classes=config.classes)
         config = concrete_precision(config, run.config)
         wanted = {**config.to_dict(), **images.identity}
         check_settings(run, wanted)
@@ -75,13 +78,6 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
                 write_json(run.folder / "config.json", {**wanted, **several})
             training.finish(progress and world.first, checkpoint_seconds)
     return run
-
-
-def check_device(device):
-    """Raise InputError if `device` is not there."""
-    backend = {"cuda": torch.cuda, "mps": torch.backends.mps}.get(device.partition(":")[0])
-    if backend is not None and not backend.is_available():
-        raise InputError(f"device is {device!r}, which PyTorch does not find on this machine; use device='cpu'")
 
 
 class _Training:
@@ -109,10 +105,12 @@ class _Training:
             self.ema.to(self.config.device)
             self.sums.total, self.sums.checkpoint, self.seconds = state["sums"], step, state["seconds"]
         self._note_processes(step, (state or {}).get("processes", [[0, 1, None]]))
-        kept = [row for row in self.run.log() if row["step"] <= step]
-        self.last_row = kept[-1] if kept else {"images": 0, "seconds": 0.0}
+        # As the checkpoint has it, whatever became of the file; one of an earlier version has none.
+        self.rows = (state["log"] if "log" in state else self.run.log()) if state is not None else []
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        self.last_row = self.rows[-1] if self.rows else {"images": 0, "seconds": 0.0}
         if self.world.first:
-            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
         return step
 
     def _note_processes(self, step, before):
@@ -129,6 +127,7 @@ class _Training:
             "sums": self.sums.total,
             "seconds": self.seconds,
             "processes": self.shares,
+            "log": self.rows,
         }
         save_checkpoint(self.run.folder / "checkpoints", self.step, state)
         self.sums.checkpoint = self.step
@@ -148,19 +147,22 @@ class _Training:
                     self.sums.settle()  # here, so that what a GPU still has to do counts in the row's seconds
                 self.seconds += time.monotonic() - started
                 bar.update(config.batch_size)
-                # In one exchange: what signal came, and whether a checkpoint is due.
+                # Asked once a step, and alike in all: what signal came, and whether a checkpoint is due. A signal that
+                # comes after this is the next step's.
                 word = world.largest(2 * (stop.signal or 0) + (time.monotonic() - saved >= checkpoint_seconds))
-                stop.signal, due = word // 2 or None, word > 0 or self.step == steps
+                agreed, due = word // 2, word > 0 or self.step == steps
                 if due or self.step in snapshots:
                     self._check_sound()
                 if world.first:
                     self._write(self.step in snapshots, due)
                 saved = time.monotonic() if due else saved
-                if stop.signal is not None:
-                    self._leave(stop)
+                if agreed:
+                    self._leave(stop, agreed)
         if world.first:
             self._record(snapshots)
         world.wait()
+        if stop.signal is not None:  # it came after the last step was taken: nothing is left, but the caller is told
+            stop.leave()
 
     def _check_sound(self):
         """End the training before anything is kept of a network that an update has broken.
@@ -187,6 +189,9 @@ class _Training:
                     f"one process finds the checkpoint of step {self.step} in {self.run.folder} and the first that of "
                     f"step {newest}; the folder must be the same for all"
                 )
+        if self.world.first:  # every process has read by now
+            tidy(self.run.folder / "checkpoints", self.step)
+            remove_half_written(self.run)
         self.model = self.world.replicate(self.network)
         if self.world.size > 1:
             # After its first backward pass DistributedDataParallel lays the gradients out anew. Were that a step, those
@@ -202,14 +207,14 @@ class _Training:
         if checkpoint:
             self._save()
 
-    def _leave(self, stop):
+    def _leave(self, stop, number):
         self.world.wait()  # until the first has saved: torchrun ends the others when one has ended
         if self.world.first:
             print(
                 f"saved {self.run.name} at step {self.step} of {self.config.steps}; the same call goes on from there",
                 file=sys.stderr,
             )
-        stop.leave()
+        stop.leave(number)
 
     def _bar(self, progress):
         size = self.config.batch_size
@@ -285,6 +290,7 @@ class _Training:
             "seconds": self.seconds,
         }
         self.last_row = row
+        self.rows.append(row)
         path = self.run.folder / "log.jsonl"
         with naming(path), open(path, "a", encoding="utf-8") as file:  # half a row is cut off when the run goes on
             file.write(json.dumps(row) + "\n")

@@ -84,6 +84,7 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     """
     snr = _snr_table(schedule_or_snr)
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    check_choice("normalize", normalize, (True, False))
     if max_weight is not None:
         check_number("max_weight", max_weight, above=0)
     weight = _table(strategy, snr, prediction_type, max_weight)
@@ -135,6 +136,9 @@ def _snr_table(schedule_or_snr):
     if hasattr(schedule_or_snr, "alphas_cumprod"):
         schedule_or_snr = Schedule.from_diffusers(schedule_or_snr)
     table = schedule_or_snr.snr if isinstance(schedule_or_snr, Schedule) else schedule_or_snr
+    kind = str(getattr(table, "dtype", ""))
+    if kind.removeprefix("torch.").startswith(("complex", "bool")):
+        raise InputError(f"the SNR table is {kind}; it must hold real numbers")
     try:
         table = torch.as_tensor(table, dtype=torch.float64)  # at once: torch reads a list as float32
     except (TypeError, ValueError, RuntimeError):
@@ -142,8 +146,8 @@ def _snr_table(schedule_or_snr):
         raise InputError(
             f"a {kind} holds no SNR; give a Schedule, a diffusers scheduler with alphas_cumprod, or a table of SNR(t)"
         ) from None
-    if table.ndim != 1:
-        raise InputError(f"the SNR table has shape {tuple(table.shape)}; it must be one-dimensional")
+    if table.ndim != 1 or len(table) == 0:
+        raise InputError(f"the SNR table has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
     if not bool((table.isfinite() & (table >= 0)).all()):
         raise InputError("the SNR table has values that are negative or not finite")
     return table
@@ -153,7 +157,11 @@ def _x0_weight(strategy, S):
     if not callable(strategy):
         parsed = parse_strategy(strategy)
         return _X0_WEIGHTS[parsed.name](S, **dict(parsed.arguments))
-    weight = torch.as_tensor(strategy(S)).to(S)
+    weight = strategy(S)
+    try:
+        weight = torch.as_tensor(weight, dtype=S.dtype, device=S.device)  # at once: torch reads a list as float32
+    except (TypeError, ValueError, RuntimeError):
+        weight = S[:0]  # no numbers
     if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
         raise InputError(
             f"the weighting {strategy!r} must give one finite weight >= 0 for each of the {len(S)} timesteps"

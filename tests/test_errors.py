@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiaslib.errors import InputError, check_choice, check_number
+from debiaslib.errors import LONGEST, InputError, check_choice, check_number, one_line, shown
 
 NUMBERS = st.one_of(st.integers(-10, 10), st.floats(-10, 10), st.floats(), st.integers(-(2**70), 2**70))
 BOUNDS = st.one_of(st.none(), st.integers(-10, 10), st.floats(-10, 10))
@@ -37,7 +37,7 @@ def test_an_unknown_choice_names_the_nearest_and_all():
 def test_of_many_known_ones_as_many_are_listed_as_a_line_holds():
     many = [f"a-choice-number-{i}" for i in range(40)]
     text = message(check_choice, "sampler", "a-choice-number-399", many)
-    assert len(text) <= 220 and text.endswith(" more") and "did you mean 'a-choice-number-39'?" in text
+    assert len(text) <= LONGEST and text.endswith(" more") and "did you mean 'a-choice-number-39'?" in text
     assert text.count(", ") + 1 + int(text.split()[-2]) == 40
 
 
@@ -83,6 +83,34 @@ def test_a_whole_number_too_large_for_a_float():
     assert "size is 1000" in message(check_number, "size", 10**400, maximum=5)
     assert "size is 1000" in message(check_number, "size", 10**400, maximum=5, integer=True)
     assert "lr is 1000" in message(check_number, "lr", 10**400, above=0)  # no float holds it
+
+
+@given(st.text(max_size=400) | st.text("ab '\"/", min_size=150, max_size=900), st.integers(60, 200))
+def test_any_text_is_one_printable_line_of_the_width(text, width):
+    line = one_line(text, width)
+    assert len(line) <= width and line.isprintable()
+    plain = " ".join(text.split())
+    if plain.isprintable() and len(plain) <= width:
+        assert line == plain
+    assert str(InputError(text)) == one_line(text) and len(str(InputError(text))) <= LONGEST
+
+
+@pytest.mark.parametrize("folder", ["/home/me/" + "long-folder/" * 30, "'/home/me/a folder with spaces/" + "of/ " * 60])
+def test_of_a_long_path_the_end_that_names_the_file_is_kept(folder):
+    path = folder + "pictures/00012.png" + ("'" if folder.startswith("'") else "")
+    line = one_line(f"the image {path} is broken: it is no image that can be read")
+    assert line.startswith("the image ") and line.endswith(" is broken: it is no image that can be read")
+    assert len(line) == LONGEST and "..." in line and "pictures/00012.png" in line
+
+
+def test_a_megabyte_is_a_line_at_once():
+    assert len(one_line(("x" * 50 + " ") * 20_000)) == LONGEST
+    assert len(one_line("\n" * 1_000_000)) == 0
+
+
+def test_a_number_that_python_does_not_write_is_shown_by_its_size():
+    assert shown(10**6000) == "a number of 19932 bits"
+    assert shown([10**6000]) == "a list"
 
 
 def test_a_notebook_shows_the_line_and_no_traceback():

@@ -393,7 +393,7 @@ def test_missing_weights_say_what_to_do(tmp_path, monkeypatch, name):
     weights, extractor = KINDS[name]
     monkeypatch.setenv(weights.variable, str(tmp_path / "no-such-file.pth"))
     text = error_of(load_extractor, extractor)
-    for part in (weights.size, weights.sha256[:8], str(tmp_path), weights.command, weights.file, weights.url):
+    for part in (weights.size, weights.sha256[:8], "no-such-file.pth", weights.command, weights.variable):
         assert part in text
 
 
@@ -483,7 +483,7 @@ def test_fetch_without_a_network(source, monkeypatch, capsys):
     shown = capsys.readouterr().err.strip()
     assert shown.count("\n") == 0
     assert "Name or service not known" in shown
-    assert str(weights.path()) in shown
+    assert weights.path().name in shown
 
 
 # torch-fidelity that cannot be imported

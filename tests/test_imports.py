@@ -20,6 +20,7 @@ WITHOUT_TORCH = [
     "arms",
     "presets",
     "coercion",
+    "experiment_file",
     "config",
     "runs",
     "intervals",

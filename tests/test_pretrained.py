@@ -220,7 +220,7 @@ def test_code_in_a_pickle_does_not_run(tmp_path, where):
         path = folder / "unet" / PICKLED
     torch.save({"out.2.weight": torch.zeros(1), "more": Canary(canary)}, path)
     line = refused(load_model, path if where == "checkpoint" else folder)
-    assert str(path) in line and "holds more than tensors" in line and not canary.exists()
+    assert path.name in line and "holds more than tensors" in line and not canary.exists()
     torch.load(path, weights_only=False)
     assert canary.exists()  # it would have run
 
@@ -228,7 +228,7 @@ def test_code_in_a_pickle_does_not_run(tmp_path, where):
 def test_a_bare_pickle_does_not_run_either(tmp_path):
     path, canary = tmp_path / "model.pt", tmp_path / "ran"
     path.write_bytes(pickle.dumps(Canary(canary)))
-    assert str(path) in refused(load_model, path) and not canary.exists()
+    assert path.name in refused(load_model, path) and not canary.exists()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_file_cut_short_is_one_line(tmp_path, suffix, left):
     path, state = tmp_path / f"model.{suffix}", {"a": torch.arange(1000.0), "b": torch.zeros(3)}
     save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
     path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
-    assert str(path) in refused(read_weights, path)
+    assert path.name in refused(read_weights, path)
 
 
 def test_a_text_in_place_of_weights(tmp_path):
@@ -261,7 +261,7 @@ def test_a_text_in_place_of_weights(tmp_path):
     for suffix in ("pt", "safetensors"):
         path = tmp_path / f"model.{suffix}"
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-        assert str(path) in refused(read_weights, path)
+        assert path.name in refused(read_weights, path)
 
 
 # The hub
@@ -279,7 +279,7 @@ def test_without_a_network_it_says_what_to_put_where(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     line = refused(load_pretrained, "google/ddpm-cifar10-32")
     assert line.startswith("model 'google/ddpm-cifar10-32' is no existing path, and the hub cannot be reached")
-    assert f"{SAFE}, or copy the hub's cache, HF_HOME" in line
+    assert "give a folder with its files, or copy the hub's cache, HF_HOME" in line
 
 
 def test_a_pipeline_in_the_hubs_cache_needs_no_network(monkeypatch, tmp_path):

@@ -3,6 +3,20 @@
 import json
 
 import pytest
+from refusals import Tally
+from test_data import folder_of
+
+FILES = {  # experiments of `place`, by name
+    "mine": "dataset: good",
+    "bad": "weighting: [debiased]",
+    "odd": "training: {resolution: 18}",
+    "cuda": "training: {device: cuda}",
+    "zero": "dataset: good\ntraining: {zero_terminal_snr: true}",
+    "groups": "dataset: good\ntraining: {network: {block_out_channels: [16, 24]}}",  # for four kinds of blocks
+    "notebook": "dataset: good\nnotebooks: [08_more]",
+    "circle": "dataset: good\nthen: circle.yaml",
+    "then": "dataset: good\nthen: qick",
+}
 
 
 @pytest.fixture
@@ -16,3 +30,26 @@ def reached(record_property):
         record_property("reliability", json.dumps([int(item), str(what), str(wanted), str(got)]))
 
     return note
+
+
+@pytest.fixture
+def tally(tmp_path, monkeypatch):
+    """A `Tally` over a folder that holds the working folder, the results and the cache of what is called."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for name in ("results", "cache"):
+        monkeypatch.setenv(f"DEBIASLIB_{name.upper()}", str(tmp_path / name))
+    return Tally(tmp_path)
+
+
+@pytest.fixture
+def place(tally):
+    """The working folder, with what the commands are given."""
+    work = tally.watched / "work"
+    folder_of(work / "good", size=16)
+    (work / "empty").mkdir()
+    (work / "made/mine/tables").mkdir(parents=True)
+    (work / "file").write_text("some text")
+    for name, text in FILES.items():
+        (work / f"{name}.yaml").write_text(f"preset: minifaces16\n{text}\n")
+    return work

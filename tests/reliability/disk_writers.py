@@ -19,7 +19,7 @@ from debiaslib.cifar10_training import _keep
 from debiaslib.config import Experiment
 from debiaslib.data import load_images
 from debiaslib.feature_weights import Weights
-from debiaslib.files import exclusive, write_json, write_text
+from debiaslib.files import SEAL, exclusive, write_json, write_text
 from debiaslib.labels import stored_labels
 from debiaslib.models import export_pipeline
 from debiaslib.published_weights import publish_weights
@@ -288,12 +288,14 @@ WRITERS = {**SHORT, **LONG}
 
 
 def plain(path, data):
-    """What is to be the same in two folders of a file: without seconds, and of a checkpoint what it holds."""
+    """What is to be the same in two folders of a file: without seconds and seal, and of a checkpoint what it holds."""
     if path.endswith(".pt"):
         # Torch writes the random name of the temporary file into it.
         return str(torch.load(io.BytesIO(data), weights_only=True))
     if path.endswith(".json"):
         value = json.loads(data)
-        drop = ("seconds", "images_per_second", *(["sha256"] if "/step-" in f"/{path}" else []))
+        drop = {"seconds", "images_per_second", SEAL}
+        drop |= {"sha256"} if "/step-" in f"/{path}" else set()
+        drop |= {"file"} if path.startswith("cache/images/") else set()  # size and times of the images
         return {key: one for key, one in value.items() if key not in drop} if isinstance(value, dict) else value
     return data

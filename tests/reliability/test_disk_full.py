@@ -45,6 +45,7 @@ KNOWN = {
     ("execution", "main", "execute_notebook"): "our own of that name",
     ("execution", "execute_notebook", "replace"): "renames the whole file that atomic_path has written",
     ("features", "_inception_network", "save"): MEMORY,
+    ("decoding", "decoder_hash", "save"): MEMORY,
     ("figure_style", "_repr_png_", "savefig"): MEMORY,
     ("rendering", "_as_jpeg", "save"): MEMORY,
     ("result_tables", "_write", "to_csv"): MEMORY,

@@ -1,0 +1,132 @@
+"""Whatever stands in a configuration or an experiment file, the answer is "ok" or our error in one line."""
+
+import copy
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from refusals import LONGEST
+from test_config import EXPERIMENT_FIELDS, JSON, TRAIN_FIELDS
+
+from debiaslib.config import Experiment, TrainConfig, load_experiment
+from debiaslib.errors import InputError
+from debiaslib.files import write_json
+from debiaslib.presets import PRESETS
+
+NETWORK = PRESETS["minifaces16"].network
+TRAIN = {**vars(PRESETS["minifaces16"]), "network": NETWORK, "weighting": "p2(k=1,gamma=0.5)", "snapshots": [640]}
+EXPERIMENT = {
+    "preset": "minifaces16",
+    "weightings": ["constant", "debiased"],
+    "variants": ["debiased; lr=5e-4"],
+    "seeds": [0, 1],
+    "stages": [{"arms": ["constant", "debiased", "debiased; lr=5e-4"], "seeds": [0, 1]}],
+    "training": {"lr": 1e-3, "network": NETWORK, "snapshots": [640]},
+    "features": ["pooled"],
+    "further_samplers": ["ddpm"],
+    "long_steps": [250],
+    "published_weights": ["debiased"],
+}
+# Words that mean something somewhere, and so get past the first check.
+WORDS = st.sampled_from(
+    ["", "debiased", "debaised", "p2(k=0)", "p2(gamma=nan)", "constant; lr=1", "constant; lr=", "epsilon", "linear"]
+    + ["cosine", "auto", "bfloat16", "cpu", "cuda:0", "cuda:", "weight", "ddim", "pooled", "minifaces16", "1e-3", "0"]
+    + ["nan", "inf", "1e999", "true", "none", "x" * 300, "a\nb", "\0", "\ud800", "../x", "05_training"]
+)
+NUMBERS = st.sampled_from([0, -1, 1, 2, 64, 1000, 2**31, 2**63, 10**400, 0.0, -0.5, 1e-3, 1e308, 5e-324, True, False])
+NEAR = st.one_of(WORDS, NUMBERS, st.lists(WORDS | NUMBERS, max_size=3), st.none(), st.floats(), JSON)
+
+
+def changed(valid, fields):
+    """Mappings like `valid` with one to three of `fields`, or of what lies within them, replaced or left out."""
+
+    @st.composite
+    def mapping(draw):
+        made = copy.deepcopy(valid)
+        for name in draw(st.lists(st.sampled_from(fields), min_size=1, max_size=3, unique=True)):
+            inner = made.get(name)
+            if isinstance(inner, dict) and draw(st.booleans()):
+                inner[draw(st.sampled_from(sorted(inner)) | WORDS)] = draw(NEAR)
+            elif isinstance(inner, list) and inner and draw(st.booleans()):
+                inner[draw(st.integers(0, len(inner) - 1))] = draw(NEAR)
+            elif draw(st.integers(0, 9)):
+                made[name] = draw(NEAR)
+            else:
+                made.pop(name, None)
+        return made
+
+    return mapping()
+
+
+ANY_TRAINING = st.one_of(changed(TRAIN, TRAIN_FIELDS), st.dictionaries(st.sampled_from(TRAIN_FIELDS), NEAR, max_size=8))
+ANY_EXPERIMENT = st.one_of(
+    changed(EXPERIMENT, [name for name in EXPERIMENT_FIELDS if name != "name"]),
+    st.dictionaries(st.sampled_from(EXPERIMENT_FIELDS) | WORDS, NEAR, max_size=8),
+    JSON,
+)
+
+
+class Counts:
+    """How many were taken and refused; anything else than our error in one line is raised."""
+
+    def __init__(self):
+        self.taken = self.refused = self.longest = 0
+
+    def answer(self, call):
+        try:
+            made = call()
+        except InputError as error:
+            line = f"InputError: {error}"
+            assert len(line) <= LONGEST and line.isprintable(), line
+            self.refused, self.longest = self.refused + 1, max(self.longest, len(line))
+            return None
+        self.taken += 1
+        return made
+
+
+def try_trainings(count, folder):
+    """Random configurations of a training; what is taken can be stored and read back."""
+    counts, path = Counts(), folder / "config.json"
+
+    @settings(max_examples=count, suppress_health_check=list(HealthCheck))
+    @given(ANY_TRAINING)
+    def one(given):
+        needed = {"dataset": "minifaces", "resolution": 16, "network": {}, "images": 1000, "batch_size": 8, "lr": 1.0}
+        config = counts.answer(lambda: TrainConfig(**{**needed, **given}))
+        if config is not None:
+            write_json(path, config.to_dict())
+            assert TrainConfig(**config.to_dict()) == config
+            assert config.steps >= 1 and len(config.name.encode()) <= 255
+
+    one()
+    return counts
+
+
+def try_files(count, folder):
+    """Random experiment files, as YAML; what is taken names its trainings."""
+    counts, path = Counts(), folder / "random.yaml"
+
+    @settings(max_examples=count, suppress_health_check=list(HealthCheck))
+    @given(ANY_EXPERIMENT, st.booleans())
+    def one(given, flow):
+        text = yaml.safe_dump(given, allow_unicode=True, default_flow_style=flow)
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        experiment = counts.answer(lambda: load_experiment(path))
+        if experiment is not None:
+            assert Experiment(**experiment.to_dict()) == experiment
+            assert all(experiment.train_config(*run).seed == run[1] for run in experiment.runs)
+
+    one()
+    return counts
+
+
+@pytest.mark.parametrize("count", [250, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("attempt", [try_trainings, try_files])
+def test_any_settings_are_taken_or_refused_in_one_line(attempt, count, tmp_path, reached):
+    counts = attempt(count, tmp_path)
+    tried = counts.taken + counts.refused
+    assert tried >= count and counts.taken > count / 50 and counts.refused > count / 2, vars(counts)
+    what = f"random settings, {attempt.__name__.removeprefix('try_')}"
+    got = f"{tried:,}: {counts.taken:,} taken, {counts.refused:,} refused, nothing else"
+    reached(8, what, f"{count:,} and more: taken, or one line", got)
