@@ -72,7 +72,7 @@ def draw_twice(tmp_path, names, reached):
 
 
 def test_figures_drawn_twice(tmp_path, reached):
-    draw_twice(tmp_path, ["snr", "one_step_estimates", "distance_by_steps", "training_curves"], reached)
+    draw_twice(tmp_path, ["snr", "one_step_estimates"], reached)
 
 
 @pytest.mark.slow
@@ -118,7 +118,8 @@ def twice(tmp_path, how_much):
     file, folders = tmp_path / "tiny.yaml", [tmp_path / f"results {number}" for number in range(2)]
     file.write_text(yaml.safe_dump(EXPERIMENT))
     for settings, folder in zip(SETTINGS, folders, strict=True):
-        python({**settings, "DEBIASLIB_CACHE": str(folder / "cache")}, HERE / "same_again.py", file, folder, how_much)
+        cache = {"DEBIASLIB_CACHE": str(folder / "cache")} if how_much == "all" else {}
+        python({**settings, **cache}, HERE / "same_again.py", file, folder, how_much)
     return [folder / "tiny" for folder in folders]
 
 
