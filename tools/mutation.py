@@ -113,13 +113,14 @@ def score_table(results):
 
 
 def survivor_table(survivors, reasons):
-    """Markdown: every survivor with the reason, those of one line and one reason together."""
+    """Markdown: every survivor with the reason, those of one place and one reason together."""
     grouped = collections.defaultdict(list)
     for mutant in survivors:
-        grouped[mutant.path, mutant.line, reasons.get(key_of(mutant), "**unexplained**")].append(mutant.becomes)
-    lines = ["| file | line | survives as | why no test can notice |", "|---|---|---|---|"]
-    for (path, line, why), becomes in grouped.items():
-        cells = [path.removeprefix("debiaslib/"), _code(line), "<br>".join(map(_code, becomes)), " ".join(why.split())]
+        place = f"{mutant.path.removeprefix('debiaslib/')}:{mutant.number}"
+        grouped[place, mutant.line, reasons.get(key_of(mutant), "**unexplained**")].append(mutant.becomes)
+    lines = ["| place | line | survives as | why no test can notice |", "|---|---|---|---|"]
+    for (place, line, why), becomes in grouped.items():
+        cells = [place, _code(line), "<br>".join(map(_code, becomes)), " ".join(why.split())]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -149,12 +150,15 @@ def main(arguments=None):
     begin, whole = time.monotonic(), not (options.match or options.file)
     made = [mutant for path in TESTS for mutant in mutants(path, Path(path).read_text(encoding="utf-8"))]
     made = [one for one in made if options.file in (None, one.path) and (options.match or "") in one.line + one.becomes]
+    if not made:
+        parser.error("no mutant is of such a line")
     import_what_is_imported([*dict.fromkeys(itertools.chain(*TESTS.values())), *TESTS], without={"debiaslib"})
     results, reasons = try_all(made, measure_baselines(), options.jobs), explained()
     survivors = [mutant for mutant, trial in results if trial.outcome == "passed"]
     print(score_table(results))
     wrong = problems(results, reasons, whole)
-    print(*wrong, sep="\n", file=sys.stderr)
+    for line in wrong:
+        print(line, file=sys.stderr)
     if whole:
         text = [stamp(time.monotonic() - begin) + ".", score_table(results), survivor_table(survivors, reasons)]
         put("mutation testing", "\n\n".join(text))
