@@ -132,7 +132,7 @@ def test_one_changed_bit_is_refused(copied, where):
     content = bytearray(path.read_bytes())
     content[int(where * len(content))] ^= 1
     path.write_bytes(content)
-    assert f"{path} is missing or damaged" in refused(load_model, copied)
+    assert f"{path.name} is missing or damaged" in refused(load_model, copied)  # a long path is cut in the middle
     assert load_model(copied, 8) is not None  # the other one is whole
 
 

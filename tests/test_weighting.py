@@ -635,8 +635,8 @@ def test_max_weight_out_of_range(bound):
         ([1.0, -1e-9], "the SNR table has values that are negative or not finite"),
         ([1.0, math.nan], "the SNR table has values that are negative or not finite"),
         ([math.inf, 1.0], "the SNR table has values that are negative or not finite"),
-        ([[1.0, 2.0]], "the SNR table has shape (1, 2); it must be one-dimensional"),
-        (3.0, "the SNR table has shape (); it must be one-dimensional"),
+        ([[1.0, 2.0]], "the SNR table has shape (1, 2); it must be one-dimensional and not empty"),
+        (3.0, "the SNR table has shape (); it must be one-dimensional and not empty"),
     ],
 )
 def test_a_table_that_is_no_snr(snr, line):
