@@ -2,7 +2,7 @@
 # Variables reach the recipes through the environment, so that folders may have spaces, quotes or accents in their names.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup plan reproduce figures lab test test-all test-slurm reliability lint
+.PHONY: help setup plan reproduce figures lab test test-all test-slurm reliability mutation coverage lint
 
 EXPERIMENT ?= quick
 DATASET ?=
@@ -71,6 +71,14 @@ test-slurm: setup  ## the Snakefile on a Slurm of one node that the test starts 
 reliability: setup  ## the tests of what must never break, slow ones too; writes their figures into RELIABILITY.md
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q -n "$$JOBS" --junitxml .reliability.xml tests/reliability \
 	    $(ARGS); status=$$?; $(PY) tests/reliability/table.py .reliability.xml && exit $$status
+
+mutation: setup  ## change schedule, weighting and prediction in every small way: do the tests notice? (RELIABILITY.md)
+	@OMP_NUM_THREADS=1 exec $(PY) tools/mutation.py --jobs "$$JOBS" $(ARGS)
+
+coverage: setup  ## branch coverage of debiaslib by all tests, slow ones too; writes it into RELIABILITY.md
+	@$(PY) -m coverage erase && begin=$$(date +%s) && \
+	{ OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m coverage run -m pytest -q -n "$$JOBS" $(ARGS); status=$$?; \
+	  $(PY) -m coverage combine -q && $(PY) tools/coverage_table.py $$(( $$(date +%s) - begin )) && exit $$status; }
 
 lint: setup  ## ruff, on the notebooks too, and the form of the notebooks
 	@$(PY) -m ruff check .

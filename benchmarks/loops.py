@@ -28,10 +28,11 @@ LR = 1e-4
 
 
 def our_config(setup, **settings):
-    """The `TrainConfig` of our loop on a setup, precision "auto" resolved."""
+    """The `TrainConfig` of our loop on a setup, precision "auto" resolved. settings: any others, instead of these."""
+    settings = {"max_grad_norm": 1.0, **settings}
     config = TrainConfig(
         dataset=str(setup.folder), resolution=setup.resolution, network=setup.network, images=10**9,
-        batch_size=setup.batch_size, lr=LR, weighting="constant", horizontal_flip=True, max_grad_norm=1.0,
+        batch_size=setup.batch_size, lr=LR, weighting="constant", horizontal_flip=True,
         device=setup.device, threads=torch.get_num_threads(), **settings,
     )  # fmt: skip
     return concrete_precision(config)

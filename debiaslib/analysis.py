@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import InputError, check_number, shown
+from .errors import InputError, check_finite, check_number, shown
 from .optimum import LARGEST, GaussianDenoiser, OptimalDenoiser
 from .prediction import call_network, network_output, to_x0_epsilon
 from .randomness import stream
@@ -40,20 +40,21 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
 
     model: takes (x_t, t); x0, noise: float (N, C, H, W), x0 in [-1, 1]; t: one int for all images.
     labels: the classes of the images, int64 (N,), for a model that takes `class_labels`.
-    amplified_error is (epsilon_hat - noise) / sqrt(SNR(t)). Raises InputError for a t outside [0, T), and for images,
-    noise or labels of another kind.
+    amplified_error is (epsilon_hat - noise) / sqrt(SNR(t)). Raises InputError for a t outside [0, T), for images, noise
+    or labels of another kind, and for noise and answers of the model that are not finite.
     """
     check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
     check_number("batch_size", batch_size, minimum=1, integer=True)
     _check_images(x0, labels)
-    x_t = schedule.add_noise(x0, noise, t)
+    x_t = schedule.add_noise(x0, check_finite("noise", noise), t)
     parts = x_t.split(batch_size)
     classes = [None] * len(parts) if labels is None else torch.as_tensor(labels, device=x_t.device).split(batch_size)
     outputs = [
         call_network(model, part, torch.full((len(part),), t, device=x_t.device), given)
         for part, given in zip(parts, classes, strict=True)
     ]
-    x0_hat, epsilon_hat = to_x0_epsilon(torch.cat(outputs).to(x_t), x_t, t, schedule, prediction_type)
+    output = check_finite(f"the model's answers at t = {t}", torch.cat(outputs).to(x_t))
+    x0_hat, epsilon_hat = to_x0_epsilon(output, x_t, t, schedule, prediction_type)
     root_snr = schedule.snr[t].sqrt().item()
     return OneStepEstimate(x_t, x0_hat, epsilon_hat, (epsilon_hat - noise) / root_snr)
 
@@ -114,6 +115,7 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
         best = None
         if optimal is not None:
             best = network_output(optimal, schedule.add_noise(x0, noise, t), t, labels).to(x0)
+            check_finite(f"the optimum's answers at t = {t}", best)
         for name, estimate in _estimates(models, x0, t, noise, schedule, prediction_type, best, labels):
             for quantity, values in _errors(*estimate, x0, noise, best).items():
                 rows.append(

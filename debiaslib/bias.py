@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, check_finite
 
 __all__ = ["Bands", "Decomposition", "Spectrum", "channel_bias", "decompose_seeds", "frequency_bands", "spectrum"]
 
@@ -81,7 +81,7 @@ def frequency_bands(height, width):
 @torch.no_grad()
 def channel_bias(difference):
     """(mean, standard error over images) of each channel's mean over pixels: float64 (C,). difference: (N, C, H, W)."""
-    per_image = difference.cpu().double().mean(dim=(2, 3))
+    per_image = check_finite("difference", difference).cpu().double().mean(dim=(2, 3))
     return per_image.mean(dim=0), _standard_error(per_image)
 
 
@@ -91,6 +91,7 @@ def spectrum(difference):
     n = len(difference)
     if n < 2:
         raise InputError(f"difference has {n} images; it must have at least 2")
+    check_finite("difference", difference)
     bands = frequency_bands(*difference.shape[2:])
     total = _transform(difference.cpu().double().sum(dim=0, keepdim=True))
     squares, products = [], []
@@ -119,6 +120,8 @@ def decompose_seeds(estimates, best):
         raise InputError(
             f"estimates have shape {tuple(estimates.shape)}; it must be (S, {', '.join(map(str, best.shape))}), S >= 2"
         )
+    check_finite("estimates", estimates)
+    check_finite("best", best)
     bands = frequency_bands(*best.shape[2:])
     # gram[s, s', i]: <d_s, d_s'> of image i
     gram = torch.cat([_gram(part, bands) for part in _parts((estimates - best).transpose(0, 1))], dim=2)

@@ -1,7 +1,7 @@
 """Checkpoints of a training: written whole or not at all, verified by sha256 when read, the last two kept.
 
-`step-<n>.pt` holds the tensors, `step-<n>.json` beside it, written after it, its sha256: a checkpoint counts once both
-are there.
+`step-<n>.pt` holds the tensors and the log so far; `step-<n>.json` beside it, written after it, its sha256: a
+checkpoint counts once both are there.
 """
 
 import pickle
@@ -10,7 +10,7 @@ import sys
 import torch
 
 from .errors import InputError
-from .files import atomic_path, read_json, sha256_file, write_json
+from .files import as_json, atomic_path, naming, read_json, sha256_file
 
 KEPT = 2
 
@@ -18,14 +18,16 @@ KEPT = 2
 def save_checkpoint(folder, step, state):
     """Write `state` (what torch.save can write of tensors, numbers, lists and dicts) as the checkpoint of `step`."""
     path = folder / f"step-{step:09d}.pt"
-    with atomic_path(path) as temporary:
+    # Both are written before either has its name, so that a full disk leaves no tensors without a note.
+    note = path.with_suffix(".json")
+    with atomic_path(note) as said, atomic_path(path) as temporary:
         torch.save(state, temporary)
-        digest = sha256_file(temporary)
-    write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
-    _tidy(folder, step)
+        with naming(note, said):
+            said.write_text(as_json({"step": step, "sha256": sha256_file(temporary)}), encoding="utf-8")
+    tidy(folder, step)
 
 
-def _tidy(folder, step):
+def tidy(folder, step):
     """Keep the last checkpoints up to `step`; damaged later ones, and what killed writers left behind, go too."""
     notes = sorted(folder.glob("step-*.json"))
     kept = {note.stem for note in [n for n in notes if n.stem <= f"step-{step:09d}"][-KEPT:]}
@@ -52,11 +54,24 @@ def load_checkpoint(folder):
 
 def _verified(note):
     path = note.with_suffix(".pt")
-    said = read_json(note)
-    recorded = {"step": int(note.stem.removeprefix("step-")), "sha256": sha256_file(path) if path.exists() else None}
+    try:
+        said = read_json(note)
+    except InputError:
+        raise InputError(f"checkpoint {path.name} is damaged: its note is not what was written") from None
+    recorded = {"step": _step(note), "sha256": sha256_file(path) if path.is_file() else None}
     if said != recorded:
         raise InputError(f"checkpoint {path.name} is missing or damaged: its step and sha256 are not the recorded ones")
     try:
-        return said["step"], torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(f"checkpoint {path.name} is not one of ours: it holds more than tensors and numbers") from None
+    except Exception:  # whatever torch makes of a file that was not written by it
+        state = None
+    if not isinstance(state, dict):
+        raise InputError(f"checkpoint {path.name} is not one of ours: it holds no state of a training")
+    return said["step"], state
+
+
+def _step(note):
+    digits = note.stem.removeprefix("step-")
+    return int(digits) if digits.isdecimal() else None

@@ -1,22 +1,42 @@
 """What every command of this package shares: errors in one line, exit codes, the arguments that name an experiment."""
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 
 from .errors import InputError, check_choice, one_line
+from .files import FULL
 from .signals import SUPERVISED, end_with_parent
+
+NOT_WRITTEN = 74  # exit status, EX_IOERR of sysexits.h
+_SAID = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may not grow that large",
+    errno.EROFS: "the disk may only be read",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+}
 
 
 def run_command(main):
-    """Run `main()` as a command: exit 0, 2 on an InputError (one line on stderr), 130 and 143 on SIGINT and SIGTERM."""
+    """Run `main()` as a command and exit, with one line on stderr where it failed. The exit status is
+
+    0 done, or what `main` returns; 2 something in what was given is wrong (InputError); 74 a file could not be written
+    or opened: the disk is full or read-only, or the permission is missing; 130 and 143 SIGINT and SIGTERM.
+    """
     if os.environ.get(SUPERVISED):
         end_with_parent(int(os.environ[SUPERVISED]))
     try:
         sys.exit(main() or 0)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave(2, str(error))
+    except OSError as error:
+        if error.errno not in _SAID:
+            raise
+        _leave(NOT_WRITTEN, disk_line(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -36,6 +56,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"error: {one_line(message)}\n")
+
+
+def _leave(status, line):
+    with contextlib.suppress(OSError):  # stderr may be a file on the disk that is full
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(status)
+
+
+def disk_line(error):
+    """What an OSError of a disk comes to in one line: which file, and why."""
+    what = "a file" if error.filename is None else repr(os.fsdecode(error.filename))
+    what = what if len(what) <= 100 else f"'...{what[-90:]}"  # the name of the file is at the end
+    if error.errno in FULL:
+        return f"{what} could not be written: {_SAID[error.errno]}; the same command goes on when there is room"
+    return f"{what} cannot be opened or written: {_SAID[error.errno]}"
 
 
 def experiment_parser(description):

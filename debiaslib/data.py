@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import gaussian_images, minifaces
-from .decoding import Source, local_source
+from .decoding import Source, decoder_hash, local_source
 from .errors import InputError, check_choice, check_number
 from .files import atomic_path, exclusive, read_json, sha256_json, write_json
 from .labels import checked_labels, stored_labels
@@ -66,8 +66,10 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
     Images are turned by their EXIF orientation, converted to RGB (grey repeated, alpha dropped), cut to the largest
     central square and resized by Lanczos; those that have the size already are taken as they are (`decoding.decode`).
     This is done once: the result lies under `paths.cache_root()`, by resolution and by the files' names, sizes and
-    times or the hub's commit. At each loading its sha256 is verified if it is smaller than 1 GB; of a larger one the
-    size and 64 blocks of 1 MiB are. A damaged one is made again, with a line on stderr.
+    times or the hub's commit; where an update of the libraries has changed what `decode` makes of an image it is done
+    again. At each loading the sha256 of the whole is verified if it is smaller than 1 GB, or if the file's size or
+    times are not those of when it was last verified whole; of a larger one that nobody has written to since, the size
+    and 64 blocks of 1 MiB are. A damaged one is made again, with a line on stderr.
 
     With `classes`, the number of them, the images come with their labels: of a column of whole numbers (`label_column`)
     or by sub-folder. Held-out images without labels, which the hub marks by -1, come without.
@@ -102,26 +104,26 @@ def _labelled(found, source, path, classes):
 
 def _decoded(dataset, source, path, resolution, split, progress):
     """The `ImageSet` of a source, from the cache or decoded into it; None where there turns out to be no such split."""
-    found, _ = _cached(path, source.name, split)
+    found, _ = _cached(path, source, split)
     if found is not None:
         return found
     with _writing(path), exclusive(path.with_suffix(".lock"), f"the images of {source.name}"):
-        found, problem = _cached(path, source.name, split)  # another process may have made it meanwhile
+        found, problem = _cached(path, source, split)  # another process may have made it meanwhile
         if found is not None:
             return found
         if problem:
-            print(f"cached images of {source.name} are damaged: {problem}; decoding again", file=sys.stderr, flush=True)
+            print(f"cached images of {source.name} are {problem}; decoding again", file=sys.stderr, flush=True)
         opened = source.open(resolution)
         if opened is None:
             return None
         record = _decode_to(path, source, *opened, resolution, progress)
         if "path" in source.identity and _find_source(dataset, resolution, split).identity != source.identity:
             raise InputError(f"the files of data set {dataset!r} changed while they were read; try again")
-        record = {"name": source.name, "split": split, "source": source.identity, **record}
-        write_json(path.with_suffix(".json"), record)
-    found, problem = _cached(path, source.name, split)
+        record = {"name": source.name, "split": split, "source": source.identity, **_decoder(source), **record}
+        write_json(path.with_suffix(".json"), {**record, "file": _file_state(path)})
+    found, problem = _cached(path, source, split)
     if found is None:
-        raise InputError(f"the cache {str(path)!r} is damaged right after it was written ({problem}); check the disk")
+        raise InputError(f"the cache {str(path)!r} right after it was written: {problem}; check the disk")
     return found
 
 
@@ -155,30 +157,48 @@ def _drawn(name, resolution, split):
         for start in range(0, count, 256):
             yield from render(range(start, min(start + 256, count)), resolution, seed)
 
-    return Source(name, {name: seed, "first": first}, lambda resolution: (count, draw()))
+    return Source(name, {name: seed, "first": first}, lambda resolution: (count, draw()), drawn=True)
+
+
+def _decoder(source):
+    return {} if source.drawn else {"decoder": decoder_hash()}
 
 
 def _cache():
     return cache_root() / "images"
 
 
-def _cached(path, name, split):
-    """(ImageSet or None, what is damaged or None) of a cache entry."""
+def _cached(path, source, split):
+    """(ImageSet or None, what is wrong with it or None) of a cache entry."""
     try:
         record = read_json(path.with_suffix(".json"))
         if record is None:
             return None, None
+        if record.get("decoder") not in (None, _decoder(source).get("decoder")):
+            return None, "of libraries that decode in another way"
         images = np.load(path, mmap_mode="r", allow_pickle=False)
         if [list(images.shape), images.dtype] != [record["shape"], np.uint8]:
-            return None, "its shape is not the recorded one"
-        digest = "fingerprint" if images.nbytes < _VERIFIED_BYTES else "sample"
-        if {"fingerprint": _fingerprint, "sample": _sample}[digest](images) != record[digest]:
-            return None, "its sha256 is not the recorded one"
-        return ImageSet(images, name, record["fingerprint"], split), None
+            return None, "damaged: its shape is not the recorded one"
+        state = _file_state(path)
+        untouched = record.get("file") == state and images.nbytes >= _VERIFIED_BYTES
+        if (_sample(images) if untouched else _fingerprint(images)) != record["sample" if untouched else "fingerprint"]:
+            return None, "damaged: its sha256 is not the recorded one"
     except FileNotFoundError:
-        return None, "the images are missing"
-    except (InputError, OSError, ValueError, TypeError, KeyError, EOFError) as error:
-        return None, " ".join(str(error).split())
+        return None, "damaged: the images are missing"
+    except InputError:
+        return None, "damaged: their note is not what was written"
+    except Exception as error:  # numpy's reader of headers raises nearly anything
+        return None, "damaged: " + " ".join(str(error).split())
+    if record.get("file") != state:
+        with contextlib.suppress(OSError):  # a cache that others may only read is hashed whole each time
+            write_json(path.with_suffix(".json"), {**record, "file": state})
+    return ImageSet(images, source.name, record["fingerprint"], split), None
+
+
+def _file_state(path):
+    """Size and times of a file, the inode's too, which no tool sets back: others once anything has been written."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _new_digest(shape):

@@ -4,6 +4,7 @@ A `Source` is a split of a data set before it is decoded. Images are handed on a
 neither a large parquet shard nor a folder of 70,000 images is ever held in memory.
 """
 
+import functools
 import hashlib
 import io
 import itertools
@@ -33,13 +34,14 @@ class Source:
     """A split before decoding: equal `identity` (JSON-native) means equal images.
 
     `open(resolution)` gives (N, iterator of N arrays uint8 (3, R, R)), or None if there turns out to be no such split.
-    `labels()` gives their class labels, int64 (N,), or None where there are none.
+    `labels()` gives their class labels, int64 (N,), or None where there are none. `drawn`: by our code, not decoded.
     """
 
     name: str
     identity: dict
     open: Callable
     labels: Callable = lambda: None
+    drawn: bool = False
 
 
 def decode(data, resolution):
@@ -85,6 +87,29 @@ def _to_array(image, resolution):
     if side != resolution:
         image = image.resize((resolution, resolution), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+@functools.cache
+def decoder_hash():
+    """sha256 over what `decode` makes of four small images: another after an update of the libraries iff they changed.
+
+    They are a photograph's smooth colours and a drawing's edges, as JPEG and PNG, and 16-bit grey, made smaller, as
+    they are and larger.
+    """
+    from PIL import Image
+
+    y, x = np.mgrid[0:29, 0:37].astype(np.float32)
+    waves = np.stack([np.sin(x / 5), np.cos(y / 7), np.sin((x + y) / 9)], -1) * 127 + 128
+    colours = Image.fromarray(waves.astype(np.uint8))
+    edges = Image.fromarray(((x // 3 + y // 4) % 2 * 255).astype(np.uint8)).convert("P")
+    grey = Image.fromarray((waves[..., 0] * 257).astype(np.uint16))
+    digest = hashlib.sha256()
+    for image, kind in ((colours, "JPEG"), (colours, "PNG"), (edges, "PNG"), (grey, "PNG")):
+        file = io.BytesIO()
+        image.save(file, kind)
+        for resolution in (13, 29, 41):
+            digest.update(decode(file.getvalue(), resolution))
+    return digest.hexdigest()
 
 
 def decode_all(items, resolution):

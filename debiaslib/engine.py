@@ -9,8 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+import yaml
+
 from .files import exclusive
-from .paths import checkout
+from .paths import absolute, cache_root, checkout, home_substitutes
 from .progress import Progress
 from .signals import SUPERVISED
 
@@ -31,13 +33,14 @@ def run_engine(settings, folder, config, jobs, targets=("all",), until=None, pro
     """
     (folder / "logs").mkdir(exist_ok=True)
     threads = settings.train_config(*settings.runs[0]).threads
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "debiaslib.pipeline", "--engine", str(folder), "--jobs", str(jobs * threads)]
     command += [f"--{key}={value}" for key, value in config.items()]
     command += [f"--profile={Path(profile).resolve()}"] if profile else []
     command += ["--targets", *targets]
     with open(engine_log(folder), "a" if until else "w", encoding="utf-8") as log:
-        engine = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, process_group=0)
+        engine = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=_environment(threads), process_group=0
+        )
         with Progress(settings, folder) as progress, _Forward(engine) as forward:
             while engine.poll() is None:
                 progress.show()
@@ -48,6 +51,22 @@ def run_engine(settings, folder, config, jobs, targets=("all",), until=None, pro
         print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
         sys.exit(128 + forward.signal)
     return TIMED_OUT if forward.stopped else engine.returncode
+
+
+def _environment(threads):
+    """What the engine and its workers find in their environment.
+
+    Workers have the results as their working folder: without PYTHONPATH they would take whatever debiaslib is
+    installed, which need not be that of the checkout that the pipeline was started in; and our relative folders would
+    be others to them.
+    """
+    given = {**os.environ, **home_substitutes(), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    ours = {name: absolute(value) for name, value in os.environ.items() if name.startswith("DEBIASLIB_")}
+    given |= {**ours, "DEBIASLIB_CACHE": str(cache_root())}
+    package = Path(__file__).resolve().parent.parent
+    if package == checkout():
+        given["PYTHONPATH"] = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return given
 
 
 def engine_log(folder):
@@ -96,10 +115,19 @@ def snakemake(folder, cores, config, targets, profile=""):
     sys.argv = ["snakemake", "--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder),
                 *(["--profile", profile] if profile else ["--cores", str(cores)]),
                 "--rerun-incomplete", "--nolock", "--rerun-triggers", *_RERUN_TRIGGERS, "--nocolor", "--keep-going",
-                "--config", *(f"{key}={value}" for key, value in config.items() if value), "--", *targets]  # fmt: skip
+                "--config", *_config_arguments(config), "--", *targets]  # fmt: skip
     # Our own lock replaces Snakemake's: the system frees it however the process ends.
     with exclusive(folder / ".engine.lock", f"the experiment {folder}"):
         runpy.run_module("snakemake", run_name="__main__")
+
+
+def _config_arguments(config):
+    """`name=value` as Snakemake reads it back: as YAML, where " #" begins a comment, and without quotes at the ends.
+
+    So a value is quoted, and spaces stand around the quotes.
+    """
+    quoted = {key: yaml.safe_dump(str(value), default_style='"', width=sys.maxsize) for key, value in config.items()}
+    return [f"{key}= {quoted[key].strip()} " for key, value in config.items() if value]
 
 
 def _end_group_with_parent(parent):

@@ -101,6 +101,15 @@ def check_number(name, value, *, minimum=None, maximum=None, above=None, below=N
     return value
 
 
+def check_finite(name, tensor):
+    """Return a torch tensor whose values are all finite; otherwise raise InputError. Waits for the tensor's device."""
+    finite = tensor.isfinite()
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise InputError(f"{name} must be finite numbers; {bad:,} of {tensor.numel():,} are NaN or infinite")
+    return tensor
+
+
 def _is_finite(value):
     try:
         return math.isfinite(value)

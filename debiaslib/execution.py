@@ -16,9 +16,12 @@ from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .errors import InputError, check_choice
 from .files import atomic_path, exclusive, sha256_file, write_json
-from .paths import absolute, notebook_files, results_root
+from .paths import absolute, check_results_folder, notebook_files, results_root
 from .runs import provenance
+from .signals import end_after_signal
 from .study import open_study
+
+_TO_END = 7  # seconds
 
 
 def execute_notebook(name, experiment="quick", dataset="", results="", model=""):
@@ -32,7 +35,7 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
     files = notebook_files()
     source = files[check_choice("notebook", name, files)]
     settings = load_experiment(experiment, dataset)
-    folder = results_root(results) / settings.name / "notebooks"
+    folder = check_results_folder(settings.name, results) / "notebooks"
     given = {}
     if model:  # the others do not have this parameter
         where, *rest = model.split(";")
@@ -68,8 +71,8 @@ def _execute(source, target, parameters):
     failure = None
     try:
         papermill.execute_notebook(
-            str(source),
-            str(target),
+            _literal(source),
+            _literal(target),
             parameters=parameters,
             kernel_name="python3",
             progress_bar=False,
@@ -77,22 +80,31 @@ def _execute(source, target, parameters):
         )
     except PapermillExecutionError as error:
         failure = f"cell {error.cell_index}: {error.ename}: {' '.join(str(error.evalue).split())}"
-    except (RuntimeError, TimeoutError) as error:  # a kernel that died or never answered
-        failure = f"the kernel ended: {' '.join(str(error).split())}"
+    except Exception as error:  # a kernel that died, never answered or did not start
+        failure = f"the kernel ended: {' '.join(str(error).split()) or type(error).__name__}"
     return failure or _cell_that_did_not_run(nbformat.read(target, as_version=4))
+
+
+def _literal(path):
+    """papermill fills in what stands between braces in a path."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _cell_that_did_not_run(notebook):
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
             return f"cell {number} did not run"
-        if any(output.output_type == "error" for output in cell.get("outputs", [])):
-            return f"cell {number} failed"
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":  # sys.exit(0), which papermill takes for an end like any other
+                return f"cell {number}: {output.ename}: {' '.join(output.evalue.split())}"
     return None
 
 
 def main():
     """The command line: execute the named notebooks."""
+    end_after_signal(
+        _TO_END
+    )  # nbclient gives the kernel 5 s, in which a training saves; a kernel ends after its parent
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", help="such as 01_bias_existence")
     parser.add_argument("--model", default="", help="a network trained elsewhere, by folder, file or hub id")

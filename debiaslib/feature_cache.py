@@ -12,7 +12,7 @@ import torch
 
 from .errors import check_number
 from .features import BATCH_SIZE, TORCH_FIDELITYS, torch_fidelity_module
-from .files import atomic_path, sha256_json, write_text
+from .files import atomic_path, sha256_json, write_npy, write_text
 from .paths import cache_root
 
 __all__ = ["fingerprint_of", "reference_features"]
@@ -55,7 +55,7 @@ def _read_features(path, shape):
 
 def _write_features(path, features):
     with atomic_path(path) as temporary:
-        np.save(temporary, features, allow_pickle=False)
+        write_npy(temporary, features)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
     write_text(path.with_suffix(".sha256"), digest + "\n")
 

@@ -8,7 +8,6 @@ They are hashed and read by torch's safe loader: nothing in such a file is execu
 import hashlib
 import http.client
 import os
-import pickle
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 
 from .errors import InputError
+from .files import FULL
 from .paths import user_path
 
 __all__ = ["DINOV2", "INCEPTION", "Weights", "one_line"]
@@ -56,7 +56,7 @@ class Weights:
             file.seek(0)
             try:
                 return torch.load(file, map_location="cpu", weights_only=True), found
-            except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            except Exception as error:  # another file makes torch's reader raise nearly anything
                 raise self.foreign(error) from error
 
     def foreign(self, error):
@@ -66,7 +66,8 @@ class Weights:
     def fetch(self, progress=True):
         """Download to `path()` unless it is there; return the path.
 
-        It appears there whole and verified or not at all. Raises InputError without a network.
+        It appears there whole and verified or not at all. Raises InputError without a network, and OSError on a full
+        disk.
         """
         path = self.path()
         if path.is_file():
@@ -79,6 +80,8 @@ class Weights:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.sha256, progress=progress)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise OSError(error.errno, error.strerror, str(path)) from error
             raise InputError(
                 f"no download ({one_line(error)}); run the same command on a machine with a network and copy {path}"
             ) from error

@@ -239,7 +239,7 @@ def main(arguments=None):
     command = parser.parse_args(arguments).command
     try:
         print(known[command].fetch())
-    except InputError as error:
+    except (InputError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 
 

@@ -27,6 +27,7 @@ _RC = {
     "font.size": 10,
     "figure.dpi": 100,
     "savefig.dpi": 150,
+    "svg.hashsalt": "debiaslib",  # else its names are random, and no two drawings the same
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "axes.titlesize": 11,

@@ -9,17 +9,18 @@ python -m debiaslib.figures --results results/quick       # draws all of them ag
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from . import bias_plots, colour_plots, control_plots, distance_plots, image_grids, plotting, weight_plots
 from . import figure_tables as load
-from .cli import Parser
+from .cli import Parser, run_command
 from .errors import InputError, check_choice
 from .figure_captions import CAPTIONS
 from .figure_style import note, style
-from .files import atomic_path, read_json, write_json
+from .files import as_json, atomic_path, naming, read_json
 from .runs import git_state, package_versions
 from .saved_tables import PAPER_CURVES, Tables
 
@@ -118,10 +119,7 @@ def draw(name, folder, run=""):
     spec, tables = _find(name), Tables(folder, run or _last_run(name, folder))
     arguments, facts = spec.load(tables)
     figure = spec.plot(**arguments)
-    path = Path(folder) / "figures" / name
-    with style():
-        _save(figure, path)
-    write_json(path.with_suffix(".json"), {
+    record = {
         "title": spec.title,
         "caption": spec.caption.format(**facts),
         "notebook": spec.notebook,
@@ -130,15 +128,23 @@ def draw(name, folder, run=""):
         **({"run": facts["run"]} if "run" in facts else {}),
         **git_state(),
         "packages": {key: package_versions()[key] for key in ("debiaslib", "matplotlib", "numpy", "pandas")},
-    })  # fmt: skip
+    }
+    with style():
+        _save(figure, Path(folder) / "figures" / name, record)
     return figure
 
 
-def _save(figure, path):
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-        with atomic_path(path.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, format=suffix[1:], metadata=metadata)
-        figure.set_layout_engine("none")  # settled by the first drawing: both files, and the notebook, show the same
+def _save(figure, path, record):
+    """All three files are written before one of them has its name, so that they stay of one drawing."""
+    with ExitStack() as written:
+        files = {suffix: path.with_suffix(suffix) for suffix in (".json", ".pdf", ".png")}
+        made = {suffix: written.enter_context(atomic_path(file)) for suffix, file in files.items()}
+        for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+            with naming(files[suffix], made[suffix]):
+                figure.savefig(made[suffix], format=suffix[1:], metadata=metadata)
+            figure.set_layout_engine("none")  # settled by the first drawing: both files, and a notebook, show the same
+        with naming(files[".json"], made[".json"]):
+            made[".json"].write_text(as_json(record), encoding="utf-8")
 
 
 def _find(name):
@@ -183,4 +189,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

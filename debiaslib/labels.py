@@ -10,7 +10,7 @@ import numpy as np
 
 from .columns import label_column
 from .errors import InputError, shown
-from .files import atomic_path, read_json, write_json
+from .files import atomic_path, read_json, write_json, write_npy
 
 __all__ = ["checked_labels", "folder_labels", "shard_labels", "stored_labels", "whole_labels"]
 
@@ -69,8 +69,8 @@ def stored_labels(path, count, read):
             return None, None
         if len(labels) != count:
             raise InputError(f"the data set has {count} images and {len(labels)} labels; get it again")
-        with atomic_path(file) as temporary, open(temporary, "wb") as opened:
-            np.save(opened, labels)
+        with atomic_path(file) as temporary:
+            write_npy(temporary, labels)
         write_json(note, {"labels": count, "fingerprint": _fingerprint(labels)})
     return labels, _fingerprint(labels)
 
@@ -80,7 +80,7 @@ def _kept(file, note):
         record = read_json(note)
         labels = np.load(file, allow_pickle=False) if record is not None else None
         return labels if labels is not None and _fingerprint(labels) == record["fingerprint"] else None
-    except (InputError, OSError, ValueError, TypeError, KeyError, EOFError):
+    except Exception:  # numpy's reader of headers raises nearly anything
         return None  # they are read again, which costs little
 
 

@@ -12,7 +12,6 @@ on one CPU core (Linux x86-64) with torch 2.15.0 and numpy 2.4.6.
 """
 
 import hashlib
-import os
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch.nn import functional as F
 from . import minifaces
 from .cli import Parser
 from .errors import InputError, check_number
+from .files import atomic_path
 
 __all__ = ["MiniFacesFeatures", "factor_r2", "feature_hash", "load_features", "train_features"]
 
@@ -232,16 +232,11 @@ def main(arguments=None):
         network = train_features(options.images, options.seed, report=lambda line: print(line, flush=True))
         for name, r2 in factor_r2(network, min(options.images, 8192), min(options.images, 4096)).items():
             print(f"held-out R^2 {name:24} {r2:6.3f}")
-        _write(options.out, save(network.state_dict(), metadata={"made_by": "debiaslib.minifaces_features"}))
+        with atomic_path(options.out) as temporary:
+            temporary.write_bytes(save(network.state_dict(), metadata={"made_by": "debiaslib.minifaces_features"}))
     except (InputError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     print(f"{options.out}: sha256 {feature_hash(options.out)}")
-
-
-def _write(path, content):
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

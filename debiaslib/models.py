@@ -1,6 +1,7 @@
 """Networks: diffusers' `UNet2DModel` of a configuration, trained weights of ours or of others, export to a pipeline."""
 
 import os
+import tempfile
 import types
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from .config import TrainConfig
 from .devices import check_device
 from .errors import InputError
-from .files import read_json, sha256_file
+from .files import naming, read_json, sha256_file
 from .paths import user_path
 from .pretrained import Pretrained, parse_source, read_pretrained
 from .randomness import stream_seed
@@ -136,7 +137,7 @@ def _published(path):
     if not isinstance(said, dict) or not {"network", "weighting"} <= set(said):
         return None
     if os.path.isfile(path):
-        return path if path.suffix == ".safetensors" else None
+        return Run(folder).checked(path) if path.suffix == ".safetensors" else None
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
@@ -147,7 +148,8 @@ def _published(path):
 def export_pipeline(run, folder, images=None):
     """Save a complete run as a `DDPMPipeline` folder that stock diffusers loads, with the paper's respacing.
 
-    Returns `folder`. Raises InputError for a network that is told the class: a `DDPMPipeline` has no place for it.
+    Returns `folder`, whose earlier files are replaced once all new ones are written. Raises InputError for a network
+    that is told the class: a `DDPMPipeline` has no place for it.
     """
     config = run_config(run)
     if config.classes:
@@ -165,5 +167,12 @@ def export_pipeline(run, folder, images=None):
         timestep_spacing="linspace",
         clip_sample=True,
     )
-    DDPMPipeline(unet=load_model(run, images), scheduler=scheduler).save_pretrained(folder, safe_serialization=True)
+    pipeline, target = DDPMPipeline(unet=load_model(run, images), scheduler=scheduler), Path(folder).absolute()
+    target.mkdir(parents=True, exist_ok=True)
+    with naming(target), tempfile.TemporaryDirectory(dir=target, prefix=".export-") as made:
+        pipeline.save_pretrained(made, safe_serialization=True)
+        for path in [path for path in Path(made).rglob("*") if path.is_file()]:
+            place = target / path.relative_to(made)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
     return folder

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from .errors import InputError, check_number, shown
+from .errors import InputError, check_finite, check_number, shown
 from .schedule import check_schedule
 
 LARGEST = 64.0  # no image in [-1, 1], nor a number of a latent or of a normal law, is as far out; grey levels are
@@ -47,15 +47,19 @@ class OptimalDenoiser:
 
     @torch.no_grad()
     def __call__(self, x_t, t):
-        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,)."""
+        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,).
+
+        Raises InputError for an x_t of another shape, or that is not finite.
+        """
         if tuple(x_t.shape[1:]) != tuple(self.images.shape[1:]):
             wanted = ", ".join(map(str, self.images.shape[1:]))
             raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {wanted})")
-        queries = x_t.detach().to(self._home, torch.float64).flatten(1)
+        queries = check_finite("x_t", x_t.detach()).to(self._home, torch.float64).flatten(1)
         a, s = self.schedule.scales(t, queries)
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
         if self._half_norms is None:
-            self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
+            norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
+            self._half_norms = check_finite("the images' squared norms", norms)
         # One pass: the running maximum keeps the exponentials in range, as in streaming softmax.
         largest = queries.new_full((len(queries), 1), -torch.inf)
         total = queries.new_zeros(len(queries), 1)
@@ -151,7 +155,7 @@ class GaussianDenoiser:
     @torch.no_grad()
     def __call__(self, x_t, t):
         """x0_hat of x_t's shape, dtype and device. x_t: (B, ...); t: an int or (B,)."""
-        queries = x_t.detach().to("cpu", torch.float64).flatten(1)
+        queries = check_finite("x_t", x_t.detach()).to("cpu", torch.float64).flatten(1)
         if queries.shape[1] != len(self.mean):
             raise InputError(f"x_t has shape {tuple(x_t.shape)}; the law is of {len(self.mean)} numbers")
         a, s = self.schedule.scales(t, queries)

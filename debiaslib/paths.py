@@ -10,6 +10,15 @@ from pathlib import Path
 from .errors import InputError, shown
 
 _LONGEST_NAME = 255  # bytes, on every file system that is common
+# Where other programs keep what is theirs, by the variable that sends it elsewhere.
+_AT_HOME = {
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_DATA_HOME": ".local/share",
+    "IPYTHONDIR": ".ipython",
+}
+# What is fetched once and only read afterwards stays where it is.
+_READ_AT_HOME = {"TORCH_HOME": ".cache/torch", "HF_HOME": ".cache/huggingface"}
 
 
 def checkout():
@@ -64,6 +73,15 @@ def results_root(results=""):
     return checkout() / "results"
 
 
+def check_results_folder(name, results=""):
+    """The folder of an experiment's results, there or not. Raises InputError if it cannot be made or written."""
+    folder = results_root(results) / name
+    if not _can_be_made(str(folder)):
+        other = "name another with --results or DEBIASLIB_RESULTS"
+        raise InputError(f"the results folder {shown(str(folder))} cannot be written; {other}")
+    return folder
+
+
 def cache_root():
     """The folder of decoded data sets and features: $DEBIASLIB_CACHE, else ~/.cache/debiaslib.
 
@@ -76,3 +94,26 @@ def cache_root():
         return Path.home() / ".cache" / "debiaslib"
     except RuntimeError:  # no HOME and no entry in the password database
         return Path(tempfile.gettempdir()) / "debiaslib-cache"
+
+
+def home_substitutes():
+    """{variable: folder} that keeps Snakemake, Jupyter and matplotlib from a home that cannot be written.
+
+    What they would keep there goes below our cache. Empty where home is a usual one; what is set already is left.
+    """
+    home, elsewhere = os.path.expanduser("~"), cache_root() / "home"
+    barred = {name: folder for name, folder in _AT_HOME.items() if not _can_be_made(os.path.join(home, folder))}
+    found = {name: str(elsewhere / folder) for name, folder in barred.items()}
+    if "XDG_CACHE_HOME" in found:
+        there = {name: os.path.join(home, folder) for name, folder in _READ_AT_HOME.items()}
+        found |= {name: folder for name, folder in there.items() if os.path.isdir(folder)}
+    return {name: folder for name, folder in found.items() if not os.environ.get(name)}
+
+
+def _can_be_made(folder):
+    """Whether an absolute folder can be written or made. `~` stays relative where the system knows no home."""
+    if not os.path.isabs(folder):
+        return False
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)

@@ -21,7 +21,7 @@ from .config import load_experiment
 from .data import load_images
 from .engine import engine_log, run_engine
 from .errors import InputError, check_choice, check_number
-from .paths import absolute, notebook_files, results_root
+from .paths import absolute, check_results_folder, notebook_files, results_root
 from .progress import last_words
 from .runs import check_settings, find_run
 from .time_limit import reproduce_within, what_is_left
@@ -47,6 +47,7 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, minutes=None, 
     results_root(results)  # refuses what can be no folder before the images are read
     chain, left = _chain(experiment, dataset), []
     for _, settings in chain:
+        check_results_folder(settings.name, results)
         check_before_start(settings, results)
     for named, settings in chain:
         if left:  # the time is over

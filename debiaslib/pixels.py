@@ -48,7 +48,5 @@ class Pixels:
         batch = torch.empty(
             (len(rows), *self.images.shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda"
         )
-        target = batch.numpy()
-        for place in order:
-            target[place] = self.images[rows[place]]
+        batch.numpy()[order] = self.images[rows[order]]
         return batch

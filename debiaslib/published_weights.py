@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from .arms import parse_arm
 from .config import run_name
 from .errors import InputError
-from .files import atomic_path, sha256_file, write_text
+from .files import atomic_path, sha256_file, write_json, write_text
 from .runs import Run
 
 __all__ = ["WEIGHTS_LIMIT", "publish_weights"]
@@ -88,10 +88,10 @@ def _publish(run, target, redact):
     with atomic_path(file) as temporary:
         save_file(rounded, temporary)
     snapshot = {**last, "sha256": sha256_file(file), "dtype": "float16", "float32_sha256": last["sha256"]}
-    said = {key: value for key, value in record.items() if key != "raw"} | {"snapshots": [snapshot]}
+    said = {key: value for key, value in record.items() if key not in ("raw", "log")} | {"snapshots": [snapshot]}
     texts = {"config.json": run.config, "record.json": said}
     for name, value in texts.items():
-        write_text(target / name, redact(json.dumps(value, indent=2, allow_nan=False) + "\n"))
+        write_json(target / name, json.loads(redact(json.dumps(value, indent=2, allow_nan=False))))
     return [file, *(target / name for name in texts)]
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .errors import InputError
-from .files import atomic_path, read_json, write_text
+from .files import atomic_path, read_json, write_json, write_text
 from .paths import cache_root, checkout
 
 # published folder: (pattern below the experiment's folder, ...). Records of runs are renamed: records/<run>.json.
@@ -82,10 +82,10 @@ def _copy(path, copy, redact):
         with atomic_path(copy) as temporary:
             temporary.write_bytes(path.read_bytes())
         return
-    text = redact(path.read_text(encoding="utf-8"))
-    if path.suffix == ".json":
-        json.loads(text)  # a replacement within a string leaves it a string
-    write_text(copy, text)
+    if path.suffix == ".json":  # a replacement within a string leaves it a string; the seal is the copy's own
+        write_json(copy, json.loads(redact(json.dumps(read_json(path), indent=2))))
+    else:
+        write_text(copy, redact(path.read_text(encoding="utf-8")))
 
 
 def _recorded(folder):

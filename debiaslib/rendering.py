@@ -96,8 +96,12 @@ def loaded_addresses(page):
 
 
 class _Addresses(HTMLParser):
-    _FORBIDDEN = ("script", "link", "iframe", "frame", "object", "embed", "base", "form", "portal")
-    _LOADING = ("src", "srcset", "poster", "background", "data")
+    # The second line sets attributes while the page is shown; what is in the third is text to a browser and tags to us.
+    _FORBIDDEN = ("script", "link", "iframe", "frame", "frameset", "object", "embed", "base", "form", "portal",
+                  "animate", "animatemotion", "animatetransform", "set",
+                  "noscript", "noframes", "noembed", "plaintext", "template", "textarea", "xmp")  # fmt: skip
+    _LOADING = ("src", "srcset", "srcdoc", "poster", "background", "data", "action", "formaction", "ping", "manifest")
+    _IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml)[;,]", re.IGNORECASE)
 
     def __init__(self):
         super().__init__()
@@ -109,15 +113,22 @@ class _Addresses(HTMLParser):
             self.found.append(f"a <{tag}> element")
         for name, value in attributes:
             value = value or ""
-            loads = name in self._LOADING or (name in ("href", "xlink:href") and tag != "a")
-            if loads and not value.startswith("data:image/"):
-                self.found.append(f'<{tag} {name}="{value[:80]}">')
-            if name == "href" and tag == "a" and re.match(r"\s*(javascript|file|data|/)", value, re.IGNORECASE):
+            leads = name in ("href", "xlink:href")
+            if name in self._LOADING or (leads and tag != "a"):
+                if tag not in ("img", "image") or not self._IMAGE.match(value):
+                    self.found.append(f'<{tag} {name}="{value[:80]}">')
+            elif leads and not self._may_lead(value):
                 self.found.append(f'a link to "{value[:80]}"')
             if name.startswith("on") or (name == "http-equiv" and value.lower() == "refresh"):
                 self.found.append(f'<{tag} {name}="{value[:80]}">')
             if name == "style":
                 self._check_style(value)
+
+    def _may_lead(self, address):
+        """Whether a link stays in the page, leads to a page beside it or to the web, as a browser reads it."""
+        address = re.sub(r"[\x00-\x20]+", "", address)
+        scheme = re.match(r"([a-z][a-z0-9+.-]*):", address, re.IGNORECASE)
+        return scheme[1].lower() in ("http", "https", "mailto") if scheme else address[:1] not in ("/", "\\")
 
     def handle_startendtag(self, tag, attributes):
         self.handle_starttag(tag, attributes)

@@ -14,6 +14,7 @@ from .config import run_name
 from .figure_style import ordered
 from .intervals import mean_interval
 from .runs import Run
+from .saved_tables import check_table
 
 ERRORS = {
     "x0_mse": "Mean squared error of the one-step estimate, E|x0_hat - x0|^2, per pixel in [-1, 1]^2, training set.",
@@ -106,10 +107,14 @@ def label(who):
 
 
 def read(folder, name):
-    """tables/<name>.csv, or None where it is not there, is empty or cannot be read."""
+    """tables/<name>.csv, or None where it is not there, or empty. Raises InputError if it is not what was written."""
+    path = folder / "tables" / f"{name}.csv"
+    if not path.is_file():
+        return None
+    check_table(path)
     try:
-        table = pd.read_csv(folder / "tables" / f"{name}.csv")
-    except (FileNotFoundError, ValueError):
+        table = pd.read_csv(path)
+    except ValueError:
         return None
     return table if len(table) else None
 

@@ -15,7 +15,7 @@ from .equal_n import check_equal_n
 from .figure_style import label, ordered
 from .files import write_text
 from .intervals import mean_interval
-from .saved_tables import read_rows
+from .saved_tables import check_table, read_rows
 
 __all__ = ["HIGHER_IS_BETTER", "as_latex", "as_markdown", "summarise_distances", "write_result_tables"]
 
@@ -54,7 +54,7 @@ def write_result_tables(folder, runs):
 
     runs: (arm, seed) of each training of the experiment; tables of others that lie there too are not looked at. Those
     at many steps, which are of another number of images, go to results-long. None are written of what was not
-    measured. Raises InputError as `summarise_distances` does.
+    measured. Raises InputError as `summarise_distances` does, and for a damaged table.
     """
     return _write(folder, runs, "distances", "results") + _write(folder, runs, "long", "results-long")
 
@@ -64,6 +64,8 @@ def _write(folder, runs, kind, name):
     paths = [path for path in paths if path.exists()]
     if not paths:
         return []
+    for path in paths:
+        check_table(path)
     summary = summarise_distances(pd.concat([read_rows(path) for path in paths]))
     texts = {
         "csv": summary.to_csv(index=False, float_format="%.6g"),

@@ -12,6 +12,12 @@ def save_weights(path, network):
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
 
 
+def remove_half_written(run):
+    """Remove what killed writers left in a run's folder, whose lock is held: half-written files under hidden names."""
+    for leftover in run.folder.glob(f".*-{'?' * 8}.*"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_record(run, config, data, network, seconds, snapshots, shares):
     """Write the record of a complete run, and the weights of its last step, which it names.
 
@@ -40,6 +46,7 @@ def write_record(run, config, data, network, seconds, snapshots, shares):
                 for step, path in snapshots.items()
             ],
             "raw": {"file": raw.name, "sha256": sha256_file(raw)},
+            "log": {"file": "log.jsonl", "sha256": sha256_file(run.folder / "log.jsonl")},
             **provenance(config.device, config.threads),
         },
     )

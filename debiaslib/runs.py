@@ -1,15 +1,16 @@
 """A run's folder: its configuration, log, EMA snapshots and record; and what every record says. Imports no torch.
 
 runs/<arm>-s<seed>/        config.json               before the first step
-                           log.jsonl                 one line every few steps
+                           log.jsonl                 one line every few steps; checkpoints hold it too
                            checkpoints/              see checkpoints.py
                            ema-<images>.safetensors  EMA weights after so many images
                            raw-<images>.safetensors  the weights of the last step themselves
-                           record.json               last: the run is complete
+                           record.json               last: the run is complete; the sha256 of log and weights
 """
 
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -54,15 +55,21 @@ class Run:
         return read_json(self.folder / "record.json")
 
     def log(self):
-        """The training log: a list of dicts, one each few steps. A half-written last line is left out."""
-        path = self.folder / "log.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:  # no JSON, or a letter cut in two
-                break
+        """The training log: a list of dicts, one each few steps. A half-written last line is left out.
+
+        Raises InputError if the log of a complete run is not what its record says, or another line is damaged.
+        """
+        path, said = self.folder / "log.jsonl", (self.record or {}).get("log")
+        content = path.read_bytes() if path.exists() else b""
+        if said is not None and hashlib.sha256(content).hexdigest() != said["sha256"]:
+            raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
+        lines, rows = content.splitlines(), []
+        for number, line in enumerate(lines, 1):
+            row = _row(line)
+            if row is not None:
+                rows.append(row)
+            elif number < len(lines):
+                raise InputError(f"{path} is damaged in line {number}; it is written again when the run goes on")
         return rows
 
     def last_row(self):
@@ -72,11 +79,9 @@ class Run:
             return None
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - 2000))
-            lines = file.read().decode().split("\n")
-        try:
-            return json.loads(lines[-2]) if len(lines) > 1 else None
-        except json.JSONDecodeError:
-            return None
+            lines = file.read().split(b"\n")
+        row = _row(lines[-2]) if len(lines) > 1 else None
+        return row if row is not None and isinstance(row.get("images"), int) else None
 
     def snapshot(self, images=None):
         """Path of the EMA weights after `images` images (None: the last), checked against the record's sha256.
@@ -101,11 +106,26 @@ class Run:
             raise InputError(f"the run {self.folder} is not complete, or of a version that kept no raw weights")
         return self._checked(record["raw"])
 
+    def checked(self, path):
+        """`path`, a file of weights in this folder, checked as `snapshot` does if there is a record that names it."""
+        record = self.record if isinstance(self.record, dict) else {}
+        entries = [*record.get("snapshots", ()), *([record["raw"]] if "raw" in record else [])]
+        return next((self._checked(entry) for entry in entries if entry["file"] == path.name), path)
+
     def _checked(self, entry):
         path = self.folder / entry["file"]
         if not path.exists() or sha256_file(path) != entry["sha256"]:
             raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
         return path
+
+
+def _row(line):
+    """A line of a log (bytes) as a dict, or None: no JSON, a letter cut in two, or something else."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def find_run(experiment_name, arm, seed, results=""):
@@ -133,9 +153,8 @@ def check_settings(run, wanted):
     difference = first_difference(*({k: v for k, v in c.items() if k not in ignored} for c in (made, wanted)))
     if difference is not None:
         field, old, new = difference
-        while isinstance(old, dict) and isinstance(new, dict):  # which of the network's settings
-            inner, old, new = first_difference(old, new)
-            field = f"{field}.{inner}"
+        if field == "network" and (inner := first_difference(old, new)) is not None:  # which of its settings
+            field, old, new = f"network.{inner[0]}", *inner[1:]
         raise InputError(
             f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; "
             "name another results folder, or move it"
@@ -172,9 +191,9 @@ def git_state():
     here = Path(__file__).resolve().parent
 
     def git(*arguments):
-        run = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
+        # A checkout of another user, as in a container, is one that we run code of already: git may read it.
+        command = ["git", "-c", f"safe.directory={here.parent}", "-C", str(here), *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
         return run.stdout.strip()
 
     try:

@@ -162,7 +162,7 @@ class _Judge:
         self.allow_singular = e.allow_singular
         self.inputs = {
             "data": data.fingerprint,
-            "features": {extractor.name: extractor.weights_sha256 for extractor in self.extractors},
+            "features": {one.name: [one.weights_sha256, one.rule, one.dtype] for one in self.extractors},
             "colour": {"law": self.law},
             "n": n,
             "reference": e.reference_images,

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
-from .files import exclusive, read_json, sha256_file, sha256_json, write_json
+from .files import exclusive, naming, read_json, sha256_file, sha256_json, write_json
 
 __all__ = ["sample_path", "stored_samples"]
 
@@ -75,7 +75,9 @@ def _finished(path, what):
         return None, "the images are missing"
     except _Other:
         raise
-    except (InputError, ValueError, TypeError, KeyError) as error:
+    except InputError:
+        return None, "the record is not what was written"
+    except (ValueError, TypeError, KeyError) as error:
         return None, " ".join(str(error).split())
 
 
@@ -92,7 +94,7 @@ def _write(path, inputs, what, seeds, draw):
         os.replace(path, partial)
     state, digest = _resumed(partial, note, what)
     _check_room(path, what["shape"], state["done"])
-    with open(partial, "r+b") as file:
+    with naming(partial), open(partial, "r+b") as file:
         file.seek(0, os.SEEK_END)
         started, before = time.monotonic(), state["seconds"]
         batches = draw(seeds[state["done"] :]) if state["done"] < len(seeds) else ()
@@ -116,7 +118,7 @@ def _write(path, inputs, what, seeds, draw):
 def _resumed(partial, note, what):
     """(state, digest) of a partial file, cut to what its note vouches for; of a new one if it does not hold that."""
     try:
-        state = read_json(note)
+        state = _read_note(note)
         if state is None:
             return _new(partial, what)
         if any(state[key] != value for key, value in what.items()):
@@ -139,9 +141,17 @@ def _resumed(partial, note, what):
     return _new(partial, what)
 
 
+def _read_note(note):
+    try:
+        return read_json(note)
+    except InputError:
+        raise InputError("its note is not what was written") from None
+
+
 def _new(partial, what):
     header = _header(what["shape"])
-    partial.write_bytes(header)
+    with naming(partial):
+        partial.write_bytes(header)
     digest = hashlib.sha256(header)
     return {**what, "done": 0, "sha256": digest.hexdigest(), "seconds": 0.0}, digest
 

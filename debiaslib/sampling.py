@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .devices import check_device
-from .errors import InputError, check_choice, check_number, shown
+from .errors import InputError, check_choice, check_finite, check_number, shown
 from .prediction import PREDICTION_TYPES, network_output, to_x0_epsilon
 from .schedule import check_schedule
 from .solvers import evaluations, solver
@@ -62,8 +62,9 @@ def sample(
         of class i mod K where a diffusers model has K classes, so that all models and steps see the same.
 
     Values are rounded to the nearest of 256 levels (flooring would darken every image by half a level). Variance
-    channels of the model are split off. Raises InputError for a setting out of range, and where SNR(T-1) = 0 for
-    prediction_type="epsilon" and for "unipc" and "heun", which are not defined there.
+    channels of the model are split off. Raises InputError for a setting out of range, where SNR(T-1) = 0 for
+    prediction_type="epsilon" and for "unipc" and "heun", which are not defined there, and for answers of the model that
+    are not finite.
     """
     seeds, shape = _image_seeds(seeds), _image_shape(model, shape)
     images, done = np.empty((len(seeds), *shape), np.uint8), 0
@@ -125,8 +126,8 @@ def sample_batches(
 
 
 def to_uint8(x):
-    """[-1, 1] floats to uint8 on the CPU by rounding to the nearest level."""
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
+    """[-1, 1] floats to uint8 on the CPU by rounding to the nearest level. Raises InputError if one is not finite."""
+    return ((check_finite("pixels", x).float() + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
 
 
 def to_float(images):
@@ -154,6 +155,7 @@ class _Estimates:
     def __call__(self, node, x, labels=None):
         t = self.timesteps[node]
         output = network_output(self.model, x, self.t[node], labels).float()
+        self.finite.append((t, output[: len(self.seeds)].isfinite().all()))  # clipping would hide an infinity
         prediction, values = split_variance(output, x.shape[1])
         x0, epsilon = to_x0_epsilon(prediction, x, t, self, self.prediction_type)
         if self.clip_x0:
@@ -161,6 +163,20 @@ class _Estimates:
             x0 = x0.clamp(-1, 1)
             epsilon = (x - a * x0) / s
         return x0, epsilon, values
+
+    def start(self, seeds):
+        """Begin a batch of these seeds; rows beyond them are padding."""
+        self.seeds, self.finite = seeds, []
+
+    def check(self):
+        """Raise InputError, naming the first timestep, if an answer for this batch was not finite."""
+        timesteps, finite = zip(*self.finite, strict=True)
+        finite = torch.stack(finite).tolist()
+        if not all(finite):
+            raise InputError(
+                f"the model's answers are not finite at t = {timesteps[finite.index(False)]} for some of the seeds "
+                f"{self.seeds[0]} to {self.seeds[-1]}"
+            )
 
 
 @torch.no_grad()
@@ -175,11 +191,13 @@ def _batches(walk, estimates, seeds, labels, shape, batch_size, device):
         generators = [torch.Generator().manual_seed(seed) for seed in batch]
         x = _normal(generators, shape, batch_size, device)
         walk.start()
+        estimates.start(batch)
         for call, node in enumerate(walk.nodes):
             x0, epsilon, values = estimates(node, x, classes)
             # Drawn after the call, so that a GPU is at work on it meanwhile.
             noise = _normal(generators, shape, batch_size, device) if walk.draws(call) else None
             x = walk.step(call, x, x0, epsilon, noise, values)
+        estimates.check()
         yield to_uint8(x[: len(batch)]).numpy()
 
 

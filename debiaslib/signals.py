@@ -40,11 +40,15 @@ class StopFlag:
     def __exit__(self, *error):
         self._restore()
 
-    def leave(self):
-        """End as the signal would have: KeyboardInterrupt for SIGINT (exit 130), SystemExit(143) for SIGTERM."""
-        if self.signal == signal.SIGINT:
+    def leave(self, number=None):
+        """End as the signal would have: KeyboardInterrupt for SIGINT (exit 130), SystemExit(143) for SIGTERM.
+
+        number: of the signal, where another process received it; else the one that came here.
+        """
+        number = number or self.signal
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.signal)
+        raise SystemExit(128 + number)
 
 
 def end_with_parent(parent):
@@ -56,3 +60,21 @@ def end_with_parent(parent):
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def end_after_signal(seconds):
+    """From now on SIGINT raises KeyboardInterrupt and SIGTERM SystemExit(143), and the process ends within `seconds`.
+
+    For a main thread in libraries that may swallow either, or tidy up for ever. The exit status is 130 or 143 then too.
+    """
+
+    def end(number, frame):
+        timer = threading.Timer(seconds, os._exit, [128 + number])
+        timer.daemon = True
+        timer.start()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)

@@ -1,12 +1,13 @@
 """A study: an experiment bound to its results folder. What a notebook or a command asks for is found there, or made."""
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .config import Experiment, load_experiment
 from .errors import InputError
-from .files import atomic_path, exclusive, read_json, sha256_file, sha256_json, write_json
+from .files import as_json, atomic_path, exclusive, naming, read_json, remove_leftovers, sha256_file, sha256_json
 from .notebook import check_parameters
 from .one_network import experiment_of_one, run_of_one
 from .paths import results_root
@@ -98,27 +99,36 @@ class Study:
     def has(self, name, inputs):
         """Whether tables/<name> stands as it was made from equal inputs, so that `table` would not make it again."""
         path = self.folder / "tables" / name
-        return _is_current(path, path.with_name(path.name + ".json"), sha256_json(inputs))
+        return _is_current(path, path.with_name(path.name + ".json"), sha256_json(inputs))[0]
 
     def table(self, name, inputs, make):
         """The path of tables/<name>: as it stands if made from equal inputs, else made by `make(temporary path)`.
 
-        inputs: JSON-native; everything that decides the content. A file that is not what its record says is made again.
+        inputs: JSON-native; everything that decides the content. A file that is not what its record says, or whose
+        record is damaged, is made again, with a line on stderr.
         """
         path = self.folder / "tables" / name
         note = path.with_name(path.name + ".json")
         key = sha256_json(inputs)
-        if _is_current(path, note, key):
+        if _is_current(path, note, key)[0]:
             return path
         with exclusive(path.with_name(f".{name}.lock"), f"the table {path}"):
-            if not _is_current(path, note, key):
+            current, problem = _is_current(path, note, key)
+            if not current:
+                if problem:
+                    print(f"the table {name} is damaged: {problem}; making it again", file=sys.stderr, flush=True)
+                for killed in (path, note):
+                    remove_leftovers(killed)
                 started = time.monotonic()
-                with atomic_path(path) as temporary:
+                # Both are written before either has its name: on a full disk the table and note of before stay a pair.
+                with atomic_path(note) as said, atomic_path(path) as temporary:
                     make(temporary)
-                record = {"table": name, "key": key, "inputs": inputs, "sha256": sha256_file(path)}
-                config = self._config
-                seconds = {"seconds": round(time.monotonic() - started, 2)}
-                write_json(note, {**record, **seconds, **provenance(config.device, config.threads)})
+                    record = {"table": name, "key": key, "inputs": inputs, "sha256": sha256_file(temporary)}
+                    config = self._config
+                    seconds = {"seconds": round(time.monotonic() - started, 2)}
+                    record |= {**seconds, **provenance(config.device, config.threads)}
+                    with naming(note, said):
+                        said.write_text(as_json(record), encoding="utf-8")
         return path
 
 
@@ -154,10 +164,16 @@ class PretrainedStudy(Study):
 
 
 def _is_current(path, note, key):
-    record = read_json(note)
+    """(whether a table stands as it was made from those inputs, what is damaged or None)."""
+    try:
+        record = read_json(note)
+    except InputError:
+        return False, "its record is not what was written"
     if not path.exists() or not isinstance(record, dict) or record.get("key") != key:
-        return False
-    return record.get("sha256") == sha256_file(path)
+        return False, None
+    if record.get("sha256") != sha256_file(path):
+        return False, "its sha256 is not the recorded one"
+    return True, None
 
 
 def open_study(experiment="quick", dataset="", results="", model=""):

@@ -18,20 +18,20 @@ from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from .acceleration import concrete_precision, prepare_network
-from .checkpoints import load_checkpoint, save_checkpoint
+from .checkpoints import load_checkpoint, save_checkpoint, tidy
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .data import load_images
 from .devices import check_device
 from .distributed import current_world, processes
 from .errors import InputError
-from .files import write_json, write_text
+from .files import naming, write_json, write_text
 from .loss_sums import LossSums
 from .models import build_network
 from .objective import Objective, check_trainable
 from .pixels import Pixels
 from .randomness import stream, stream_seed
-from .run_files import save_weights, write_record
+from .run_files import remove_half_written, save_weights, write_record
 from .runs import check_processes, check_settings, find_run
 from .sampling import to_float
 from .signals import StopFlag
@@ -103,12 +103,14 @@ class _Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.config.device)
-            self.sums.total, self.seconds = state["sums"], state["seconds"]
+            self.sums.total, self.sums.checkpoint, self.seconds = state["sums"], step, state["seconds"]
         self._note_processes(step, (state or {}).get("processes", [[0, 1, None]]))
-        kept = [row for row in self.run.log() if row["step"] <= step]
-        self.last_row = kept[-1] if kept else {"images": 0, "seconds": 0.0}
+        # As the checkpoint has it, whatever became of the file; one of an earlier version has none.
+        self.rows = (state["log"] if "log" in state else self.run.log()) if state is not None else []
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        self.last_row = self.rows[-1] if self.rows else {"images": 0, "seconds": 0.0}
         if self.world.first:
-            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+            write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
         return step
 
     def _note_processes(self, step, before):
@@ -118,7 +120,6 @@ class _Training:
         self.shares = kept if kept and kept[-1][1:] == now else [*kept, [step, *now]]
 
     def _save(self):
-        self.sums.settle()  # no checkpoint of a training that has broken
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -126,8 +127,10 @@ class _Training:
             "sums": self.sums.total,
             "seconds": self.seconds,
             "processes": self.shares,
+            "log": self.rows,
         }
         save_checkpoint(self.run.folder / "checkpoints", self.step, state)
+        self.sums.checkpoint = self.step
 
     def finish(self, progress, checkpoint_seconds):
         """Go on from the last checkpoint, run the remaining steps, then write the record."""
@@ -144,16 +147,36 @@ class _Training:
                     self.sums.settle()  # here, so that what a GPU still has to do counts in the row's seconds
                 self.seconds += time.monotonic() - started
                 bar.update(config.batch_size)
-                stop.signal = world.largest(stop.signal or 0) or None
+                # Asked once a step, and alike in all: what signal came, and whether a checkpoint is due. A signal that
+                # comes after this is the next step's.
+                word = world.largest(2 * (stop.signal or 0) + (time.monotonic() - saved >= checkpoint_seconds))
+                agreed, due = word // 2, word > 0 or self.step == steps
+                if due or self.step in snapshots:
+                    self._check_sound()
                 if world.first:
-                    due = time.monotonic() - saved >= checkpoint_seconds or stop.signal is not None
-                    self._write(self.step in snapshots, due or self.step == steps)
-                    saved = time.monotonic() if due else saved
-                if stop.signal is not None:
-                    self._leave(stop)
+                    self._write(self.step in snapshots, due)
+                saved = time.monotonic() if due else saved
+                if agreed:
+                    self._leave(stop, agreed)
         if world.first:
             self._record(snapshots)
         world.wait()
+        if stop.signal is not None:  # it came after the last step was taken: nothing is left, but the caller is told
+            stop.leave()
+
+    def _check_sound(self):
+        """End the training before anything is kept of a network that an update has broken.
+
+        The loss of each step is that of the network before its update, so the one that follows is asked for too: that
+        of the next step's batch, without the copies of `replicate` and without gradients.
+        """
+        self.sums.settle()
+        torch.manual_seed(stream_seed(self.config.seed, self.world.purpose("dropout"), self.step))
+        with self.world.together(), torch.no_grad():
+            loss = float(self.objective.loss(self.network.forward, *self._batch())[0])
+            if not math.isfinite(loss):
+                where = f"at step {self.step + 1}" if self.step < self.config.steps else "after the last step"
+                raise InputError(self.sums.line(f"{where} (loss {loss:g})"))
 
     def _start(self):
         """Take the last checkpoint's state in every process."""
@@ -166,6 +189,9 @@ class _Training:
                     f"one process finds the checkpoint of step {self.step} in {self.run.folder} and the first that of "
                     f"step {newest}; the folder must be the same for all"
                 )
+        if self.world.first:  # every process has read by now
+            tidy(self.run.folder / "checkpoints", self.step)
+            remove_half_written(self.run)
         self.model = self.world.replicate(self.network)
         if self.world.size > 1:
             # After its first backward pass DistributedDataParallel lays the gradients out anew. Were that a step, those
@@ -181,14 +207,14 @@ class _Training:
         if checkpoint:
             self._save()
 
-    def _leave(self, stop):
+    def _leave(self, stop, number):
         self.world.wait()  # until the first has saved: torchrun ends the others when one has ended
         if self.world.first:
             print(
                 f"saved {self.run.name} at step {self.step} of {self.config.steps}; the same call goes on from there",
                 file=sys.stderr,
             )
-        stop.leave()
+        stop.leave(number)
 
     def _bar(self, progress):
         size = self.config.batch_size
@@ -264,12 +290,13 @@ class _Training:
             "seconds": self.seconds,
         }
         self.last_row = row
-        with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
+        self.rows.append(row)
+        path = self.run.folder / "log.jsonl"
+        with naming(path), open(path, "a", encoding="utf-8") as file:  # half a row is cut off when the run goes on
             file.write(json.dumps(row) + "\n")
 
     def _snapshot(self):
         """Keep the EMA weights; the network's own are put back."""
-        self.sums.settle()
         parameters = list(self.network.parameters())
         self.ema.store(parameters)
         self.ema.copy_to(parameters)

@@ -159,7 +159,7 @@ def _x0_weight(strategy, S):
         return _X0_WEIGHTS[parsed.name](S, **dict(parsed.arguments))
     weight = strategy(S)
     try:
-        weight = torch.as_tensor(weight).to(S)
+        weight = torch.as_tensor(weight, dtype=S.dtype, device=S.device)  # at once: torch reads a list as float32
     except (TypeError, ValueError, RuntimeError):
         weight = S[:0]  # no numbers
     if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):

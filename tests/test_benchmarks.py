@@ -123,6 +123,20 @@ def test_a_script_that_ends_is_one_line(setup, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_the_loop_beside_its_bare_network(setup, monkeypatch, capsys):
+    from benchmarks import loop_overhead
+
+    arguments = ["loop_overhead", "--tiny", "--batch-size", "4", "--pairs", "3", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    loop_overhead.main()
+    _, batch, dtype, bare, step, *share = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    assert (batch, dtype) == ("4", "float32") and float(bare) > 0 and len(share) == 4
+    assert float(share[0]) == pytest.approx(float(bare) / float(step), rel=0.1)
+    assert (
+        loops.our_config(setup).max_grad_norm == 1 and loops.our_config(setup, max_grad_norm=None).max_grad_norm is None
+    )
+
+
 # The GPU's
 
 

@@ -168,6 +168,7 @@ def facts(run):
     """All that a complete run leaves, without times."""
     step, state = load_checkpoint(run.folder / "checkpoints")
     state.pop("seconds")
+    assert state.pop("log") == run.log()
     log = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in run.log()]
     weights = {path.name: path.read_bytes() for path in run.folder.glob("*.safetensors")}
     keys = ("processes", "backend", "process_history", "snapshots", "raw", "config")

@@ -1,9 +1,11 @@
 """A file is there whole or not at all; a lock is held by one process and freed however that one ends."""
 
+import contextlib
 import hashlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,7 +158,33 @@ def test_json_and_back(tmp_path):
     write_json(tmp_path / "x.json", value)
     assert read_json(tmp_path / "x.json") == value
     text = (tmp_path / "x.json").read_text()
-    assert list(json.loads(text)) == ["b", "a", "tiny", "digits"] and text.endswith("}\n") and "\n  " in text
+    assert list(json.loads(text)) == ["b", "a", "tiny", "digits", "seal"] and text.endswith("}\n") and "\n  " in text
+
+
+def test_another_value_than_was_written_is_damage(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"images": 20, "name": "a", 3: (1, 2)})
+    assert read_json(path) == {"images": 20, "name": "a", "3": [1, 2]}
+    text = path.read_text()
+    for old, new in (
+        ("20", "30"),
+        ('"a"', '"c"'),
+        ('"images"', '"imagez"'),
+        ('"seal"', '"sea,"'),
+        ("\n    1", "\n    0"),
+    ):
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+        with pytest.raises(InputError, match="x.json is damaged: its seal does not fit"):
+            read_json(path)
+    write_json(path, json.loads(text))  # a seal that is there already is not sealed again
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("value", [{}, [], {"a": 1}, {"a": {"b": "c"}}, 5, None])
+def test_a_file_of_an_earlier_version_or_another_program_has_no_seal(tmp_path, value):
+    (tmp_path / "x.json").write_text(json.dumps(value))
+    assert read_json(tmp_path / "x.json") == value
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
@@ -288,3 +317,53 @@ def test_a_holder_that_has_just_left_is_no_error(tmp_path, hold, monkeypatch):
     monkeypatch.setattr(files.Path, "exists", lambda self, **_: True)
     with pytest.raises(InputError, match="in use by another process"), exclusive(tmp_path / "run.lock", "it", wait=0):
         pass
+
+
+def test_a_name_left_by_one_that_was_killed_is_not_said(tmp_path):
+    """The next one has the lock and is about to write its name."""
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    owner, here = tmp_path / "run.lock.owner", socket.gethostname()
+    with FileLock(tmp_path / "run.lock"):
+        owner.write_text(f"process {int(ended.stdout)} on {here}")
+        with (
+            pytest.raises(InputError, match="is in use by another process;"),
+            exclusive(tmp_path / "run.lock", "it", 0),
+        ):
+            pass
+        writer = threading.Timer(0.6, owner.write_text, [f"process {os.getpid()} on {here}"])  # while it is looked for
+        writer.start()
+        with pytest.raises(InputError, match=f"by process {os.getpid()} on {here};"):
+            exclusive(tmp_path / "run.lock", "it", 0).__enter__()
+        writer.join()
+        owner.write_text("process 4000000 on another-machine")  # of which nothing is known here
+        with pytest.raises(InputError, match="by process 4000000 on another-machine;"):
+            exclusive(tmp_path / "run.lock", "it", 0).__enter__()
+
+
+def test_who_waits_is_told_of_another_owner(tmp_path, capsys):
+    owner = tmp_path / "run.lock.owner"
+    with FileLock(tmp_path / "run.lock"):
+        owner.write_text("process 1 on here")
+        second = threading.Timer(0.8, owner.write_text, ["process 2 on there"])
+        second.start()
+        with pytest.raises(InputError, match="by process 2 on there;"):
+            exclusive(tmp_path / "run.lock", "it", 1.8).__enter__()
+        second.join()
+    said = capsys.readouterr().err
+    assert said == "waiting for process 1 on here, which has it\nwaiting for process 2 on there, which has it\n"
+
+
+def test_leftovers_are_those_of_one_file(tmp_path):
+    """Of a long name and one that begins like it, of a name with letters that mean something to a glob."""
+    names = ["mse.csv", "mse.csv.json", f"{'long' * 40}.csv", f"{'long' * 40}er.csv", "p2[k=1]*.csv", "p2k.csv"]
+    left = {}
+    for name in names:
+        with contextlib.suppress(KeyboardInterrupt), atomic_path(tmp_path / name) as temporary:
+            left[name] = temporary.with_name(temporary.name)
+            raise KeyboardInterrupt
+        left[name].write_text("half")
+        (tmp_path / name).write_text("whole")
+    for name in names:
+        files.remove_leftovers(tmp_path / name)
+        assert not left.pop(name).exists() and all(path.exists() for path in left.values())
+        assert (tmp_path / name).read_text() == "whole"

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from debiaslib.config import Experiment, TrainConfig
 from debiaslib.errors import InputError
+from debiaslib.files import read_json, write_json
 from debiaslib.models import build_network, build_schedule, export_pipeline, load_model, load_pretrained, run_config
 from debiaslib.runs import Run, find_run
 from debiaslib.sampling import sample
@@ -131,7 +132,7 @@ def test_one_changed_bit_is_refused(copied, where):
     content = bytearray(path.read_bytes())
     content[int(where * len(content))] ^= 1
     path.write_bytes(content)
-    assert f"{path} is missing or damaged" in refused(load_model, copied)
+    assert f"{path.name} is missing or damaged" in refused(load_model, copied)  # a long path is cut in the middle
     assert load_model(copied, 8) is not None  # the other one is whole
 
 
@@ -194,8 +195,8 @@ def test_a_complete_run_is_taken_with_its_last_average(run):
 
 
 def test_published_weights_that_do_not_fit(published):
-    said = json.loads((published / "config.json").read_text())
-    (published / "config.json").write_text(json.dumps({**said, "network": {**said["network"], "layers_per_block": 2}}))
+    said = read_json(published / "config.json")
+    write_json(published / "config.json", {**said, "network": {**said["network"], "layers_per_block": 2}})
     assert "does not fit its config.json" in refused(load_model, published)
 
 
@@ -256,7 +257,7 @@ def test_the_exported_pipeline_samples_as_we_do(run, exported):
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine", "sigmoid"])
 def test_the_exported_scheduler_is_ours(copied, tmp_path, name, kind):
     path = copied.folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schedule": name, "prediction_type": kind}))
+    write_json(path, {**read_json(path), "schedule": name, "prediction_type": kind})
     scheduler = DDPMPipeline.from_pretrained(export_pipeline(copied, tmp_path / "out")).scheduler
     ours = getattr(Schedule, name)(1000)
     assert scheduler.config.prediction_type == kind and scheduler.config.timestep_spacing == "linspace"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiaslib.errors import InputError
-from debiaslib.prediction import PREDICTION_TYPES, call_network, prediction_target, to_x0_epsilon
+from debiaslib.prediction import PREDICTION_TYPES, call_network, network_output, prediction_target, to_x0_epsilon
 from debiaslib.schedule import Schedule
 
 LINEAR = Schedule.linear()
@@ -61,6 +61,13 @@ def test_the_published_formulas():
         got = to_x0_epsilon(torch.from_numpy(output), torch.from_numpy(x_t), T, LINEAR, kind)
         for one, other in zip(got, wanted[kind], strict=True):
             assert np.allclose(one.numpy(), other, rtol=1e-10, atol=1e-10)
+
+
+def test_a_network_predicts_epsilon_unless_something_else_is_said():
+    output, x_t = pair()
+    for one, other in zip(to_x0_epsilon(output, x_t, T, LINEAR), to_x0_epsilon(output, x_t, T, LINEAR, "epsilon"),
+                          strict=True):  # fmt: skip
+        assert torch.equal(one, other)
 
 
 def test_the_target_of_v_is_the_velocity_of_diffusers():
@@ -120,7 +127,9 @@ def test_no_signal_at_the_end_of_a_zero_terminal_schedule():
     assert torch.equal(x_t, noise)
     with pytest.raises(InputError) as caught:
         to_x0_epsilon(noise, x_t, T, schedule, "epsilon")  # one of the eight is 999
-    assert "SNR = 0" in str(caught.value) and "v_prediction" in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value) == (
+        "epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'"
+    )
     to_x0_epsilon(noise[:-1], x_t[:-1], T[:-1], schedule, "epsilon")
     for kind in ("sample", "v_prediction"):
         x0_hat, epsilon_hat = to_x0_epsilon(prediction_target(x0, noise, 999, schedule, kind), x_t, 999, schedule, kind)
@@ -131,7 +140,7 @@ def test_no_signal_at_the_end_of_a_zero_terminal_schedule():
 def test_an_unknown_prediction_type(kind):
     x0, noise = pair()
     for call in (prediction_target, to_x0_epsilon):
-        with pytest.raises(InputError, match="is unknown; .*known: epsilon, sample, v_prediction"):
+        with pytest.raises(InputError, match="^prediction_type .* is unknown; .*known: epsilon, sample, v_prediction$"):
             call(x0, noise, T, LINEAR, kind)
 
 
@@ -142,11 +151,37 @@ def test_t_outside(kind):
         to_x0_epsilon(output, x_t, 1000, LINEAR, kind)
 
 
+def test_a_prediction_type_is_known_by_its_letters():
+    """A name that was put together, as one read from a file is, is not the same object as the one in the source."""
+    output, x_t = pair()
+    for kind in PREDICTION_TYPES:
+        read = "".join([kind[:3], kind[3:]])
+        assert read is not kind
+        target = prediction_target(output, x_t, T, LINEAR, read)
+        assert torch.equal(target, prediction_target(output, x_t, T, LINEAR, kind))
+        both = to_x0_epsilon(output, x_t, T, LINEAR, read), to_x0_epsilon(output, x_t, T, LINEAR, kind)
+        assert all(torch.equal(one, other) for one, other in zip(*both, strict=True))
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_nothing_leaves_the_device_of_the_images_or_waits_for_it(kind):
+    """The device "meta" holds no values: it refuses tensors of the CPU, and where a value is asked for."""
+    output, x_t = (tensor.to("meta") for tensor in pair())
+    for t in (T, 500):
+        parts = to_x0_epsilon(output, x_t, t, LINEAR, kind)
+        assert all(part.device.type == "meta" and part.shape == x_t.shape for part in parts)
+        assert prediction_target(output, x_t, t, LINEAR, kind).device.type == "meta"
+    if kind == "epsilon":
+        with pytest.raises(InputError, match="SNR = 0"):
+            to_x0_epsilon(output, x_t, T, LINEAR.rescale_zero_terminal_snr(), kind)
+
+
 # the network itself
 
 
-def test_the_first_half_of_learned_variance_is_the_prediction():
-    x_t = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("channels", [1, 3, 400])
+def test_the_first_half_of_learned_variance_is_the_prediction(channels):
+    x_t = torch.randn(2, channels, 4, 4, generator=torch.Generator().manual_seed(0))
 
     def network(x, t):
         return torch.cat([x + 1, x * 0 + 77], dim=1)
@@ -175,3 +210,23 @@ def test_a_network_of_diffusers(channels):
 def test_an_answer_of_another_shape_is_refused(channels):
     with pytest.raises(InputError, match=rf"\(2, {channels}, 4, 4\) to an input of \(2, 3, 4, 4\)"):
         call_network(lambda x, t: torch.zeros(2, channels, 4, 4), torch.zeros(2, 3, 4, 4), 0)
+
+
+@pytest.mark.parametrize("call", [network_output, call_network])
+def test_classes_reach_the_network_by_their_name_and_only_where_there_are_some(call):
+    x_t, t, seen = torch.zeros(2, 3, 4, 4), torch.tensor([1, 2]), []
+
+    def network(x, t, **more):
+        seen.append((x, t, more))
+        return x
+
+    labels = torch.tensor([5, 6])
+    assert call(network, x_t, t) is x_t and call(network, x_t, t, None) is x_t and call(network, x_t, t, labels) is x_t
+    assert all(x is x_t and at is t for x, at, _ in seen)
+    assert [more for *_, more in seen] == [{}, {}, {"class_labels": labels}]
+
+
+def test_the_whole_output_keeps_the_channels_of_learned_variance():
+    both = torch.randn(2, 6, 4, 4)
+    assert network_output(lambda x, t: both, torch.zeros(2, 3, 4, 4), 0) is both
+    assert network_output(lambda x, t: SimpleNamespace(sample=both), torch.zeros(2, 3, 4, 4), 0) is both

@@ -239,7 +239,8 @@ def test_a_run_made_with_other_settings_is_refused(run, changed, field, complete
         check_settings(run, {**SETTINGS, **changed})
     else:
         line = refused(check_settings, run, {**SETTINGS, **changed})
-        assert line.startswith(f"the run {run.folder} was made with {field};")
+        # A long path is cut in the middle.
+        assert line.startswith("the run ") and f"{run.folder.name} was made with {field};" in line
 
 
 OTHER_THAN_THE_DEFAULT = {

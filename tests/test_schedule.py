@@ -1,7 +1,9 @@
 """Schedules against the published formulas in float64, against diffusers within its float32, and golden numbers."""
 
 import math
+from dataclasses import FrozenInstanceError
 from decimal import Decimal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,6 +107,13 @@ def test_any_number_of_timesteps(ours, betas, theirs, T):
     assert (schedule.snr > 0).all() and (schedule.snr.diff() < 0).all()
 
 
+@every_schedule
+def test_a_schedule_without_arguments_is_the_published_one(ours, betas, theirs):
+    schedule = ours()
+    assert schedule.T == 1000 and schedule.name == ours.__name__
+    assert np.allclose(schedule.alpha_bar.numpy(), reference(betas(1000)), rtol=1e-10, atol=0)
+
+
 @given(T=st.integers(1, 300), start=st.floats(1e-6, 0.9), end=st.floats(1e-6, 0.9), which=st.sampled_from([0, 1, 3]))
 def test_any_betas(T, start, end, which):
     ours, betas, _ = ALL[which]
@@ -185,7 +194,8 @@ def test_every_integer_type_indexes(dtype):
     assert torch.equal(schedule.add_noise(x0, torch.zeros(3, 1), t), wanted)
 
 
-@pytest.mark.parametrize("t", [-1, 1000, torch.tensor([0, 1000]), torch.tensor([5, -3]), torch.tensor([0, 2**40])])
+@pytest.mark.parametrize("t", [-1, 1000, torch.tensor([0, 1000]), torch.tensor([5, -3]), torch.tensor([0, 2**40]),
+                               torch.tensor([5, 1000]), torch.tensor([-1, 5])])  # fmt: skip
 def test_t_outside(t):
     line = refused(Schedule.linear().add_noise, torch.zeros(2, 1), torch.zeros(2, 1), t)
     outside = {int(v) for v in torch.as_tensor(t).reshape(-1)} - set(range(1000))
@@ -194,13 +204,15 @@ def test_t_outside(t):
 
 @pytest.mark.parametrize("t", [0.0, 3.5, math.nan, True, torch.tensor([1.0]), torch.tensor([True]), torch.tensor([1j])])
 def test_t_that_is_no_whole_number(t):
-    assert "whole number" in refused(Schedule.linear().add_noise, torch.zeros(1, 1), torch.zeros(1, 1), t)
+    line = refused(Schedule.linear().add_noise, torch.zeros(1, 1), torch.zeros(1, 1), t)
+    assert line == f"t has dtype {torch.as_tensor(t).dtype}; timesteps are whole numbers"
 
 
 def test_images_of_whole_numbers_are_refused():
     # sqrt(alpha_bar) as uint8 is 0: the answer would be black images and no error.
     image = torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)
-    assert "uint8" in refused(Schedule.linear().add_noise, image, torch.zeros(1, 3, 2, 2), 0)
+    line = refused(Schedule.linear().add_noise, image, torch.zeros(1, 3, 2, 2), 0)
+    assert line == "the images have dtype torch.uint8; they must be floating-point, in [-1, 1]"
 
 
 @every_schedule
@@ -291,6 +303,26 @@ def test_an_alpha_bar_that_the_betas_do_not_give_is_taken_as_it_is():
     assert torch.equal(schedule.alpha_bar, scheduler.alphas_cumprod.double())
 
 
+@pytest.mark.parametrize("change, taken", [(5e-5, False), (2e-4, True), (-5e-5, False), (-2e-4, True)])
+def test_what_counts_as_rounding_of_a_scheduler(change, taken):
+    """Float32 leaves an alpha_bar of the usual schedules an error of 1e-5 at most; a change of 2e-4 is meant."""
+    scheduler = solver(DDPMScheduler, "linear")
+    rounding = (scheduler.alphas_cumprod / Schedule.linear().alpha_bar - 1).abs().max()
+    assert rounding < 2e-5
+    scheduler.alphas_cumprod[500:] *= 1 + change
+    schedule = Schedule.from_diffusers(scheduler)
+    assert (relative(schedule, Schedule.linear()).max() > 1e-4) == taken
+    assert torch.equal(schedule.alpha_bar, scheduler.alphas_cumprod.double()) == taken
+
+
+@pytest.mark.parametrize("more", [{}, {"betas": None}, {"config": {}}, {"config": {"beta_schedule": "bent"}}], ids=str)
+def test_what_has_no_more_than_an_alpha_bar(more):
+    table = Schedule.cosine(20).alpha_bar.float()
+    schedule = Schedule.from_diffusers(SimpleNamespace(alphas_cumprod=table, **more))
+    assert torch.equal(schedule.alpha_bar, table.double())
+    assert schedule.name == more.get("config", {}).get("beta_schedule", "SimpleNamespace")
+
+
 def test_the_scheduler_is_left_as_it_was():
     scheduler = solver(DDPMScheduler, "linear")
     before = scheduler.betas.clone(), scheduler.alphas_cumprod.clone()
@@ -321,21 +353,22 @@ def test_cosine_arguments_out_of_range():
 
 
 @pytest.mark.parametrize(
-    "table, part",
+    "table, line",
     [
-        ([], "not empty"),
-        ([[0.9], [0.8]], "one-dimensional"),
-        (0.5, "one-dimensional"),
-        ([1.0, 0.5], "[0, 1)"),
-        ([0.5, -0.1], "[0, 1)"),
-        ([0.5, math.nan], "[0, 1)"),
-        ([math.inf], "[0, 1)"),
-        ([0.5, 0.5], "must fall"),
-        ([0.4, 0.5], "must fall"),
+        ([], "alpha_bar has shape (0,); it must be one-dimensional and not empty"),
+        ([[0.9], [0.8]], "alpha_bar has shape (2, 1); it must be one-dimensional and not empty"),
+        (0.5, "alpha_bar has shape (); it must be one-dimensional and not empty"),
+        ([1.0, 0.5], "alpha_bar is 1.0 at t = 0; it must be in [0, 1)"),
+        ([0.5, -0.1], "alpha_bar is -0.1 at t = 1; it must be in [0, 1)"),
+        ([0.5, math.nan], "alpha_bar is nan at t = 1; it must be in [0, 1)"),
+        ([math.inf], "alpha_bar is inf at t = 0; it must be in [0, 1)"),
+        ([0.5, 0.5], "alpha_bar is 0.5 at t = 1; it must fall from each timestep to the next"),
+        ([0.4, 0.5], "alpha_bar is 0.5 at t = 1; it must fall from each timestep to the next"),
+        ([0.5, 0.4, 0.45, 0.3], "alpha_bar is 0.45 at t = 2; it must fall from each timestep to the next"),
     ],
 )
-def test_a_table_that_is_no_schedule(table, part):
-    assert part in refused(Schedule, torch.tensor(table, dtype=torch.float64))
+def test_a_table_that_is_no_schedule(table, line):
+    assert refused(Schedule, torch.tensor(table, dtype=torch.float64)) == line
 
 
 @pytest.mark.parametrize("kind", [list, np.array, tuple, lambda v: torch.tensor(v, dtype=torch.float64)])
@@ -346,3 +379,36 @@ def test_a_table_of_ones_own_keeps_its_digits(kind):
     assert schedule.alpha_bar.dtype == torch.float64
     assert schedule.alpha_bar.tolist() == values
     assert schedule.snr[-1] == 0
+
+
+def test_a_schedule_is_fixed_and_equal_to_itself_alone():
+    one, other = Schedule.linear(10), Schedule.linear(10)
+    with pytest.raises(FrozenInstanceError):
+        one.name = "another"
+    assert one == one and one != other and len({one, other}) == 2
+
+
+def test_the_name_of_a_table_of_ones_own_and_of_a_rescaled_one():
+    assert Schedule([0.5, 0.1]).name == "custom"
+    assert Schedule([0.5, 0.1], "mine").rescale_zero_terminal_snr().name == "mine, zero-terminal"
+
+
+# where the tensors are: "meta" stands for any device that is not the CPU
+
+
+@pytest.mark.parametrize("t", [7, [0, 7], torch.tensor([0, 7])], ids=str)
+def test_timesteps_are_looked_at_on_the_cpu_whatever_the_default_device(t):
+    schedule, x0 = Schedule.linear(10), torch.ones(2, 3)
+    wanted = schedule.add_noise(x0, torch.zeros(2, 3), t)
+    with torch.device("meta"):
+        assert torch.equal(schedule.add_noise(x0, torch.zeros(2, 3, device="cpu"), t), wanted)
+
+
+def test_the_scales_are_on_the_device_of_the_images():
+    signal, sigma = Schedule.linear(10).scales(torch.tensor([0, 7]), torch.ones(2, 3, 4, device="meta"))
+    assert signal.device.type == sigma.device.type == "meta" and signal.shape == sigma.shape == (2, 1, 1)
+
+
+def test_no_images_at_all():
+    none = torch.zeros(0, 3, 4, 4)
+    assert Schedule.linear(10).add_noise(none, none, torch.zeros(0, dtype=torch.int64)).shape == (0, 3, 4, 4)

@@ -86,6 +86,9 @@ def test_leaving_as_the_signal_would_have():
     stop.signal = signal.SIGINT
     with pytest.raises(KeyboardInterrupt):
         stop.leave()
+    with pytest.raises(SystemExit) as caught:  # of a signal that another process received
+        StopFlag().leave(signal.SIGTERM)
+    assert caught.value.code == 143
 
 
 COMMAND = """

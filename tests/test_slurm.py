@@ -1,4 +1,5 @@
-"""The Snakefile on a real Slurm of one node: a job is requeued in the middle, and its run ends as a local one does.
+"""The Snakefile on a real Slurm of one node: a job array of trainings, one of them requeued, whose run ends as a local
+one does.
 
 `make test-slurm` runs it. The test starts munged, slurmctld and slurmd itself, configured in /etc/slurm, where
 jobs look for it (the plugin clears SLURM_CONF from their environment), and takes both away again. So it needs root, a
@@ -8,6 +9,7 @@ machine without a Slurm of its own, and `apt install slurm-wlm munge`.
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -158,6 +160,13 @@ def snakemake(experiment, results):
         engine.wait(60)
 
 
+def task_of(run):
+    """The task of a job array that trains `run`, as Slurm names it (array_task), from its process's environment."""
+    pid = re.search(r"process (\d+)", (run.folder / ".lock.owner").read_text()).group(1)
+    variables = dict(item.partition("=")[::2] for item in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+    return f"{variables['SLURM_ARRAY_JOB_ID']}_{variables['SLURM_ARRAY_TASK_ID']}"
+
+
 def test_a_requeued_training_ends_as_one_that_was_not(slurm, experiment, tmp_path):
     results, settings = tmp_path / "cluster", load_experiment(str(experiment))
     run = find_run("tiny", "debiased", 0, results)
@@ -168,8 +177,9 @@ def test_a_requeued_training_ends_as_one_that_was_not(slurm, experiment, tmp_pat
 
     with snakemake(experiment, results) as engine:
         wait_for(lambda: run.last_row() or engine.poll() is not None, 300, said)
-        queue = ask("squeue", "-h", "-o", "%i %k").stdout.splitlines()
-        (job,) = [line.split()[0] for line in queue if "debiased" in line]
+        job = task_of(run)
+        array = job.partition("_")[0]
+        assert {f"{array}_1", f"{array}_2"} >= set(ask("squeue", "-h", "-r", "-o", "%i").stdout.split()) >= {job}
         assert ask("scontrol", "requeue", job).returncode == 0
         wait_for(lambda: "PENDING" in ask("squeue", "-h", "-j", job, "-o", "%T").stdout, 60, said)
         saved, _ = load_checkpoint(run.folder / "checkpoints")

@@ -47,6 +47,16 @@ def test_a_table_is_made_once(study):
     assert make.calls == 1 and path.stat().st_mtime_ns == before
 
 
+def test_what_killed_makers_left_is_removed_and_nothing_else(study):
+    tables = study.folder / "tables"
+    tables.mkdir(parents=True)
+    for name in (".some.csv-abcdefgh.json", ".some-abcdefgh.csv", ".some-other-abcdefgh.csv", ".other-abcdefgh.csv"):
+        (tables / name).write_text("half")
+    study.table("some.csv", INPUTS, Maker())
+    left = sorted(path.name for path in tables.glob(".*-*"))
+    assert left == [".other-abcdefgh.csv", ".some-other-abcdefgh.csv"]
+
+
 def test_the_record_beside_it(study):
     path = study.table("some.csv", INPUTS, Maker())
     record = json.loads(path.with_name("some.csv.json").read_text())

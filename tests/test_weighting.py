@@ -292,7 +292,8 @@ def test_sigmoid_weighs_the_axis_of_log_snr_whatever_the_schedule(bias, centre, 
 
 def test_sigmoid_needs_a_slope():
     for kind in PREDICTION_TYPES:
-        assert "two timesteps or more" in refused("sigmoid", [1.0], kind)
+        line = refused("sigmoid", [1.0], kind)
+        assert line == "the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR"
 
 
 def test_golden_vlb():
@@ -339,8 +340,10 @@ def test_vlb_keeps_its_digits_at_a_large_snr():
 
 @pytest.mark.parametrize("strategy", ["sigmoid", "vlb"])
 def test_a_weight_of_neighbouring_timesteps_refuses_a_table_that_does_not_fall(strategy):
-    # SNR at a batch's timesteps, which serves every other weighting.
-    refused(strategy, LINEAR.snr[[500, 20, 900, 10]])
+    wanted = f"the {strategy!r} weight needs the SNR at consecutive timesteps; this table does not fall throughout"
+    # SNR at a batch's timesteps, which serves every other weighting; and one timestep twice.
+    for snr in (LINEAR.snr[[500, 20, 900, 10]], [3.0, 2.0, 2.0, 1.0]):
+        assert refused(strategy, snr) == wanted
 
 
 def test_a_sigma_data_too_small_for_a_float():
@@ -397,7 +400,10 @@ def test_a_zero_terminal_scheduler_of_diffusers(name):
 @pytest.mark.parametrize("thing", [FlowMatchEulerDiscreteScheduler(), EDMEulerScheduler(), "linear", None],
                          ids=lambda thing: type(thing).__name__)  # fmt: skip
 def test_what_is_no_schedule_is_one_line(thing):
-    refused("debiased", thing)
+    assert refused("debiased", thing) == (
+        f"a {type(thing).__name__} holds no SNR; give a Schedule, a diffusers scheduler with alphas_cumprod, "
+        "or a table of SNR(t)"
+    )
 
 
 def schedule_namespace(schedule):
@@ -460,7 +466,8 @@ def test_limits_at_zero_snr(strategy, epsilon, sample, v):
 
 
 def test_the_way_out_is_named_and_works():
-    assert "prediction_type='v_prediction'" in refused("debiased", TERMINAL)
+    line = "the epsilon weight of 'debiased' is infinite where SNR = 0; "
+    assert refused("debiased", TERMINAL) == line + "use prediction_type='v_prediction', or bound it with max_weight"
     assert loss_weight("debiased", TERMINAL, "v_prediction")[-1] == 0
     assert loss_weight("debiased", TERMINAL, max_weight=50)[-1] == 50
     assert loss_weight("inverse_snr", TERMINAL, max_weight=50)[-1] == 50
@@ -469,10 +476,11 @@ def test_the_way_out_is_named_and_works():
 
 
 def test_the_way_out_is_not_the_one_already_taken():
-    assert "use prediction_type='v_prediction'" not in refused("p2(k=0,gamma=2)", TERMINAL, "v_prediction")
+    line = refused("p2(k=0,gamma=2)", TERMINAL, "v_prediction")
+    assert line == "the v_prediction weight of 'p2(k=0,gamma=2)' is infinite where SNR = 0; bound it with max_weight"
     # The mean of the epsilon table is what normalize divides by, and it is infinite here.
     line = refused("debiased", TERMINAL, "v_prediction", normalize=True)
-    assert "normalize" in line and "use prediction_type='v_prediction'" not in line
+    assert line == "normalize divides by the mean epsilon weight of 'debiased', which is infinite; use max_weight"
 
 
 @pytest.mark.parametrize("kind, at_zero", [("epsilon", 10), ("sample", 0), ("v_prediction", 0)])
@@ -514,6 +522,8 @@ def test_a_tiny_snr_is_no_zero():
     # 40,000 and more steps of the linear schedule reach such SNRs.
     weight = loss_weight("debiased", torch.tensor([1e-250, 1e-300], dtype=torch.float64))
     assert close(weight, [1e125, 1e150])
+    # S^-1.5 alone would be more than a float holds.
+    assert close(loss_weight("p2(k=0,gamma=1.5)", [1e-210, 1e-250], "sample"), [1e105, 1e125])
 
 
 # max_weight and normalize
@@ -539,7 +549,8 @@ def test_normalize_divides_by_the_mean_of_the_epsilon_table(strategy, exponents,
 
 
 def test_a_weight_that_is_zero_everywhere_cannot_be_normalized():
-    assert "mean" in refused(lambda S: 0 * S, LINEAR, normalize=True)
+    line = refused(lambda S: 0 * S, LINEAR, normalize=True)
+    assert line.startswith("normalize divides by the mean weight of '<function") and line.endswith("', which is 0")
 
 
 # arguments
@@ -548,6 +559,28 @@ def test_a_weight_that_is_zero_everywhere_cannot_be_normalized():
 @pytest.mark.parametrize("strategy", ["p2(gamma=0.5)", parse_strategy("p2(gamma=0.5)"), lambda S: (1 + S) ** -0.5])
 def test_a_name_a_parsed_name_and_a_callable(strategy):
     assert close(loss_weight(strategy, LINEAR), (1 + LINEAR.snr) ** -0.5)
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_a_prediction_type_is_known_by_its_letters(kind):
+    """A name that was put together, as one read from a file is, is not the same object as the one in the source."""
+    read = "".join([kind[:3], kind[3:]])
+    assert read is not kind
+    assert torch.equal(loss_weight("debiased", LINEAR, read), loss_weight("debiased", LINEAR, kind))
+    assert refused("p2(k=0,gamma=2)", TERMINAL, read) == refused("p2(k=0,gamma=2)", TERMINAL, kind)
+
+
+def test_a_callable_that_answers_a_list_keeps_its_digits():
+    # torch reads a list as float32, which would lose nine digits.
+    weight = loss_weight(lambda S: [0.1 + 1e-12] * len(S), LINEAR)
+    assert weight.dtype == torch.float64 and close(weight, np.full(1000, 0.1 + 1e-12), 1e-15)
+
+
+def test_what_is_given_by_name_and_what_by_place():
+    by_place = loss_weight("debiased", LINEAR, "sample")
+    assert torch.equal(by_place, loss_weight(strategy="debiased", schedule_or_snr=LINEAR, prediction_type="sample"))
+    with pytest.raises(TypeError):  # True could be meant for either
+        loss_weight("debiased", LINEAR, "sample", True)
 
 
 def test_a_callable_sees_the_snr():
@@ -597,27 +630,38 @@ def test_max_weight_out_of_range(bound):
 
 
 @pytest.mark.parametrize(
-    "snr, part",
+    "snr, line",
     [
-        ([1.0, -1e-9], "negative or not finite"),
-        ([1.0, math.nan], "negative or not finite"),
-        ([math.inf, 1.0], "negative or not finite"),
-        ([[1.0, 2.0]], "one-dimensional"),
-        (3.0, "one-dimensional"),
+        ([1.0, -1e-9], "the SNR table has values that are negative or not finite"),
+        ([1.0, math.nan], "the SNR table has values that are negative or not finite"),
+        ([math.inf, 1.0], "the SNR table has values that are negative or not finite"),
+        ([[1.0, 2.0]], "the SNR table has shape (1, 2); it must be one-dimensional and not empty"),
+        (3.0, "the SNR table has shape (); it must be one-dimensional and not empty"),
     ],
 )
-def test_a_table_that_is_no_snr(snr, part):
-    assert part in refused("debiased", torch.tensor(snr))
+def test_a_table_that_is_no_snr(snr, line):
+    assert refused("debiased", torch.tensor(snr)) == line
 
 
 @pytest.mark.parametrize(
-    "answer", [lambda S: -S, lambda S: S * math.nan, lambda S: S * math.inf, lambda S: S[:5], lambda S: 2.0]
+    "answer",
+    [
+        lambda S: -S,
+        lambda S: S.clamp(max=0) - 1e-9,
+        lambda S: S * math.nan,
+        lambda S: S * math.inf,
+        lambda S: S[:5],
+        lambda S: torch.ones(len(S) + 1),
+        lambda S: S[None],
+        lambda S: 2.0,
+    ],
 )
 def test_a_callable_that_answers_nonsense(answer):
-    assert "one finite weight >= 0 for each of the 1000 timesteps" in refused(answer, LINEAR)
+    wanted = f"the weighting {answer!r} must give one finite weight >= 0 for each of the 1000 timesteps"
+    assert refused(answer, LINEAR) == wanted
 
 
 def test_a_weight_too_large_for_a_float():
-    # SNR is nowhere 0 here, so the message must not say so.
+    # SNR is nowhere 0 here, so the message must not say so but name the smallest.
     line = refused("p2(k=0.1,gamma=1000)", LINEAR)
-    assert "infinite" in line and "SNR = 0" not in line
+    assert f"infinite where SNR = {float(LINEAR.snr[-1]):.3g};" in line

@@ -48,6 +48,14 @@ def venv_problem(find=importlib.util.find_spec, version=sys.version_info, execut
     return f"{executable} lacks the module {missing[0]}; on Debian or Ubuntu: sudo apt install python3-venv (or {own})"
 
 
+def folder_problem(root):
+    """One line if no environment can be made in a folder of this name, else None."""
+    refused = [letter for letter in ":${}" if letter in root]  # the first by venv, the others by setuptools
+    if not refused:
+        return None
+    return f"no environment can be made in {root}, because of the {' '.join(refused)} in its name; rename or move it"
+
+
 def disk_problem(folder, free=None, present=0):
     """One line if the disk of `folder` has too little space, else None. `present`: bytes of the environment there."""
     while not os.path.isdir(folder):
@@ -245,7 +253,7 @@ def main(arguments):
     if arguments == ["--ready"]:
         return 0 if ready(root) else 1
     try:
-        problem = python_problem() or platform_problem() or venv_problem()
+        problem = python_problem() or platform_problem() or venv_problem() or folder_problem(root)
         if problem:
             raise SetupError(problem)
         with one_at_a_time():

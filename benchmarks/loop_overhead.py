@@ -1,0 +1,57 @@
+"""What our training loop costs beside the network: its steps against bare forward and backward passes. Prints Markdown.
+
+python -m benchmarks.loop_overhead                                       # quick's training: float32, one thread
+python -m benchmarks.loop_overhead --network cifar10-ddpm --batch-size 64 --precision auto --threads 2 --pairs 12
+"""
+
+import argparse
+import statistics
+
+import torch
+
+from benchmarks.loops import BareLoop, OurLoop
+from benchmarks.setups import setups
+from benchmarks.timing import CLOCKS, machine, positive, ratios, take_turns
+from debiaslib.cli import run_command
+from debiaslib.config import PRECISIONS
+from debiaslib.errors import check_choice
+from debiaslib.presets import PRESETS
+
+
+def report(options):
+    """Measure single steps in turn with single bare passes and print the table."""
+    print(f"{machine(options.device)} Clock: {options.clock}.\n")
+    print("| network | batch | dtype | bare, ms | step, ms | bare/step | lower quartile | median | upper |")
+    print("|---|---:|---|---:|---:|---:|---:|---:|---:|", flush=True)
+    with setups({options.network: options.batch_size}, tiny=options.tiny, device=options.device) as (setup,):
+        ours = OurLoop(setup, precision=options.precision, max_grad_norm=None)
+        loops = {"bare": BareLoop(ours), "step": ours}
+        seconds = take_turns(loops, options.pairs, 1, options.clock)
+        bare, step = (statistics.median(seconds[name]) for name in loops)
+        quartiles = " | ".join(f"{ratio:.3f}" for ratio in ratios(seconds["bare"], seconds["step"]))
+        print(
+            f"| `{setup.name}` | {setup.batch_size} | {ours.dtype} | {bare * 1e3:.1f} | {step * 1e3:.1f} "
+            f"| {bare / step:.3f} | {quartiles} |"
+        )
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", default="minifaces16", help="a preset, by name")
+    parser.add_argument("--batch-size", type=positive, default=64, help="images a step")
+    parser.add_argument("--precision", default="float32", help="auto: bfloat16 where the processor has units for it")
+    parser.add_argument("--pairs", type=positive, default=60, help="steps and bare passes, in turn")
+    parser.add_argument("--threads", type=positive, default=1, help="torch's threads")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a shared machine")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal: a network that runs in milliseconds")
+    options = parser.parse_args()
+    check_choice("--network", options.network, PRESETS)
+    check_choice("--precision", options.precision, PRECISIONS)
+    torch.set_num_threads(options.threads)
+    report(options)
+
+
+if __name__ == "__main__":
+    run_command(main)

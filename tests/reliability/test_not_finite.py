@@ -1,0 +1,311 @@
+"""NaN and infinity, in data, weights, loss or updates: stopped where they come in, and nothing broken is kept."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_training import BATCH, NETWORK, STEPS, assert_same, faces, quietly
+
+from debiaslib import colour, metrics, training
+from debiaslib.analysis import mse_by_timestep, one_step_estimate
+from debiaslib.bias import channel_bias, decompose_seeds, spectrum
+from debiaslib.checkpoints import load_checkpoint, save_checkpoint
+from debiaslib.colour_law import evaluate_law
+from debiaslib.errors import InputError
+from debiaslib.features import load_extractor
+from debiaslib.gaussian_images import gaussian_law
+from debiaslib.intervals import mean_interval
+from debiaslib.models import load_pretrained
+from debiaslib.optimum import GaussianDenoiser, OptimalDenoiser
+from debiaslib.runs import find_run
+from debiaslib.sampling import sample, to_uint8
+from debiaslib.schedule import Schedule
+from debiaslib.solvers import SOLVERS
+from debiaslib.weighting import loss_weight
+
+BAD = [math.nan, math.inf, -math.inf]
+SCHEDULE = Schedule.linear(T=20)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """The settings of a training of 21 steps."""
+    return {"dataset": str(faces(tmp_path_factory.mktemp("data") / "faces")), "resolution": 8, "network": NETWORK,
+            "images": STEPS * BATCH, "batch_size": BATCH, "lr": 2e-3, "ema_decay": 0.8,
+            "snapshots": [18, 48]}  # fmt: skip
+
+
+def run_in(results):
+    return find_run("test", "debiased", 0, results)
+
+
+def stopped(call, *arguments, **named):
+    """The one line with which it is refused."""
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **named)
+    line = str(caught.value)
+    assert "\n" not in line and len(line) <= 200, line
+    return line
+
+
+def assert_all_kept_is_finite(run):
+    """Whatever weights lie in the run's folder are finite numbers."""
+    for path in run.folder.glob("*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(path).values()), path
+    for path in (run.folder / "checkpoints").glob("*.pt"):
+        state = torch.load(path, weights_only=True)
+        moments = [value for moment in state["optimizer"]["state"].values() for value in moment.values()]
+        tensors = [*state["network"].values(), *state["ema"]["shadow_params"], *moments]
+        assert all(tensor.isfinite().all() for tensor in tensors), path
+
+
+def broken_update(monkeypatch, at, value):
+    """After step `at` one weight of the network is `value`, as an overflow or faulty hardware would leave it."""
+    one_step = training._Training._one_step
+
+    def step(self):
+        one_step(self)
+        if self.step == at:
+            with torch.no_grad():
+                next(iter(self.network.parameters())).view(-1)[0] = value
+
+    monkeypatch.setattr(training._Training, "_one_step", step)
+
+
+def broken_loss(monkeypatch, at, value):
+    """The loss of step `at` is multiplied by `value`, as by a weight that is not finite."""
+    timesteps, step = training.Objective.timesteps, []
+
+    def noted(self, number):
+        step[:] = [number + 1]
+        return timesteps(self, number)
+
+    loss = training.Objective.loss
+
+    def bad(self, *given):
+        weighted, mse = loss(self, *given)
+        return (weighted * value if step[0] == at else weighted), mse
+
+    monkeypatch.setattr(training.Objective, "timesteps", noted)
+    monkeypatch.setattr(training.Objective, "loss", bad)
+
+
+EVERY_KIND = ((broken_update, (1, 5, 8, 12, 21)), (broken_loss, (1, 2, 6, 13, 21)))
+
+
+def test_a_network_that_breaks_is_stopped_before_it_is_kept(settings, tmp_path, monkeypatch, reached):
+    assert_stopped(settings, tmp_path, monkeypatch, reached, 0, ((broken_update, (5, 21)), (broken_loss, (7,))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoint_seconds", [0, 1e9])
+def test_a_network_that_breaks_at_every_kind_of_step(settings, tmp_path, monkeypatch, reached, checkpoint_seconds):
+    assert_stopped(settings, tmp_path, monkeypatch, reached, checkpoint_seconds, EVERY_KIND)
+
+
+def assert_stopped(settings, tmp_path, monkeypatch, reached, checkpoint_seconds, faults):
+    """At every kind of step: the first, a snapshot's (5, 12), an ordinary one, the last."""
+    whole, cases = quietly(settings, tmp_path / "whole"), 0
+    for break_it, ats in faults:
+        for at, value in zip(ats, (math.nan, math.inf, -math.inf, math.nan, math.inf), strict=False):
+            results = tmp_path / f"{break_it.__name__} {at}"
+            with monkeypatch.context() as patch:
+                break_it(patch, at, value)
+                line = stopped(quietly, settings, results, checkpoint_seconds)
+            run = run_in(results)
+            step, state = load_checkpoint(run.folder / "checkpoints")
+            named = at + 1 if break_it is broken_update else at  # the first loss that is not finite
+            where = f"at step {named} " if named <= STEPS else "after the last step "
+            assert line.startswith("the loss of debiased-s0 is not finite") and where in line, line
+            # Of step `named - 1` there is no checkpoint: the loss of its network is the one that is not finite.
+            assert step == (max(0, named - 2) if checkpoint_seconds == 0 else 0)
+            assert line.endswith(f"the checkpoint of step {step} is kept" if step else "no checkpoint was made")
+            assert run.record is None and (state is None) == (step == 0)
+            assert_all_kept_is_finite(run)
+            assert_same(quietly(settings, results, checkpoint_seconds), whole)
+            cases += 1
+    how = f"{cases} cases, checkpoints every {checkpoint_seconds:g} s"
+    reached(9, f"a weight or a loss becomes NaN or infinite, {how}",
+            "stopped at that step, the last good checkpoint goes on to the bit", f"{cases} of {cases}")  # fmt: skip
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e30, 1e37])
+def test_a_learning_rate_that_diverges(settings, tmp_path, reached, lr):
+    line = stopped(quietly, settings, tmp_path, 0, lr=lr, snapshots=[4, 8])
+    step = int(re.search(r"not finite at step (\d+) ", line)[1])
+    assert step == 2 and f"lower lr={lr:g} or bound the weight; no checkpoint was made" in line
+    assert_all_kept_is_finite(run_in(tmp_path))
+    assert not list(
+        run_in(tmp_path).folder.glob("*.safetensors")
+    )  # of the broken network of step 1 there is no snapshot
+    one = tmp_path / "one step"
+    assert "not finite after the last step (loss" in stopped(quietly, settings, one, lr=lr, images=4, snapshots=[])
+    assert run_in(one).record is None and not list(run_in(one).folder.glob("*.safetensors"))
+    reached(9, f"learning rate {lr:g}", "stopped at that step, nothing broken kept", f"step {step}, nothing")
+
+
+def test_a_checkpoint_that_holds_nan(settings, tmp_path, reached, monkeypatch):
+    """One of an earlier version: it is sound as a file, and the training says at once what is wrong with it."""
+    with monkeypatch.context() as patch:
+        broken_loss(patch, 9, math.nan)
+        stopped(quietly, settings, tmp_path, 0)
+    folder = run_in(tmp_path).folder / "checkpoints"
+    step, state = load_checkpoint(folder)
+    next(iter(state["network"].values())).view(-1)[0] = math.nan
+    save_checkpoint(folder, step, state)
+    assert f"not finite at step {step + 1} " in stopped(quietly, settings, tmp_path, 0)
+    assert run_in(tmp_path).record is None
+    reached(
+        9, "NaN in the weights of a checkpoint", "stopped at the next step", f"at step {step + 1}, of {step} before"
+    )
+
+
+def test_a_pretrained_network_with_nan(settings, tmp_path, reached):
+    run, refused = quietly(settings, tmp_path / "results"), 0
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((run.folder / "config.json").read_bytes())
+    for value in BAD:
+        state = load_file(run.snapshot())
+        next(iter(state.values())).view(-1)[0] = value
+        save_file(state, folder / "ema-000000084.safetensors")
+        refused += "not finite in" in stopped(load_pretrained, folder)
+    assert refused == 3
+    reached(9, "NaN and infinity in a pretrained network", "refused, one line", f"{refused} of {len(BAD)}")
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_a_weight_that_is_not_finite(kind, reached):
+    for value in [*BAD, -1.0]:
+        line = stopped(loss_weight, lambda snr, value=value: torch.where(snr > 1, value, snr), SCHEDULE, kind)
+        assert "must give one finite weight >= 0 for each of the 20 timesteps" in line
+    terminal = SCHEDULE.rescale_zero_terminal_snr()
+    if kind == "epsilon":
+        assert "'debiased' is infinite where SNR = 0" in stopped(loss_weight, "debiased", terminal)
+    assert loss_weight("debiased", terminal, kind, max_weight=10).isfinite().all()
+    for value in BAD:
+        assert "negative or not finite" in stopped(loss_weight, "debiased", [1.0, value], kind)
+    reached(9, f"weights that are not finite, {kind}", "refused, one line", "7 of 7")
+
+
+def test_a_zero_terminal_snr(settings, tmp_path, reached):
+    line = stopped(quietly, settings, tmp_path, zero_terminal_snr=True)
+    assert "infinite where SNR = 0; use prediction_type='v_prediction', or bound it with max_weight" in line
+    assert not run_in(tmp_path).folder.exists() or not list(run_in(tmp_path).folder.rglob("*.json"))
+    run = quietly(settings, tmp_path, zero_terminal_snr=True, prediction_type="v_prediction")
+    assert all(math.isfinite(row["loss"]) for row in run.log())
+    reached(9, "an epsilon loss on a zero-terminal SNR", "refused before the first step", "one line, nothing written")
+
+
+# Numbers given to public functions
+
+
+def images(count=6, size=8):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(count)) * 2 - 1
+
+
+def spoilt(tensor, value):
+    """The tensor with one of its values replaced."""
+    tensor = tensor.clone() if isinstance(tensor, torch.Tensor) else np.array(tensor, dtype=np.float64)
+    tensor.reshape(-1)[len(tensor) // 2] = value
+    return tensor
+
+
+def network(x, t):
+    return 0.1 * x
+
+
+def calls():
+    """{what: (function of spoilt numbers, the numbers)}: each refuses them, and takes them as they are."""
+    x0, noise, features = images(), torch.randn(6, 3, 8, 8), np.random.default_rng(0).normal(size=(60, 4))
+    best, given = images(), images(4)
+    optimal, law = OptimalDenoiser(given, SCHEDULE), gaussian_law(8)
+    gaussian = GaussianDenoiser(*law, SCHEDULE)
+    models = {"a": network}
+    return {
+        "x0 of one_step_estimate": (lambda x: one_step_estimate(network, x, 5, noise, SCHEDULE), x0),
+        "noise of one_step_estimate": (lambda n: one_step_estimate(network, x0, 5, n, SCHEDULE), noise),
+        "answers at one_step_estimate": (
+            lambda y: one_step_estimate(lambda x, t: y, x0, 5, noise, SCHEDULE, "sample"), best),
+        "x0 of mse_by_timestep": (lambda x: mse_by_timestep({}, x, [5], SCHEDULE), x0),
+        "answers at mse_by_timestep": (lambda y: mse_by_timestep({"a": lambda x, t: y}, x0, [5], SCHEDULE), best),
+        "the optimum of mse_by_timestep": (
+            lambda y: mse_by_timestep(models, x0, [5], SCHEDULE, optimal=lambda x, t: y), best),
+        "x_t of OptimalDenoiser": (lambda x: optimal(x, 5), x0),
+        "images of OptimalDenoiser": (lambda x: OptimalDenoiser(x, SCHEDULE)(x0, 5), given),
+        "x_t of GaussianDenoiser": (lambda x: gaussian(x, 5), x0),
+        "mean of GaussianDenoiser": (lambda m: GaussianDenoiser(m, law[1], SCHEDULE), torch.as_tensor(law[0])),
+        "covariance of GaussianDenoiser": (lambda c: GaussianDenoiser(law[0], c, SCHEDULE), torch.as_tensor(law[1])),
+        "difference of channel_bias": (channel_bias, x0),
+        "difference of spectrum": (spectrum, x0),
+        "estimates of decompose_seeds": (lambda e: decompose_seeds(e, best), torch.stack([x0, noise])),
+        "the optimum of decompose_seeds": (lambda b: decompose_seeds(torch.stack([x0, noise]), b), best),
+        "pixels of to_uint8": (to_uint8, x0),
+        "alpha_bar": (Schedule, SCHEDULE.alpha_bar),
+        "features of frechet_distance": (lambda f: metrics.frechet_distance(f, features), features),
+        "the reference of frechet_distance": (lambda f: metrics.frechet_distance(features, f), features),
+        "features of kernel_distance": (lambda f: metrics.kernel_distance(f, features), features),
+        "features of precision_recall": (lambda f: metrics.precision_recall(f, features), features),
+        "logits of inception_score": (lambda f: metrics.inception_score(f), features),
+        "points of wasserstein": (lambda p: colour.wasserstein(p, features), features),
+        "points of energy_distance": (lambda p: colour.energy_distance(features, p), features),
+        "colours of to_lab": (lambda c: colour.to_lab(c), np.full((5, 3), 0.5)),
+        "values of mean_interval": (mean_interval, np.arange(5.0)),
+    }  # fmt: skip
+
+
+def test_public_functions_refuse_what_is_not_finite(reached):
+    refused, made = 0, calls()
+    for call, numbers in made.values():
+        call(numbers)  # as they are, they are right
+        for value in BAD:
+            stopped(call, spoilt(numbers, value))
+            refused += 1
+    assert refused == 3 * len(made)
+    reached(9, "NaN and infinity given to public functions", "one line, no NaN out",
+            f"{refused} of {refused}, {len(made)} arguments")  # fmt: skip
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_samples_of_a_network_that_breaks(clip, reached):
+    """Clipping would make an infinity white, and rounding a NaN black."""
+    refused, schedule = 0, Schedule.linear(T=20)
+    for sampler in SOLVERS:
+        for value in BAD:
+
+            def breaks(x, t, value=value):
+                y = 0.1 * x
+                if int(t[0]) < 10:
+                    y[1, 0, 0, 0] = value
+                return y
+
+            given = {"sampler": sampler, "steps": 5, "clip_x0": clip, "shape": (3, 4, 4), "batch_size": 4}
+            line = stopped(sample, breaks, schedule, range(6), **given)
+            assert "answers are not finite at t = 5 for some of the seeds 0 to 3" in line, line
+            refused += 1
+            padding = lambda x, t, value=value: torch.where(x.flatten(1).any(dim=1).view(-1, 1, 1, 1), 0.1 * x, value)  # noqa: E731
+            assert sample(padding, schedule, range(6), **given).shape == (6, 3, 4, 4)  # rows that nobody asked for
+    reached(9, f"sampling from a network that answers NaN or infinity, {'' if clip else 'not '}clipped",
+            "one line, no image", f"{refused} of {refused}")  # fmt: skip
+
+
+def test_a_broken_feature_network(reached):
+    extractor = load_extractor("minifaces")
+    pictures = np.random.default_rng(0).integers(0, 256, (80, 3, 16, 16), dtype=np.uint8)
+    other = pictures[::-1].copy()
+    weight = next(p for p in extractor.network.parameters() if p.ndim > 1)
+    before = weight.detach().clone()
+    try:
+        for value in BAD:
+            weight.data.view(-1)[:50] = value
+            line = stopped(metrics.evaluate, pictures, other, extractor, cache=False)
+            assert "minifaces gives features that are not finite" in line
+    finally:
+        weight.data.copy_(before)
+    assert all(math.isfinite(row["value"]) for row in metrics.evaluate(pictures, other, extractor, cache=False))
+    rows = [*colour.evaluate_colour(pictures, other), *evaluate_law(pictures)]
+    assert all(math.isfinite(row["value"]) for row in rows)
+    reached(9, "NaN and infinity in a feature network's weights", "one line", f"{len(BAD)} of {len(BAD)}")

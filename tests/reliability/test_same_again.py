@@ -1,0 +1,211 @@
+"""The same twice is the same to the bit: figures, trainings, samples, tables; and two threads change rounding alone."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from synthetic_results import write_synthetic_results
+
+from debiaslib.checkpoints import load_checkpoint
+from debiaslib.config import load_experiment
+from debiaslib.data import load_images
+from debiaslib.figures import FIGURES
+from debiaslib.files import SEAL
+from debiaslib.models import build_network
+from debiaslib.objective import Objective
+from debiaslib.prediction import PREDICTION_TYPES
+from debiaslib.randomness import stream
+from debiaslib.sampling import to_float
+from debiaslib.solvers import SOLVERS
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+# Hashes of texts, the time zone, the language and the day of the second process are others.
+SETTINGS = [
+    {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"},
+    {"PYTHONHASHSEED": "4711", "TZ": "Asia/Kathmandu", "LC_ALL": "C"},
+]
+A_YEAR_LATER = "import time\nnow = time.time\ntime.time = lambda: now() + 4e7\n"
+DRAW = "import sys\nfrom debiaslib import figures\nfor name in sys.argv[2:]:\n    figures.draw(name, sys.argv[1])\n"
+
+
+def python(settings, *arguments):
+    """Run a process of its own, with these settings in its environment and one thread."""
+    environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    done = subprocess.run([sys.executable, "-W", "ignore", *map(str, arguments)], cwd=REPOSITORY, env=environment,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def contents(folder):
+    """{path: bytes} of all files but locks."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and ".lock" not in path.name]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
+
+
+# Figures
+
+
+def draw_twice(tmp_path, names, reached):
+    """Draw the figures in two processes from the same tables in two places, and compare the files."""
+    drawn = []
+    for number, settings in enumerate(SETTINGS):
+        folder = write_synthetic_results(tmp_path / f"place {number}" / "quick", seeds=(0, 1, 2))
+        python(settings, "-c", (A_YEAR_LATER if number else "") + DRAW, folder, *names)
+        drawn.append(contents(folder / "figures"))
+    assert drawn[0].keys() == drawn[1].keys() == {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "json")}
+    same = [
+        name
+        for name in names
+        if all(drawn[0][f"{name}.{k}"] == drawn[1][f"{name}.{k}"] for k in ("png", "pdf", "json"))
+    ]
+    assert same == list(names)
+    reached(12, f"{len(names)} figures drawn in two processes, png, pdf and note", "byte-identical",
+            f"{len(same)} of {len(names)}")  # fmt: skip
+
+
+def test_figures_drawn_twice(tmp_path, reached):
+    draw_twice(tmp_path, ["snr", "one_step_estimates"], reached)
+
+
+@pytest.mark.slow
+def test_every_figure_drawn_twice(tmp_path, reached):
+    draw_twice(tmp_path, list(FIGURES), reached)
+
+
+@pytest.mark.slow
+def test_the_figure_of_the_trainers_drawn_twice(tmp_path, reached):
+    code = "from debiaslib.trainers import main\nimport sys\nfor path in sys.argv[1:]:\n    main(['--figure', path])\n"
+    suffixes = ("png", "pdf", "svg")
+    for number, settings in enumerate(SETTINGS):
+        paths = [tmp_path / f"{number}.{suffix}" for suffix in suffixes]
+        python(settings, "-c", (A_YEAR_LATER if number else "") + code, *paths)
+    for suffix in suffixes:
+        assert (tmp_path / f"0.{suffix}").read_bytes() == (tmp_path / f"1.{suffix}").read_bytes(), suffix
+    reached(12, "the figure of trainers drawn in two processes: png, pdf, svg", "byte-identical", "3 of 3")
+
+
+# Trainings, samples, tables
+
+
+EXPERIMENT = {
+    "preset": "minifaces16", "weightings": ["constant", "debiased"], "seeds": [0, 1],
+    "variants": ["debiased; lr=1e-3", "constant; prediction_type=sample", "debiased; prediction_type=v_prediction"],
+    "features": ["minifaces", "pooled"], "raw_weights": True,
+    "further_samplers": sorted(set(SOLVERS) - {"ddim"}),
+    "training": {
+        "resolution": 8, "images": 160, "batch_size": 8, "snapshots": [80], "ema_decay": 0.8,
+        "network": {"block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4, "add_attention": False,
+                    "down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"],
+                    "dropout": 0.1},
+    },
+    "optimum_images": 128, "shown_timesteps": [50, 500], "shown_images": 2, "curve_timesteps": [0, 500, 999],
+    "curve_images": 8, "grid_steps": [1, 3], "grid_images": 2, "sampling_batch_size": 30, "distance_steps": [2, 5],
+    "distance_images": 80, "snapshot_steps": [2], "reference_images": 80, "long_steps": [10], "long_samplers": ["ddim"],
+    "long_images": 70,
+}  # fmt: skip
+
+
+def twice(tmp_path, how_much):
+    """Two folders of results of the same experiment, each made by a process of its own."""
+    file, folders = tmp_path / "tiny.yaml", [tmp_path / f"results {number}" for number in range(2)]
+    file.write_text(yaml.safe_dump(EXPERIMENT))
+    for settings, folder in zip(SETTINGS, folders, strict=True):
+        cache = {"DEBIASLIB_CACHE": str(folder / "cache")} if how_much == "all" else {}
+        python({**settings, **cache}, HERE / "same_again.py", file, folder, how_much)
+    return [folder / "tiny" for folder in folders]
+
+
+def without_times(path, data):
+    """What is to be the same of a file: numbers, not the seconds that it took to make them."""
+    if path.endswith(".pt") or "/step-" in path:
+        return None  # its zip archive bears the random name of a temporary file; what it holds is compared below
+    if path.endswith((".json", ".jsonl")):
+        rows = [json.loads(line) for line in data.decode().splitlines()] if path.endswith("l") else [json.loads(data)]
+        others = {SEAL, "log"}  # sha256 of what has seconds in it
+        return [{key: v for key, v in row.items() if "second" not in key and key not in others} for row in rows]
+    return data
+
+
+def assert_same(folders):
+    """The kinds of files, with their numbers."""
+    one, other = map(contents, folders)
+    assert one.keys() == other.keys()
+    differing = [path for path in one if without_times(path, one[path]) != without_times(path, other[path])]
+    assert differing == []
+    for path in sorted(folders[0].glob("runs/*")):
+        states = [load_checkpoint(folder / "runs" / path.name / "checkpoints")[1] for folder in folders]
+        assert states[0].keys() == states[1].keys()
+        for part in ("network", "optimizer", "ema", "sums"):
+            assert str_of(states[0][part]) == str_of(states[1][part]), (path, part)
+    ends = ("tables/*.csv", "tables/*.npz", "samples/*.npy", "runs/*/*.safetensors", "runs/*/log.jsonl")
+    return {end.rpartition("/")[2]: len(list(folders[0].glob(end))) for end in ends}
+
+
+def str_of(state):
+    """All numbers of a nested state as text, exactly."""
+    if isinstance(state, torch.Tensor):
+        return state.numpy().tobytes().hex()
+    if isinstance(state, dict):
+        return {key: str_of(value) for key, value in state.items()}
+    return [str_of(value) for value in state] if isinstance(state, list | tuple) else repr(state)
+
+
+def test_a_training_and_its_samples_twice(tmp_path, reached):
+    counts = assert_same(twice(tmp_path, "few"))
+    assert counts["*.csv"] == 1 and counts["*.npz"] == 1 and counts["*.npy"] >= 2 and counts["*.safetensors"] == 3
+    reached(12, "one training with samples and distances in two processes", "the same to the bit", f"{counts}")
+
+
+@pytest.mark.slow
+def test_every_table_twice(tmp_path, reached):
+    folders = twice(tmp_path, "all")
+    counts = assert_same(folders)
+    names = {path.name.partition("-")[0].partition(".")[0] for path in folders[0].glob("tables/*.*")} - {""}
+    assert names == {"weights", "gradient_noise", "one_step", "mse", "bias", "arm_errors", "distances", "samples",
+                     "training", "long", "controls", "learning_rates", "results"}  # fmt: skip
+    assert counts["log.jsonl"] == 10
+    said = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    reached(12, f"an experiment with every table and {len(SOLVERS)} samplers in two processes", "the same to the bit",
+            said.replace("*", ""))  # fmt: skip
+
+
+# Threads
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_one_thread_against_two(kind, reached):
+    """The network, batch and weight of `quick` at equal weights."""
+    config = load_experiment("quick").train_config("debiased", 0)
+    config = dataclasses.replace(config, prediction_type=kind, precision="float32", variant="")
+    network, objective = build_network(config).train(), Objective(config)
+    images = load_images(config.dataset, config.resolution, progress=False).images[: config.batch_size]
+    x0, t = to_float(images), objective.timesteps(0)
+    noise = torch.randn(x0.shape, generator=stream(0, "noise"))
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            assert torch.get_num_threads() == threads
+            loss, mse = objective.loss(network, x0, t, noise)
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            found.append((loss.double(), mse.double(), [gradient.double() for gradient in gradients]))
+        finally:
+            torch.set_num_threads(1)
+    (loss, mse, gradients), (loss2, mse2, gradients2) = found
+    whole, whole2 = (torch.cat([g.flatten() for g in part]) for part in (gradients, gradients2))
+    gaps = {
+        "loss": abs(loss2 / loss - 1),
+        "error": abs(mse2 / mse - 1),
+        "gradient": (whole2 - whole).norm() / whole.norm(),
+    }
+    assert whole.norm() > 0 and max(gaps.values()) <= 1e-5, gaps
+    reached(12, f"one thread against two, quick's network at a batch of {config.batch_size}, {kind}", "a relative 1e-5",
+            ", ".join(f"{name} {gap.item():.1e}" for name, gap in gaps.items()))  # fmt: skip

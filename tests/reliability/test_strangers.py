@@ -1,0 +1,594 @@
+"""Files of strangers: none of them makes us run what it holds.
+
+Each payload makes a folder, the canary, when it is run. That it is a live one is shown first, by a reader that trusts
+it; then ours gets it, and there must be no canary, and one line that refuses it.
+"""
+
+import html
+import io
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import papermill
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+import yaml
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from papermill.translators import PythonTranslator
+from PIL import Image
+
+from debiaslib import (
+    cifar10_features,
+    execution,
+    feature_cache,
+    feature_weights,
+    features,
+    hub,
+    minifaces_features,
+)
+from debiaslib.checkpoints import load_checkpoint
+from debiaslib.config import load_experiment
+from debiaslib.data import load_images
+from debiaslib.errors import InputError
+from debiaslib.execution import execute_notebook
+from debiaslib.features import load_extractor
+from debiaslib.files import sha256_file, write_json
+from debiaslib.labels import stored_labels
+from debiaslib.models import load_model, load_pretrained
+from debiaslib.pretrained import parse_source
+from debiaslib.rendering import loaded_addresses, make_page, render_notebook
+from debiaslib.sample_store import sample_path, stored_samples
+from debiaslib.saved_tables import Tables
+from debiaslib.study import open_study
+from debiaslib.tables import load_arrays
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Canary:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def canary(tmp_path):
+    return tmp_path / "canary"
+
+
+def live(canary, trusting):
+    """Show that the payload is one: a reader that trusts it makes the canary."""
+    try:
+        trusting()
+    except Exception as error:  # many go on to complain that a folder is no tensor
+        assert canary.exists(), error
+    assert canary.exists()
+    canary.rmdir()
+
+
+def refused(canary, call, *given):
+    """The line, of at most 200 characters, that refuses what was not run."""
+    with pytest.raises(InputError) as caught:
+        call(*given)
+    line = str(caught.value)
+    assert not canary.exists()
+    assert len(line) <= 200 and "\n" not in line, line
+    return line
+
+
+# Weights and checkpoints
+
+
+def as_zip(thing, path):
+    torch.save(thing, path)
+
+
+def as_legacy(thing, path):
+    torch.save(thing, path, _use_new_zipfile_serialization=False)
+
+
+def as_pickle(protocol):
+    return lambda thing, path: path.write_bytes(pickle.dumps(thing, protocol))
+
+
+WRITERS = [as_zip, as_legacy, *map(as_pickle, range(6))]
+
+
+def trusting(path):
+    """Load as torch did for years, or as pickle does."""
+    try:
+        torch.load(io.BytesIO(path.read_bytes()), weights_only=False)
+    except Exception:
+        pickle.loads(path.read_bytes())
+
+
+def state_with(canary):
+    return {"out.2.weight": torch.zeros(1), "more": Canary(canary)}
+
+
+PIPELINE = {"sample_size": 8, "block_out_channels": [4], "layers_per_block": 1, "down_block_types": ["DownBlock2D"],
+            "up_block_types": ["UpBlock2D"], "norm_num_groups": 2, "add_attention": False}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("p") / "pipeline"
+    DDPMPipeline(UNet2DModel(**PIPELINE), DDPMScheduler()).save_pretrained(folder)
+    return folder
+
+
+def pipeline(pipeline_folder, target):
+    subprocess.run(["cp", "-r", str(pipeline_folder), str(target)], check=True)
+    return target
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_pickles_in_weights(tmp_path, canary, pipeline_folder, reached):
+    """Of every way to write one, under every name, and where a pipeline has its weights."""
+    trials = 0
+    for number, write in enumerate(WRITERS):
+        for suffix in ("pt", "pth", "bin", "ckpt", "pkl", "safetensors"):
+            path = tmp_path / f"{number}.{suffix}"
+            write(state_with(canary), path)
+            live(canary, lambda path=path: trusting(path))
+            assert path.name in refused(canary, load_model, path)
+            trials += 1
+        folder = pipeline(pipeline_folder, tmp_path / f"p{number}")
+        weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        for path in (weights, weights.with_suffix(".bin")):
+            weights.unlink(missing_ok=True)
+            write(state_with(canary), path)
+            live(canary, lambda path=path: trusting(path))
+            refused(canary, load_pretrained, folder)
+            path.unlink()
+            trials += 1
+    reached(5, "pickles in checkpoints of others and pipelines", "not run, one line", f"0 of {trials} run")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_pickles_in_what_looks_like_ours(tmp_path, canary, capsys, reached):
+    """A checkpoint with a note that fits it; a published network."""
+    trials = 0
+    for number, write in enumerate(WRITERS):
+        folder = tmp_path / f"{number}" / "checkpoints"
+        folder.mkdir(parents=True)
+        path = folder / "step-000000020.pt"
+        write({"network": Canary(canary)}, path)
+        write_json(path.with_suffix(".json"), {"step": 20, "sha256": sha256_file(path)})
+        live(canary, lambda path=path: trusting(path))
+        assert "every checkpoint" in refused(canary, load_checkpoint, folder)
+        assert "is not one of ours" in capsys.readouterr().err
+        published = tmp_path / f"w{number}"
+        published.mkdir()
+        write({"a": Canary(canary)}, published / "ema.safetensors")
+        (published / "config.json").write_text(json.dumps({"network": PIPELINE, "weighting": "debiased", "lr": 1e-4,
+                                                           "dataset": "minifaces", "resolution": 8, "images": 8,
+                                                           "batch_size": 2}))  # fmt: skip
+        refused(canary, load_pretrained, published)
+        trials += 2
+    reached(5, "pickles in checkpoints and weights that look like ours", "not run, one line", f"0 of {trials} run")
+
+
+def test_code_beside_a_pipelines_weights(tmp_path, canary, pipeline_folder, reached):
+    """Custom classes and modules, as diffusers knows them: the code is not even looked at."""
+    folder = pipeline(pipeline_folder, tmp_path / "p")
+    code = f"import os\nos.mkdir({str(canary)!r})\nclass Evil: pass\n"
+    live(canary, lambda: exec(code))
+    for name in ("pipeline.py", "unet/unet.py", "unet/evil.py", "scheduler/evil.py"):
+        (folder / name).write_text(code)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(
+        json.dumps({**index, "_class_name": ["pipeline", "Evil"], "unet": ["evil", "Evil"]})
+    )
+    assert load_pretrained(folder).network.config.sample_size == 8 and not canary.exists()
+    trials = 1
+    for file, changes in (
+        ("unet/config.json", {"_class_name": ["evil", "Evil"], "auto_map": {"AutoModel": "evil.Evil"}}),
+        ("unet/config.json", {"_class_name": "evil.Evil"}),
+        ("scheduler/scheduler_config.json", {"_class_name": ["evil", "Evil"]}),
+        ("unet/config.json", {"act_fn": f"__import__('os').mkdir({str(canary)!r})"}),
+        ("unet/config.json", {"down_block_types": ["evil.Evil"]}),
+    ):
+        path = folder / file
+        before = path.read_text()
+        path.write_text(json.dumps({**json.loads(before), **changes}))
+        refused(canary, load_pretrained, folder)
+        path.write_text(before)
+        trials += 1
+    reached(5, "code beside and in the settings of a pipeline", "not run", f"0 of {trials} run")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_weights_of_feature_networks(tmp_path, canary, monkeypatch, reached):
+    """By an unknown hash; and even if the hash were right."""
+    trials = 0
+    for number, write in enumerate(WRITERS):
+        path = tmp_path / f"{number}.pth"
+        write(state_with(canary), path)
+        live(canary, lambda path=path: trusting(path))
+        for name in ("INCEPTION", "DINOV2"):
+            weights = getattr(feature_weights, name)
+            monkeypatch.setenv(weights.variable, str(path))
+            assert "is damaged" in refused(canary, load_extractor, name.lower())
+            with monkeypatch.context() as patch:
+                known = feature_weights.dataclass(frozen=True)(type("Known", (type(weights),), {}))
+                fields = {field: getattr(weights, field) for field in weights.__dataclass_fields__}
+                patch.setattr(features, name, known(**{**fields, "sha256": sha256_file(path)}))
+                refused(canary, load_extractor, name.lower())
+            trials += 2
+        for module in (minifaces_features, cifar10_features):
+            refused(canary, module.load_features, path)
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "WEIGHTS", path)
+                assert "altered" in refused(canary, module.load_features)
+            trials += 2
+    reached(5, "pickles in weights of feature networks", "not run, one line", f"0 of {trials} run")
+
+
+# Arrays
+
+
+def objects(path, canary, compressed=None):
+    """An array of objects, or several of them in an npz file."""
+    array = np.empty(2, object)
+    array[:] = [Canary(canary), 1]
+    with open(path, "wb") as file:
+        np.savez(file, t=array, mean=np.arange(2)) if compressed else np.save(file, array, allow_pickle=True)
+
+    def trusted():
+        found = np.load(path, allow_pickle=True)
+        return found["t"] if compressed else found
+
+    live(canary, trusted)
+
+
+def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys, reached):
+    """In every cache, with a hash or record that fits: none is read, all are made again or refused."""
+    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
+    (tmp_path / "x").mkdir()
+    for seed in range(2):
+        Image.fromarray(np.full((8, 8, 3), seed, np.uint8)).save(tmp_path / "x" / f"{seed}.png")
+    wanted = np.array(load_images(tmp_path / "x", 8).images)
+    (pixels,) = (tmp_path / "c" / "images").glob("*.npy")
+    objects(pixels, canary)
+    assert np.array_equal(load_images(tmp_path / "x", 8).images, wanted) and not canary.exists()
+
+    labels = tmp_path / "images.npy"
+    stored_labels(labels, 2, lambda: np.array([0, 1]))
+    objects(labels.with_suffix(".labels.npy"), canary)
+    assert stored_labels(labels, 2, lambda: np.array([0, 1]))[0].tolist() == [0, 1] and not canary.exists()
+
+    pooled, cache = load_extractor("pooled"), tmp_path / "f"
+    first = feature_cache.reference_features(wanted, pooled, "f", cache=cache)
+    (path,) = cache.glob("*.npy")
+    objects(path, canary)
+    path.with_suffix(".sha256").write_text(sha256_file(path))
+    again = feature_cache.reference_features(wanted, pooled, "f", cache=cache)
+    assert np.array_equal(again, first) and not canary.exists()
+
+    def draw(seeds):
+        return [np.full((len(seeds), 3, 2, 2), 5, np.uint8)]
+
+    stored_samples(tmp_path / "s", {}, [0], (3, 2, 2), draw)
+    path = sample_path(tmp_path / "s", {})
+    objects(path, canary)
+    record = {**json.loads(path.with_suffix(".json").read_text()), "sha256": sha256_file(path)}
+    write_json(path.with_suffix(".json"), record)
+    assert (stored_samples(tmp_path / "s", {}, [0], (3, 2, 2), draw) == 5).all() and not canary.exists()
+
+    study = open_study("quick", "", tmp_path)
+    path = study.table("one_step.npz", {}, lambda path: objects(path, canary, compressed=True))
+    assert "cannot be read" in refused(canary, Tables(study.folder).arrays, path, "t")
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        load_arrays(path)
+    assert not canary.exists()
+    reached(5, "arrays of objects in caches, samples, tables, with records that fit", "not run", "0 of 6 run")
+
+
+# Data sets
+
+
+def test_a_loading_script_in_a_data_set(tmp_path, canary, monkeypatch, reached):
+    """In a folder and in a repository of the hub, whatever the library's settings say of trust."""
+    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
+    monkeypatch.setenv("HF_DATASETS_TRUST_REMOTE_CODE", "1")
+    root = tmp_path / "evil"
+    root.mkdir()
+    code = f"import os\nos.mkdir({str(canary)!r})\n"
+    live(canary, lambda: subprocess.run([sys.executable, "-c", code], check=True))
+    for name in ("evil.py", "__init__.py", "dataset.py", "conftest.py", "setup.py"):
+        (root / name).write_text(code)
+    assert "holds no images" in refused(canary, load_images, root, 8)
+    assert "cannot be loaded" in refused(canary, hub._load, str(root), "main")  # by the library itself
+    for seed in range(2):
+        Image.fromarray(np.full((8, 8, 3), seed, np.uint8)).save(root / f"{seed}.png")
+    assert len(load_images(root, 8).images) == 2 and not canary.exists()
+    reached(5, "a data set's loading script (folder, the hub's library)", "not run", "0 of 3 run")
+
+
+def test_pickles_and_programs_in_the_place_of_images(tmp_path, canary, monkeypatch, reached):
+    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
+    pickled = pickle.dumps(Canary(canary))
+    live(canary, lambda: pickle.loads(pickled))
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(%pipe%mkdir " + bytes(canary) + b") (r) file\n"
+    contents = {"pickle": pickled, "postscript": postscript, "script": b"#!/bin/sh\nmkdir " + bytes(canary)}
+    for name, content in contents.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("a.png", "b.png"):
+            (folder / file).write_bytes(content)
+        assert "is broken" in refused(canary, load_images, folder, 8)
+        rows = pyarrow.table({"image": [{"bytes": content}] * 2})
+        pyarrow.parquet.write_table(rows, tmp_path / f"{name}.parquet")
+        assert "is broken" in refused(canary, load_images, tmp_path / f"{name}.parquet", 8)
+    reached(5, "pickles, PostScript and scripts as images", "not run, one line", f"0 of {2 * len(contents)} run")
+
+
+def test_a_pickle_in_a_parquet_files_schema(tmp_path, canary, monkeypatch, reached):
+    """The extension type that pyarrow before 14.0.1 unpickled as it read the schema (CVE-2023-47248)."""
+    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
+    pickled = pickle.dumps(Canary(canary))
+    live(canary, lambda: pickle.loads(pickled))
+    evil = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": pickled}
+    image = pyarrow.field("image", pyarrow.struct([("bytes", pyarrow.binary())]))
+    for column in ("image", "label"):
+        fields = [image, pyarrow.field("label", pyarrow.int64())]
+        fields = [one.with_metadata(evil) if one.name == column else one for one in fields]
+        pixels = [{"bytes": _png(seed)} for seed in range(2)]
+        table = pyarrow.table([pixels, [0, 1]], schema=pyarrow.schema(fields))
+        pyarrow.parquet.write_table(table, tmp_path / f"{column}.parquet")
+        found = load_images(tmp_path / f"{column}.parquet", 8, classes=2)
+        assert len(found.images) == 2 and not canary.exists()
+    reached(5, "a pickle in the schema of a parquet file", "not run", "0 of 2 run")
+
+
+def _png(seed):
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), seed, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+NAMES = ["$(mkdir {0}).png", "`mkdir {0}`.png", "; mkdir {0};.png", "a\nmkdir {0}\n.png", "\x1b]0;mkdir {0}\x07.png",
+         "' + __import__('os').mkdir('{0}') + '.png", "{{PYTHON}}.png", "<script>alert(1)<.png", "--help.png",
+         "%s%n.png"]  # fmt: skip
+
+
+def test_hostile_names_of_images(tmp_path, canary, monkeypatch, capsys, reached):
+    """They are read, and if they are broken they are named in one line, without a letter that a terminal obeys."""
+    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(NAMES):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        name = name.format("canary")
+        for file in (name, f"x{name}"):
+            (folder / file).write_bytes(_png(1))
+        assert len(load_images(folder, 8).images) == 2
+        (folder / name).write_bytes(b"no image")
+        line = refused(canary, load_images, folder, 8)
+        assert "is broken" in line and line.isprintable(), line
+    reached(
+        5, "names of images that a shell, Python, a terminal or a page would run", "not run", f"0 of {len(NAMES)} run"
+    )
+
+
+# Settings, parameters, notebooks
+
+
+def test_yaml_that_makes_objects(tmp_path, canary, reached):
+    tags = [f"!!python/object/apply:os.mkdir [{canary}]", f"!!python/object/new:os.mkdir [{canary}]",
+            f"!!python/object/apply:os.system ['mkdir {canary}']"]  # fmt: skip
+    trials = 0
+    for tag in tags:
+        live(canary, lambda tag=tag: yaml.unsafe_load(tag))
+        for text in (tag, f"preset: {tag}\n", f"preset: minifaces16\nweightings: [constant, {tag}]\n"):
+            (tmp_path / "e.yaml").write_text(text)
+            refused(canary, load_experiment, tmp_path / "e.yaml")
+            trials += 1
+        refused(canary, parse_source, f"model.pt; schedule={tag}")
+        refused(canary, load_pretrained, f"model.pt; resolution={tag}")
+        trials += 2
+    reached(5, "YAML tags that make objects, in experiments and settings of models", "not run, one line",
+            f"0 of {trials} run")  # fmt: skip
+
+
+def test_names_and_values_of_parameters(tmp_path, canary, monkeypatch, reached):
+    """papermill pastes a name as it is; ours are the declared ones whatever is given, and values are quoted."""
+    evil = f"q=1;__import__('os').mkdir({str(canary)!r});z"
+    cell = PythonTranslator.codify({evil: 5})
+    live(canary, lambda: exec(cell))
+    given, values = (
+        [],
+        [evil, f"'; {evil}#", f'"""\n{evil}\n"""', f"\\'; {evil} #", f"{{{evil}}}", f"$(mkdir {canary})"],
+    )
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *paths, parameters, **more: given.append(parameters))
+    monkeypatch.setattr(execution, "_cell_that_did_not_run", lambda notebook: "not executed")
+    monkeypatch.setattr(execution.nbformat, "read", lambda *path, **more: None)
+    for value in values:
+        for asked in ({"experiment": value}, {"model": value}, {"model": f"a.pt; resolution={value}"}):
+            refused(canary, lambda asked=asked: execute_notebook("01_bias_existence", **asked))
+        (tmp_path / "r").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match="not executed"):
+            execute_notebook("01_bias_existence", dataset=value, results=str(tmp_path / "r" / value.replace("/", "_")))
+    assert len(given) == len(values)
+    for parameters in given:
+        assert set(parameters) == {"experiment", "dataset", "results"} and all(map(str.isidentifier, parameters))
+        names = {}
+        exec(PythonTranslator.codify(parameters), names)
+        assert {key: names[key] for key in parameters} == parameters and not canary.exists()
+    reached(5, "code as values of parameters", "not run", f"0 of {4 * len(values)} run")
+
+
+def test_every_declared_parameter_is_an_identifier():
+    """So that no name that a notebook takes could be code."""
+    for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        names = re.findall(r"^(\S+):", "".join(cell["source"]), re.MULTILINE)
+        assert names and all(name.isidentifier() for name in names), path
+
+
+class Server(BaseHTTPRequestHandler):
+    """Serves one notebook and counts who asks for it."""
+
+    asked, notebook = [], b""
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.notebook)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.slow
+def test_notebooks_of_strangers(tmp_path, canary, reached):
+    """By address, as JSON text, by path: only the notebooks of the checkout are executed, by their names."""
+    code = f"import os\nos.mkdir({str(canary)!r})"
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    notebook = new_notebook(cells=[new_code_cell(code)], metadata={"kernelspec": kernel})
+    text = json.dumps(notebook)
+    braced = text.replace("{", "{{").replace("}", "}}")  # papermill fills in what stands between single ones
+    live(canary, lambda: papermill.execute_notebook(braced, None, progress_bar=False))
+    (tmp_path / "evil.ipynb").write_text(text)
+    Server.notebook = text.encode()
+    server = HTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/evil.ipynb"
+    try:
+        live(canary, lambda: papermill.execute_notebook(address, None, progress_bar=False))
+        before, evil = len(Server.asked), tmp_path / "evil"
+        names = [address, address.removesuffix(".ipynb"), text, braced, str(evil), f"{evil}.ipynb",
+                 os.path.relpath(evil), f"../../{evil}", f"file://{evil}.ipynb", f"s3://x{evil}.ipynb"]  # fmt: skip
+        for name in names:
+            assert "is unknown" in refused(canary, execute_notebook, name)
+        assert before == 1 == len(Server.asked)
+    finally:
+        server.shutdown()
+        server.server_close()
+    reached(5, "notebooks by address, as text, by path", "not fetched, not run, one line", f"0 of {len(names)} run")
+
+
+# Pages
+
+ATTACKS = [
+    "<script>{0}</script>",
+    "<SCRIPT SRC=http://127.0.0.1/a.js></SCRIPT>",
+    "<img src=x onerror={0}>",
+    "<svg onload={0}>",
+    "<svg><script>{0}</script></svg>",
+    "<body onload={0}>",
+    "<details open ontoggle={0}>a</details>",
+    '<a href="javascript:{0}">a</a>',
+    '<a class=x href=" java\tscript:{0}">a</a>',
+    '<a class=x href="java&#10;script:{0}">a</a>',
+    '<a class=x href="&#1;javascript:{0}">a</a>',
+    '<a class=x href="JaVaScRiPt:{0}">a</a>',
+    '<a class=x href="vbscript:{0}">a</a>',
+    '<a class=x href="data:text/html,<script>{0}</script>">a</a>',
+    '<svg><a xlink:href="javascript:{0}"><text>a</text></a></svg>',
+    '<svg><a class=x><animate attributeName=href values="javascript:{0}"/><text>a</text></a></svg>',
+    "<svg><set attributeName=onmouseover to={0} /></svg>",
+    '<svg><use href="data:image/svg+xml,x#a"/></svg>',
+    '<math href="javascript:{0}">a</math>',
+    '<form action="javascript:{0}"><input type=submit></form>',
+    '<button formaction="javascript:{0}">a</button>',
+    "<iframe srcdoc='<script>{0}</script>'></iframe>",
+    '<object data="javascript:{0}"></object>',
+    '<embed src="javascript:{0}">',
+    "<base href=http://127.0.0.1/>",
+    '<meta http-equiv="refresh" content="0;url=javascript:{0}">',
+    '<link rel=import href="data:text/html,{0}">',
+    "<noscript><p title='</noscript><img src=x onerror={0}>'>",
+    "<noframes><p title='</noframes><img src=x onerror={0}>'>",
+    "<xmp><p title='</xmp><img src=x onerror={0}>'>",
+    "<textarea><p title='</textarea><img src=x onerror={0}>'>",
+    "<template><script>{0}</script></template>",
+    "<p style=\"background:url('javascript:{0}')\">a</p>",
+    "<style>@import 'javascript:{0}';</style>",
+    "<scr<script></script>ipt>{0}</scr<script></script>ipt>",
+    '<img src="data:text/html,{0}">',
+    '<video poster="javascript:{0}"></video>',
+    "<input autofocus onfocus={0}>",
+]
+
+
+def attacked(folder, attack, how):
+    """A notebook with an attack in a Markdown cell or in an output."""
+    if how == "markdown":
+        cell = new_markdown_cell("# A\n\n" + attack)
+    elif how == "error":
+        output = new_output("error", ename="E", evalue=attack, traceback=[attack])
+        cell = new_code_cell("x", execution_count=1, outputs=[output])
+    elif how == "text/plain":
+        cell = new_code_cell(attack, execution_count=1, outputs=[new_output("stream", name="stdout", text=attack)])
+    else:
+        cell = new_code_cell("x", execution_count=1, outputs=[new_output("display_data", data={how: attack})])
+    path = folder / "01_first.ipynb"
+    path.write_text(json.dumps(new_notebook(cells=[cell])))
+    return path
+
+
+WAYS = ("markdown", "text/html", "image/svg+xml", "text/markdown", "text/latex", "application/javascript", "error",
+        "text/plain")  # fmt: skip
+
+
+@pytest.mark.parametrize(("every", "ways"), [(3, WAYS[:2]), pytest.param(1, WAYS, marks=pytest.mark.slow)])
+def test_pages_of_notebooks_hold_no_script(tmp_path, reached, every, ways):
+    """Refused in one line, or left out, or shown as text; and the page's policy forbids scripts before anything else.
+
+    There is no browser here: that an attack is a live one is what `loaded_addresses` says of it as it stands.
+    """
+    tried = refusals = 0
+    for attack in ATTACKS[::every]:
+        attack = attack.format("alert(1)")
+        assert loaded_addresses(attack.replace("<script></script>", "")), attack  # what is left where those are cut out
+        for how in ways:
+            tried += 1
+            try:
+                page = render_notebook(attacked(tmp_path, attack, how))
+            except InputError as error:
+                refusals += 1
+                assert "\n" not in str(error) and len(str(error)) <= 200, error
+                continue
+            assert loaded_addresses(page) == [], (how, attack)
+            assert not re.search(r"<script|javascript:[^<]*\"|\son\w+=", _outside_text(page), re.IGNORECASE), (
+                how,
+                attack,
+            )
+            head = page[: page.index("<title>")]
+            assert "default-src 'none'" in head and "script-src" not in head
+    assert refusals >= tried / 4
+    reached(5, "scripts in notebooks that become pages", "no script in any page", f"0 of {tried} ({refusals} refused)")
+
+
+def _outside_text(page):
+    """The tags of a page, without the text between them and without style sheets."""
+    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return " ".join(re.findall(r"<[^>]*>", page))
+
+
+def test_names_in_a_page_are_text():
+    """A data set may be called anything; what a page was given as HTML is looked at whoever made it."""
+    name = "<img src=x onerror=alert(1)>"
+    page = make_page(name, "<p>a</p>", "report")
+    assert loaded_addresses(page) == [] and html.escape(name) in page
+    with pytest.raises(InputError, match="is not self-contained"):
+        make_page("A", f"<p>{name}</p>", "report")
