@@ -158,9 +158,9 @@ class _Training:
                 saved = time.monotonic() if due else saved
                 if agreed:
                     self._leave(stop, agreed)
-        if world.first:
-            self._record(snapshots)
-        world.wait()
+            if world.first:
+                self._record(snapshots)
+            world.wait()
         if stop.signal is not None:  # it came after the last step was taken: nothing is left, but the caller is told
             stop.leave()
 

@@ -85,7 +85,8 @@ class Moments:
     """Counts how often the moment of an order has come, and acts when it is time."""
 
     def __init__(self, at, count, act):
-        self.at, self.left, self.act, self.current = at, count, act, None
+        self.at, self.left, self.act = at, count, act
+        self.written = []  # what is being written, the innermost last: a note waits for its checkpoint
 
     def __call__(self, moment):
         if moment == self.at:
@@ -158,19 +159,19 @@ def watch(moments):
     """Replace what writes, in this process."""
 
     def started(dir=None, prefix=None, suffix=None):
-        moments.current = artefact(prefix.lstrip(".") + suffix)
-        return moments.current
+        moments.written.append(artefact(prefix.lstrip(".") + suffix))
+        return moments.written[-1]
 
     moments.around(tempfile, "mkstemp", lambda **k: f"{started(**k)}: before its temporary file",
-                   lambda **k: f"{started(**k)}: with an empty temporary file")  # fmt: skip
+                   lambda **k: f"{moments.written[-1]}: with an empty temporary file")  # fmt: skip
     moments.halved(checkpoints.torch, "save", lambda state, path: path)
     moments.halved(run_files, "save_file", lambda tensors, path: path)
     moments.halved(pathlib.Path, "write_text", lambda path, text: path)
 
     def syncing(handle, when):
         if stat.S_ISDIR(os.fstat(handle).st_mode):
-            return f"{moments.current}: {when} the folder's fsync"
-        return f"{moments.current or 'a batch'}: {when} fsync"
+            return f"{moments.written[-1]}: {when} the folder's fsync"
+        return f"{moments.written[-1] if moments.written else 'a batch'}: {when} fsync"
 
     moments.around(files.os, "fsync", lambda h: syncing(h, "before"), lambda h: syncing(h, "after"))
     moments.around(files.os, "replace", lambda old, new: f"{artefact(new)}: before the rename",
@@ -191,7 +192,7 @@ def watch(moments):
 
     def synced(folder):
         sync(folder)
-        moments.current = None
+        moments.written.pop()
 
     files._sync_folder = synced
 

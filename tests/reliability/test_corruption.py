@@ -323,7 +323,8 @@ def test_stored_samples(tmp_path, capsys, reached, flips, cuts):
     same = functools.partial(np.array_equal, wanted)
     files = [path, path.with_suffix(".json")]
     counts = outcomes(files, read, same, flips, cuts, lambda: capsys.readouterr().err)
-    assert counts["refused"] == 0 and counts["harmless"] <= 1
+    # The record's last line end, and the e of seconds like 3e-05.
+    assert counts["refused"] == 0 and counts["harmless"] <= 2
     reached(3, "bit flips and truncations of stored samples and their record", "drawn again", total(counts))
 
 
