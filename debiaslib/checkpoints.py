@@ -10,7 +10,7 @@ import sys
 import torch
 
 from .errors import InputError
-from .files import as_json, atomic_path, naming, read_json, sha256_file
+from .files import atomic_path, fill_json, read_json, sha256_file
 
 KEPT = 2
 
@@ -22,8 +22,7 @@ def save_checkpoint(folder, step, state):
     note = path.with_suffix(".json")
     with atomic_path(note) as said, atomic_path(path) as temporary:
         torch.save(state, temporary)
-        with naming(note, said):
-            said.write_text(as_json({"step": step, "sha256": sha256_file(temporary)}), encoding="utf-8")
+        fill_json(said, note, {"step": step, "sha256": sha256_file(temporary)})
     tidy(folder, step)
 
 

@@ -91,10 +91,11 @@ def _to_array(image, resolution):
 
 @functools.cache
 def decoder_hash():
-    """sha256 over what `decode` makes of four small images: another after an update of the libraries iff they changed.
+    """sha256 over what `decode` makes of four small images: another after an update of the libraries that changes it.
 
-    They are a photograph's smooth colours and a drawing's edges, as JPEG and PNG, and 16-bit grey, made smaller, as
-    they are and larger.
+    The images are encoded here, so an update of the encoder alone changes it too, and costs one decoding. They are a
+    photograph's smooth colours and a drawing's edges, as JPEG and PNG, and 16-bit grey, made smaller, as they are and
+    larger.
     """
     from PIL import Image
 

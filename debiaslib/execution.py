@@ -102,9 +102,8 @@ def _cell_that_did_not_run(notebook):
 
 def main():
     """The command line: execute the named notebooks."""
-    end_after_signal(
-        _TO_END
-    )  # nbclient gives the kernel 5 s, in which a training saves; a kernel ends after its parent
+    # nbclient gives the kernel 5 s, in which a training saves; a kernel ends after its parent.
+    end_after_signal(_TO_END)
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", help="such as 01_bias_existence")
     parser.add_argument("--model", default="", help="a network trained elsewhere, by folder, file or hub id")

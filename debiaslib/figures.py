@@ -20,7 +20,7 @@ from .cli import Parser, run_command
 from .errors import InputError, check_choice
 from .figure_captions import CAPTIONS
 from .figure_style import note, style
-from .files import as_json, atomic_path, naming, read_json
+from .files import atomic_path, fill_json, naming, read_json
 from .runs import git_state, package_versions
 from .saved_tables import PAPER_CURVES, Tables
 
@@ -143,8 +143,7 @@ def _save(figure, path, record):
             with naming(files[suffix], made[suffix]):
                 figure.savefig(made[suffix], format=suffix[1:], metadata=metadata)
             figure.set_layout_engine("none")  # settled by the first drawing: both files, and a notebook, show the same
-        with naming(files[".json"], made[".json"]):
-            made[".json"].write_text(as_json(record), encoding="utf-8")
+        fill_json(made[".json"], files[".json"], record)
 
 
 def _find(name):

@@ -122,6 +122,12 @@ def write_json(path, value):
     write_text(path, as_json(value))
 
 
+def fill_json(temporary, path, value):
+    """Write JSON to what `atomic_path(path)` yielded: a note that gets its name together with the file it is about."""
+    with naming(path, temporary):
+        temporary.write_text(as_json(value), encoding="utf-8")
+
+
 def as_json(value):
     """The text of JSON, indented, keys in their order. NaN and infinity are refused (ValueError).
 

@@ -2,7 +2,7 @@
 
     python -m debiaslib.notebook_form notebooks      one line for each finding; the exit status is 1 if there is one
 
-Only the standard library is needed. The rules and their reasons are the `_check_...` functions below.
+No library that reads notebooks is needed: they are JSON. The rules and their reasons are the `_check_...` functions.
 """
 
 import ast

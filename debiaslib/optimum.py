@@ -58,8 +58,7 @@ class OptimalDenoiser:
         a, s = self.schedule.scales(t, queries)
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
         if self._half_norms is None:
-            norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
-            self._half_norms = check_finite("the images' squared norms", norms)
+            self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
         # One pass: the running maximum keeps the exponentials in range, as in streaming softmax.
         largest = queries.new_full((len(queries), 1), -torch.inf)
         total = queries.new_zeros(len(queries), 1)
@@ -170,6 +169,4 @@ def _numbers(name, given):
         numbers = torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"{name} is {shown(given)}; it must be numbers") from None
-    if not bool(numbers.isfinite().all()):
-        raise InputError(f"{name} holds {numbers[~numbers.isfinite()][0].item()}; its numbers must be finite")
-    return numbers
+    return check_finite(name, numbers)

@@ -44,7 +44,6 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, minutes=None, 
         raise InputError(f"profile is {profile!r}; it must be a folder with a config.yaml, such as config/slurm")
     if profile and minutes is not None:
         raise InputError(f"minutes is {minutes:g} and profile {profile!r}; a cluster's queue has its own limit of time")
-    results_root(results)  # refuses what can be no folder before the images are read
     chain, left = _chain(experiment, dataset), []
     for _, settings in chain:
         check_results_folder(settings.name, results)

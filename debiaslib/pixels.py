@@ -12,8 +12,9 @@ class Pixels:
     """Rows of `images`, uint8 (N, C, H, W), an array or a memory map, given out on `device`.
 
     Up to `limit` bytes are copied to the device. Of more nothing is kept: a thread reads the rows of the coming step
-    while this one is computed, so that the process's own memory holds two batches whatever the number of images; what
-    the system keeps of the file in its page cache it gives back when memory is asked for.
+    while this one is computed, so that the process's own memory holds two batches, and a third while rows are gathered,
+    whatever the number of images; what the system keeps of the file in its page cache it gives back when memory is
+    asked for.
     """
 
     def __init__(self, images, device="cpu", limit=ON_DEVICE_BYTES):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .config import Experiment, load_experiment
 from .errors import InputError
-from .files import as_json, atomic_path, exclusive, naming, read_json, remove_leftovers, sha256_file, sha256_json
+from .files import atomic_path, exclusive, fill_json, read_json, remove_leftovers, sha256_file, sha256_json
 from .notebook import check_parameters
 from .one_network import experiment_of_one, run_of_one
 from .paths import results_root
@@ -127,8 +127,7 @@ class Study:
                     config = self._config
                     seconds = {"seconds": round(time.monotonic() - started, 2)}
                     record |= {**seconds, **provenance(config.device, config.threads)}
-                    with naming(note, said):
-                        said.write_text(as_json(record), encoding="utf-8")
+                    fill_json(said, note, record)
         return path
 
 

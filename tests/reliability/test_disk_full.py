@@ -57,6 +57,7 @@ KNOWN = {
     ("files", "atomic_path", "replace"): "atomic_path itself",
     ("files", "_asked", "open ab"): "atomic_path itself",
     ("files", "write_npy", "open wb"): GIVEN,
+    ("files", "fill_json", "write_text"): GIVEN,
     ("files", "exclusive", "write_text"): OWN,  # the owner of a lock
     ("engine", "run_engine", "open None"): OWN,  # engine.log
     ("engine", "run_engine", "Popen"): OWN,

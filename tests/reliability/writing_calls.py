@@ -12,7 +12,7 @@ METHODS = {
     *("to_markdown", "savefig", "imsave", "savez", "savez_compressed", "save", "save_file", "save_pretrained", "dump"),
     *("tofile", "memmap", "open_memmap", "touch", "symlink_to", "copy", "copy2", "copyfile", "copytree", "move"),
     *("rename", "replace", "urlretrieve", "download_url_to_file", "mkstemp", "NamedTemporaryFile", "TemporaryFile"),
-    *("execute_notebook", "Popen"),
+    *("fill_json", "execute_notebook", "Popen"),
 }
 
 
