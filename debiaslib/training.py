@@ -26,6 +26,7 @@ from .devices import check_device
 from .distributed import current_world, processes
 from .errors import InputError
 from .files import naming, write_json, write_text
+from .flat_parameters import FlatParameters
 from .loss_sums import LossSums
 from .models import build_network
 from .objective import Objective, check_trainable
@@ -86,10 +87,11 @@ class _Training:
     def __init__(self, run, config, images):
         self.run, self.config, self.data, self.world = run, config, images, current_world()
         self.network = self.model = prepare_network(build_network(config).to(config.device).train(), config)
+        self.weights = FlatParameters(self.network)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+            self.weights.tensors, lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
-        self.ema = EMAModel(self.network.parameters(), decay=config.ema_decay, foreach=True)
+        self.ema = EMAModel(self.weights.tensors, decay=config.ema_decay, foreach=True)
         self.objective = Objective(config)
         self.pixels = Pixels(images.images, config.device)
         self.labels = None if images.labels is None else torch.from_numpy(images.labels)
@@ -100,9 +102,9 @@ class _Training:
         step, state = load_checkpoint(self.run.folder / "checkpoints")
         if state is not None:
             self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.ema.load_state_dict(state["ema"])
-            self.ema.to(self.config.device)
+            self.optimizer.load_state_dict(self.weights.join_moments(state["optimizer"]))
+            averages = self.weights.join(state["ema"]["shadow_params"])
+            self.ema.load_state_dict({**state["ema"], "shadow_params": averages})
             self.sums.total, self.sums.checkpoint, self.seconds = state["sums"], step, state["seconds"]
         self._note_processes(step, (state or {}).get("processes", [[0, 1, None]]))
         # As the checkpoint has it, whatever became of the file; one of an earlier version has none.
@@ -122,8 +124,8 @@ class _Training:
     def _save(self):
         state = {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.state_dict(),
+            "optimizer": self.weights.split_moments(self.optimizer.state_dict()),
+            "ema": {**self.ema.state_dict(), "shadow_params": self.weights.split(self.ema.shadow_params)},
             "sums": self.sums.total,
             "seconds": self.seconds,
             "processes": self.shares,
@@ -197,7 +199,7 @@ class _Training:
             # After its first backward pass DistributedDataParallel lays the gradients out anew. Were that a step, those
             # of a resumed training would be added in another order than those of an uninterrupted one.
             self.objective.loss(self.model, *self._batch())[0].backward()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.network.zero_grad(set_to_none=True)
 
     def _write(self, snapshot, checkpoint):
         if self.step % max(1, self.config.steps // _LOG_ROWS) == 0 or self.step == self.config.steps:
@@ -235,15 +237,14 @@ class _Training:
         torch.manual_seed(stream_seed(config.seed, self.world.purpose("dropout"), self.step))
         loss, mse = self.objective.loss(self.model, *self._batch())
         loss.backward()
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        norm = torch.nn.utils.get_total_norm(self.weights.gather_gradients(), foreach=True)
         if config.max_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), config.max_grad_norm, norm, foreach=True)
+            torch.nn.utils.clip_grads_with_norm_(self.weights.tensors, config.max_grad_norm, norm)
         means = self.world.mean(torch.stack([loss.detach(), mse]))
         self.sums.add(self.step + 1, torch.cat([means.double(), norm.double().view(1)]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.step(self.network.parameters())
+        self.ema.step(self.weights.tensors)
         self.step += 1
 
     def _batch(self):
@@ -297,11 +298,10 @@ class _Training:
 
     def _snapshot(self):
         """Keep the EMA weights; the network's own are put back."""
-        parameters = list(self.network.parameters())
-        self.ema.store(parameters)
-        self.ema.copy_to(parameters)
+        self.ema.store(self.weights.tensors)
+        self.ema.copy_to(self.weights.tensors)
         save_weights(self._snapshot_path(self.step), self.network)
-        self.ema.restore(parameters)
+        self.ema.restore(self.weights.tensors)
 
     def _snapshot_path(self, step):
         return self.run.folder / f"ema-{step * self.config.batch_size:09d}.safetensors"
