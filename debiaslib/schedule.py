@@ -25,18 +25,18 @@ class Schedule:
     def __post_init__(self):
         try:
             table = torch.as_tensor(self.alpha_bar, dtype=torch.float64)  # at once: torch reads a list as float32
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             raise InputError(f"alpha_bar is {shown(self.alpha_bar)}; it must be a table of numbers") from None
         if table.ndim != 1 or len(table) == 0:
             raise InputError(f"alpha_bar has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
         inside = (table >= 0) & (table < 1)  # also false for NaN
         if not bool(inside.all()):
             t = int(inside.int().argmin())
-            raise InputError(f"alpha_bar is {table[t].item()} at t = {t}; it must be in [0, 1)")
+            raise InputError(f"alpha_bar is {table[t]} at t = {t}; it must be in [0, 1)")
         rises = table.diff() >= 0
         if bool(rises.any()):
             t = int(rises.int().argmax()) + 1
-            raise InputError(f"alpha_bar is {table[t].item()} at t = {t}; it must fall from each timestep to the next")
+            raise InputError(f"alpha_bar is {table[t]} at t = {t}; it must fall from each timestep to the next")
         object.__setattr__(self, "alpha_bar", table)
 
     @classmethod

@@ -136,12 +136,12 @@ def _snr_table(schedule_or_snr):
     if hasattr(schedule_or_snr, "alphas_cumprod"):
         schedule_or_snr = Schedule.from_diffusers(schedule_or_snr)
     table = schedule_or_snr.snr if isinstance(schedule_or_snr, Schedule) else schedule_or_snr
-    kind = str(getattr(table, "dtype", ""))
+    kind = str(getattr(table, "dtype", None))
     if kind.removeprefix("torch.").startswith(("complex", "bool")):
         raise InputError(f"the SNR table is {kind}; it must hold real numbers")
     try:
         table = torch.as_tensor(table, dtype=torch.float64)  # at once: torch reads a list as float32
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         kind = type(schedule_or_snr).__name__
         raise InputError(
             f"a {kind} holds no SNR; give a Schedule, a diffusers scheduler with alphas_cumprod, or a table of SNR(t)"
@@ -160,7 +160,7 @@ def _x0_weight(strategy, S):
     weight = strategy(S)
     try:
         weight = torch.as_tensor(weight, dtype=S.dtype, device=S.device)  # at once: torch reads a list as float32
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         weight = S[:0]  # no numbers
     if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
         raise InputError(

@@ -112,6 +112,14 @@ def test_dtype_and_shape_are_kept_and_nothing_is_clipped(kind, dtype):
     assert to_x0_epsilon(output, x_t, T, LINEAR, kind)[0].abs().max() > 100
 
 
+@pytest.mark.parametrize("shape", [(8, 3, 4, 1), (8, 3, 4, 5), (1, 3, 4, 4), (9, 3, 4, 4), (8, 6, 4, 4), ()])
+def test_an_output_of_another_shape_is_not_stretched(shape):
+    _, x_t = pair()
+    with pytest.raises(InputError) as caught:
+        to_x0_epsilon(torch.zeros(shape), x_t, T, LINEAR)
+    assert str(caught.value) == f"output has shape {shape}; it must be that of x_t, (8, 3, 4, 4)"
+
+
 def test_one_t_for_all():
     output, x_t = pair()
     for kind in PREDICTION_TYPES:

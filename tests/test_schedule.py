@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debiaslib.errors import InputError
-from debiaslib.schedule import Schedule
+from debiaslib.schedule import Schedule, check_schedule
 
 # ours, the betas as published (numpy, float64), diffusers' name
 LINEAR = (Schedule.linear, lambda T, b0=1e-4, b1=0.02: np.linspace(b0, b1, T), "linear")
@@ -208,6 +208,35 @@ def test_t_that_is_no_whole_number(t):
     assert line == f"t has dtype {torch.as_tensor(t).dtype}; timesteps are whole numbers"
 
 
+@pytest.mark.parametrize("t", [None, "first", ["a"], [[1], [2, 3]], 10**30])
+def test_t_that_is_no_number_at_all(t):
+    line = refused(Schedule.linear().add_noise, torch.zeros(1, 1), torch.zeros(1, 1), t)
+    assert line == f"t is {t!r}; it must be a whole number, or a tensor of them"
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 5), (1, 3), (3, 3), (2, 3, 1), (2,)])
+def test_noise_of_another_shape_is_not_stretched(shape):
+    line = refused(Schedule.linear().add_noise, torch.zeros(2, 3), torch.zeros(shape), 0)
+    assert line == f"noise has shape {shape}; it must be (2, 3)"
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_timesteps_are_one_or_as_many_as_images(count):
+    line = refused(Schedule.linear().add_noise, torch.zeros(3, 1), torch.zeros(3, 1), torch.arange(count))
+    assert line == f"t has {count} entries; it must be a whole number, or one for each of 3 images"
+
+
+@pytest.mark.parametrize("thing", ["linear", None, 1000, SimpleNamespace(alpha_bar=0.5)])
+def test_what_is_no_schedule(thing):
+    line = f"schedule is {thing!r}; it must be a Schedule, such as Schedule.linear(T=1000)"
+    assert refused(check_schedule, thing) == line
+
+
+def test_a_schedule_is_returned_as_it_is():
+    schedule = Schedule.linear(10)
+    assert check_schedule(schedule) is schedule
+
+
 def test_images_of_whole_numbers_are_refused():
     # sqrt(alpha_bar) as uint8 is 0: the answer would be black images and no error.
     image = torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)
@@ -369,6 +398,45 @@ def test_cosine_arguments_out_of_range():
 )
 def test_a_table_that_is_no_schedule(table, line):
     assert refused(Schedule, torch.tensor(table, dtype=torch.float64)) == line
+
+
+@pytest.mark.parametrize(
+    "table, text",
+    [
+        ("linear", "'linear'"),
+        (None, "None"),
+        ([[0.9], [0.5, 0.4]], "[[0.9], [0.5, 0.4]]"),
+        ([10**400], f"[1{'0' * 38}...{'0' * 19}]"),  # cut: a line stays a line
+    ],
+)
+def test_what_is_no_table_at_all(table, text):
+    assert refused(Schedule, table) == f"alpha_bar is {text}; it must be a table of numbers"
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+def test_a_tensor_that_torch_does_not_convert_is_no_table():
+    table = torch.tensor([0.75, 0.5]).to_mkldnn()  # of oneDNN's own layout, and in float32 alone
+    assert refused(Schedule, table).endswith("; it must be a table of numbers")
+
+
+def test_as_many_timesteps_as_float64_can_tell_apart():
+    # 2^-1074 is the smallest number above 0.
+    assert Schedule.linear(1074, 0.5, 0.5).alpha_bar[-1] == 2.0**-1074
+    line = "T is {}, which takes alpha_bar to 0 before t = T - 1; use smaller betas or T"
+    assert refused(Schedule.linear, 2000, 0.5, 0.5) == line.format(2000)
+    assert refused(Schedule.linear, 1_000_000) == line.format(1_000_000)
+    # What does not fall for another reason is not called too long.
+    line = "alpha_bar is 0.375 at t = 2; it must fall from each timestep to the next"
+    assert refused(Schedule.linear, 3, 0.5, 1e-17) == line
+
+
+@pytest.mark.parametrize("ours", [Schedule.linear, Schedule.scaled_linear, Schedule.cosine, Schedule.sigmoid])
+def test_a_million_timesteps_are_the_most(ours):
+    assert refused(ours, 1_000_001) == "T is 1000001; it must be a whole number <= 1e+06"
+
+
+def test_a_million_timesteps_are_allowed():
+    assert Schedule.linear(1_000_000, 1e-9, 1e-9).T == 1_000_000
 
 
 @pytest.mark.parametrize("kind", [list, np.array, tuple, lambda v: torch.tensor(v, dtype=torch.float64)])

@@ -643,6 +643,35 @@ def test_a_table_that_is_no_snr(snr, line):
     assert refused("debiased", torch.tensor(snr)) == line
 
 
+@pytest.mark.parametrize("snr", [[], np.array([]), torch.zeros(0)], ids=["list", "numpy", "torch"])
+def test_a_table_of_nothing(snr):
+    assert refused("debiased", snr) == "the SNR table has shape (0,); it must be one-dimensional and not empty"
+
+
+@pytest.mark.parametrize("library", [np.array, torch.tensor], ids=["numpy", "torch"])
+@pytest.mark.parametrize("values", [[2j, 1j], [True, False]], ids=["complex", "bool"])
+def test_a_table_of_what_is_no_real_number(library, values):
+    table = library(values)
+    assert refused("debiased", table) == f"the SNR table is {table.dtype}; it must hold real numbers"
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [[2.0], [1.0, 0.5]], [10**400, 1], {2.0: 1.0}, [2j, 1j]])
+def test_a_list_of_what_is_no_number(values):
+    assert refused("debiased", values).startswith(f"a {type(values).__name__} holds no SNR; give a Schedule")
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+def test_a_tensor_that_torch_does_not_convert_holds_no_snr():
+    table = torch.tensor([0.75, 0.5]).to_mkldnn()  # of oneDNN's own layout, and in float32 alone
+    assert refused("debiased", table).startswith("a Tensor holds no SNR; give a Schedule")
+
+
+@pytest.mark.parametrize("normalize", ["yes", 1, None, 0.0])
+def test_normalize_is_true_or_false(normalize):
+    line = refused("debiased", LINEAR, normalize=normalize)
+    assert line == f"normalize {normalize!r} is unknown; known: True, False"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -659,6 +688,26 @@ def test_a_table_that_is_no_snr(snr, line):
 def test_a_callable_that_answers_nonsense(answer):
     wanted = f"the weighting {answer!r} must give one finite weight >= 0 for each of the 1000 timesteps"
     assert refused(answer, LINEAR) == wanted
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["debiased", None, [1.0, [2.0]], [[1.0], [1.0, 2.0]], ["a"], [10**400]],
+    ids=["text", "None", "ragged", "ragged too", "list of text", "too large"],
+)
+def test_a_callable_that_answers_no_numbers(answer):
+    _refuses_what_it_answers(lambda S: answer)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+def test_a_callable_that_answers_what_torch_does_not_convert():
+    _refuses_what_it_answers(lambda S: S.float().to_mkldnn())
+
+
+def _refuses_what_it_answers(weight):
+    for snr in ([1.0], [2.0, 1.0]):
+        wanted = f"the weighting {weight!r} must give one finite weight >= 0 for each of the {len(snr)} timesteps"
+        assert refused(weight, snr) == wanted
 
 
 def test_a_weight_too_large_for_a_float():
