@@ -15,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .errors import InputError, check_choice
-from .files import atomic_path, exclusive, sha256_file, write_json
+from .files import FULL, atomic_path, exclusive, sha256_file, write_json
 from .paths import absolute, check_results_folder, notebook_files, results_root
 from .runs import provenance
 from .signals import end_after_signal
@@ -30,7 +30,7 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
     experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. model: a
     network trained elsewhere in place of the experiment's own, as `study.open_study` takes it; the copy is then in the
     network's folder. Raises InputError, in one line that names the cell, if a cell fails or did not run; the copy is
-    then <name>.failed.ipynb.
+    then <name>.failed.ipynb. Where the disk takes no more, an OSError names that file, and none is left.
     """
     files = notebook_files()
     source = files[check_choice("notebook", name, files)]
@@ -81,6 +81,8 @@ def _execute(source, target, parameters):
     except PapermillExecutionError as error:
         failure = f"cell {error.cell_index}: {error.ename}: {' '.join(str(error.evalue).split())}"
     except Exception as error:  # a kernel that died, never answered or did not start
+        if isinstance(error, OSError) and error.errno in FULL:  # papermill could not write the copy
+            raise
         failure = f"the kernel ended: {' '.join(str(error).split()) or type(error).__name__}"
     return failure or _cell_that_did_not_run(nbformat.read(target, as_version=4))
 

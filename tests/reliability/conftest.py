@@ -1,6 +1,7 @@
 """What the reliability tests share: each states the figure it was to reach and the one it did, for RELIABILITY.md."""
 
 import json
+import os
 
 import pytest
 from refusals import Tally
@@ -17,6 +18,19 @@ FILES = {  # experiments of `place`, by name
     "circle": "dataset: good\nthen: circle.yaml",
     "then": "dataset: good\nthen: qick",
 }
+
+
+# What a make that runs the tests hands on to its children, and so to every make that a test starts.
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "EXPERIMENT", "DATASET", "RESULTS", "JOBS",
+           "MINUTES", "PROFILE", "PYTHON")  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_outer_make():
+    """The tests are the same under `make reliability ARGS=...` as under pytest."""
+    taken = {name: os.environ.pop(name) for name in OF_MAKE if name in os.environ}
+    yield
+    os.environ.update(taken)
 
 
 @pytest.fixture
