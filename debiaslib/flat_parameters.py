@@ -42,8 +42,8 @@ class FlatParameters:
 
         AdamW's zero_grad(set_to_none=True) then leaves the network without any.
         """
-        joined = [self._parameters[number] for number in self._gradients]
-        if joined:
+        joined = [self._parameters[number] for number in self._offsets]
+        if joined:  # torch takes no empty lists
             torch._foreach_copy_(list(self._gradients.values()), [parameter.grad for parameter in joined])
         for parameter in joined:
             parameter.grad = None

@@ -167,6 +167,6 @@ def _numbers(name, given):
     """float64 on the CPU; raises InputError for what are no finite numbers."""
     try:
         numbers = torch.as_tensor(given, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError(f"{name} is {shown(given)}; it must be numbers") from None
     return check_finite(name, numbers)

@@ -240,6 +240,12 @@ def test_a_covariance_that_is_none():
         GaussianDenoiser(np.zeros(2), np.diag([1.0, -0.5]), SCHEDULE)
 
 
+@pytest.mark.parametrize("mean", ["grey", None, [10**400], [[1.0], [1.0, 2.0]]])
+def test_a_mean_that_is_no_numbers(mean):
+    with pytest.raises(InputError, match="^mean is .*; it must be numbers$"):
+        GaussianDenoiser(mean, [[1.0]], Schedule.linear(10))
+
+
 def test_a_tensor_of_images_is_an_array_of_them():
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8)
     x_t = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
