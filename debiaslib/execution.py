@@ -6,6 +6,7 @@ papermill writes its output non-atomically and marks cells of killed kernels as 
 metadata is trusted: all code cells must have run, and the record is written last.
 """
 
+import sys
 import time
 
 import nbformat
@@ -15,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .errors import InputError, check_choice
-from .files import FULL, atomic_path, exclusive, sha256_file, write_json
+from .files import FULL, atomic_path, exclusive, read_json, sha256_file, sha256_json, write_json
 from .paths import absolute, check_results_folder, notebook_files, results_root
 from .runs import provenance
 from .signals import end_after_signal
@@ -29,8 +30,11 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
 
     experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. model: a
     network trained elsewhere in place of the experiment's own, as `study.open_study` takes it; the copy is then in the
-    network's folder. Raises InputError, in one line that names the cell, if a cell fails or did not run; the copy is
-    then <name>.failed.ipynb. Where the disk takes no more, an OSError names that file, and none is left.
+    network's folder. Where another process is at the same notebook, this one waits, and takes that copy if it came out
+    whole and of equal notebook, parameters, settings and code.
+
+    Raises InputError, in one line that names the cell, if a cell fails or did not run; the copy is then
+    <name>.failed.ipynb. Where the disk takes no more, an OSError names that file, and none is left.
     """
     files = notebook_files()
     source = files[check_choice("notebook", name, files)]
@@ -48,22 +52,38 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
         **given,
     }
     target, started = folder / f"{name}.ipynb", time.monotonic()
+    before = _last_written(target)
     with exclusive(folder / f".{name}.lock", f"the notebook {target}"):
+        record = {
+            "notebook": name,
+            "source_sha256": sha256_file(source),
+            "parameters": parameters,
+            "settings_sha256": sha256_json(settings.to_dict()),
+            **provenance(),
+        }
+        if _last_written(target) != before and _is_whole(target, record):
+            print(f"another process has meanwhile executed the notebook {target}", file=sys.stderr, flush=True)
+            return target
         with atomic_path(target.with_name(f"{name}.failed.ipynb")) as temporary:
             failure = _execute(source, temporary, parameters)
         if failure:
             raise InputError(f"notebook {name}: {failure}; see {target.with_name(f'{name}.failed.ipynb')}")
         target.with_name(f"{name}.failed.ipynb").replace(target)
-        record = {
-            "notebook": name,
-            "source_sha256": sha256_file(source),
-            "sha256": sha256_file(target),
-            "parameters": parameters,
-        }
-        write_json(
-            target.with_suffix(".json"), {**record, "seconds": round(time.monotonic() - started, 1), **provenance()}
-        )
+        made = {"sha256": sha256_file(target), "seconds": round(time.monotonic() - started, 1)}
+        write_json(target.with_suffix(".json"), {**record, **made})
     return target
+
+
+def _last_written(target):
+    """When the record of an executed copy was written, or None; not what it says, which a second execution repeats."""
+    note = target.with_suffix(".json")
+    return note.stat().st_mtime_ns if note.exists() else None
+
+
+def _is_whole(target, record):
+    """Whether `target` stands as its record, which says all of `record`, describes it."""
+    found = read_json(target.with_suffix(".json")) or {}
+    return record.items() <= found.items() and target.exists() and sha256_file(target) == found.get("sha256")
 
 
 def _execute(source, target, parameters):

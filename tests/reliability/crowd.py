@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from debiaslib import decoding, files, loss_sums, measurements, sample_measurements, study, training  # noqa: F401
+from debiaslib import decoding, execution, files, loss_sums, measurements, sample_measurements, study, training  # noqa: F401
 from debiaslib.cli import run_command
 from debiaslib.sample_store import sample_path
 
@@ -64,6 +64,7 @@ def count(work, started):
 
     noting(loss_sums.LossSums, "add", lambda sums, step, values: f"step {step} of {sums.name}")
     noting(decoding, "_decode_named", lambda item, resolution: f"image {hash(item[1])}")  # not what tries the libraries
+    noting(execution, "_execute", lambda source, target, parameters: f"notebook {source.stem}")
     table, stored = study.Study.table, sample_measurements.stored_samples
 
     def counted_table(self, name, inputs, make):

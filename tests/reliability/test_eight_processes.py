@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import yaml
@@ -136,6 +137,28 @@ def test_eight_measurements_of_one_table(crowd, experiment, tmp_path, reached):
     reached(7, "eight processes measure one table, from nothing", "1 table, 6 batches of samples, 60 steps, 64 images",
             f"{tables.total()} table, {samples.total()} batches, {pieces(answer, 'step').total()} steps, "
             f"{pieces(answer, 'image').total()} images")  # fmt: skip
+
+
+def test_eight_executions_of_one_notebook(crowd, tmp_path, reached):
+    """From nothing: the copy of the first is that of all; asked again, when none is at it, it is executed again."""
+    name, results = "02_one_step_estimation", tmp_path / "eight"
+    command = ["execution", name, "--experiment", Path(__file__).with_name("tiny.yaml"), "--results", results]
+    answer = crowd(tmp_path / "first", [command] * EIGHT)
+    assert_all_done(answer)
+    executed = pieces(answer, "notebook")
+    assert executed == {f"notebook {name}": 1}
+    (owner,) = workers(answer, "notebook")
+    waited = {pid: lines[0][1] for pid, lines in told(answer, "the notebook ").items() if lines}
+    assert len(waited) == EIGHT - 1 and set(waited.values()) == {owner}
+    target = results / "tiny" / "notebooks" / f"{name}.ipynb"
+    last = [child["said"][-1][1] for child in answer["children"] if child["pid"] != owner]
+    assert last == [f"another process has meanwhile executed the notebook {target}"] * (EIGHT - 1)
+    assert all(cell.execution_count for cell in nbformat.read(target, 4).cells if cell.cell_type == "code")
+    again = crowd(tmp_path / "again", [command])
+    assert_all_done(again)
+    assert pieces(again, "notebook") == executed
+    reached(7, "eight processes execute one notebook, from nothing", "executed once, all exit with 0",
+            f"executed {executed.total()} time, {len(answer['children'])} exit with 0")  # fmt: skip
 
 
 @pytest.mark.slow
