@@ -21,7 +21,7 @@ from outcomes import NETWORK, differences, faces, outcome
 from debiaslib.files import exclusive
 from debiaslib.runs import find_run
 
-EIGHT, IMAGES, STEPS = 8, 64, 60
+EIGHT, IMAGES, STEPS, LONG = 8, 64, 60, 600
 REPOSITORY = Path(__file__).parents[2]
 WAITING = re.compile(r"waiting for process (\d+) on (\S+), which has (.+)")
 
@@ -67,6 +67,15 @@ def experiment(tmp_path_factory):
     return path
 
 
+def longer(experiment, folder):
+    """The YAML file of the same experiment with trainings of `LONG` steps."""
+    settings = yaml.safe_load(experiment.read_text())
+    settings["training"]["images"] = 4 * LONG
+    path = folder / "long.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
 def pieces(answer, kind):
     """How often each piece of a kind of work was done."""
     return Counter(what for _, what, _ in answer["work"] if what.startswith(f"{kind} "))
@@ -95,20 +104,22 @@ def train(experiment, results, weighting="debiased", seed=0):
 
 @pytest.mark.slow
 def test_eight_trainings_of_one_run(crowd, experiment, tmp_path, reached):
-    answer = crowd(tmp_path / "eight", [train(experiment, tmp_path / "eight")] * EIGHT)
+    """Of so many steps that it is still at them when the last of the others has come, and has waited for a moment."""
+    long = longer(experiment, tmp_path)
+    answer = crowd(tmp_path / "eight", [train(long, tmp_path / "eight")] * EIGHT)
     assert_all_done(answer)
     steps, images = pieces(answer, "step"), pieces(answer, "image")
-    assert sorted(steps.values()) == [1] * STEPS and sorted(images.values()) == [1] * IMAGES
+    assert sorted(steps.values()) == [1] * LONG and sorted(images.values()) == [1] * IMAGES
     (owner,) = workers(answer, "step")
     seen = told(answer, "the run ")
     waited = {pid: lines[0] for pid, lines in seen.items() if lines}
     assert {named for _, named, _ in waited.values()} == {owner} and len(waited) == EIGHT - 1
     assert {host for _, _, host in waited.values()} == {socket.gethostname()}
-    alone = crowd(tmp_path / "one", [train(experiment, tmp_path / "one")])
+    alone = crowd(tmp_path / "one", [train(long, tmp_path / "one")])
     assert_all_done(alone)
-    runs = [find_run("eight", "debiased", 0, tmp_path / name) for name in ("eight", "one")]
+    runs = [find_run(long.stem, "debiased", 0, tmp_path / name) for name in ("eight", "one")]
     assert differences(*map(outcome, runs)) == []
-    reached(7, "eight processes train one run, from images not yet decoded", f"{STEPS} steps, {IMAGES} images decoded",
+    reached(7, "eight processes train one run, from images not yet decoded", f"{LONG} steps, {IMAGES} images decoded",
             f"{steps.total()} steps by one process, {images.total()} images")  # fmt: skip
     first_step = min(at for _, what, at in answer["work"] if what.startswith("step 1 "))
     latest = max(at for at, _, _ in waited.values()) - first_step
@@ -210,15 +221,12 @@ def test_the_lock_of_a_killed_holder_is_free_at_once(crowd, tmp_path, reached):
 def test_seven_trainings_killed_one_after_the_other(crowd, experiment, tmp_path, reached):
     """Each time another of the eight goes on; the last one completes what all of them did."""
     found = []
+    long = longer(experiment, tmp_path)
     for number in range(3):
-        long = tmp_path / f"long-{number}.yaml"
-        settings = yaml.safe_load(experiment.read_text())
-        settings["training"]["images"] = 4 * 10 * STEPS
-        long.write_text(yaml.safe_dump(settings))
         results = tmp_path / str(number)
         answer, seconds = killed_holders(crowd, results, [train(long, results)] * EIGHT, "debiased-s0/.lock")
         (finisher,) = (child["pid"] for child in answer["children"] if child["code"] == 0)
-        assert find_run(long.stem, "debiased", 0, results).record["steps"] == 10 * STEPS
+        assert find_run(long.stem, "debiased", 0, results).record["steps"] == LONG
         assert finisher in workers(answer, "step")
         found += seconds
     reached(7, f"the lock of a training killed by SIGKILL, {len(found)} times", "another has it within 1 s",

@@ -119,8 +119,15 @@ def test_stopped_mid_way_with_other_intervals(order, whole, tmp_path, reached, s
 
 
 def stopped(order, results, whole, number, how, every=1000):
-    """Send a training a signal to stop; (steps from it to the saved one, seconds from it to the end)."""
-    answer = order(results, every=every, signal=number, **how)
+    """Send a training a signal to stop; (steps from it to the saved one, seconds from it to the end).
+
+    One that was done before its random moment came is trained again, with the moment at half the time.
+    """
+    for _ in range(4):
+        answer = order(results, every=every, signal=number, **how)
+        if answer["code"] != 0 or "after" not in how:
+            break
+        results, how = results.with_name(f"{results.name} again"), {"after": how["after"] / 2}
     run = run_in(results)
     assert answer["code"] == {"SIGTERM": 143, "SIGINT": 130}[number], answer["said"]
     saved, _ = load_checkpoint(run.folder / "checkpoints")
