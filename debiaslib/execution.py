@@ -16,11 +16,11 @@ from papermill.exceptions import PapermillExecutionError
 from .cli import experiment_parser, run_command
 from .config import load_experiment
 from .errors import InputError, check_choice
-from .files import FULL, atomic_path, exclusive, read_json, sha256_file, sha256_json, write_json
+from .files import FULL, atomic_path, exclusive, sha256_file, sha256_json, write_json
 from .paths import absolute, check_results_folder, notebook_files, results_root
 from .runs import provenance
 from .signals import end_after_signal
-from .study import open_study
+from .study import is_current, open_study
 
 _TO_END = 7  # seconds
 
@@ -31,7 +31,8 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
     experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. model: a
     network trained elsewhere in place of the experiment's own, as `study.open_study` takes it; the copy is then in the
     network's folder. Where another process is at the same notebook, this one waits, and takes that copy if it came out
-    whole and of equal notebook, parameters, settings and code.
+    whole and of equal notebook, parameters, settings, commit and packages; whether the data changed in between is not
+    asked.
 
     Raises InputError, in one line that names the cell, if a cell fails or did not run; the copy is then
     <name>.failed.ipynb. Where the disk takes no more, an OSError names that file, and none is left.
@@ -52,16 +53,17 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
         **given,
     }
     target, started = folder / f"{name}.ipynb", time.monotonic()
-    before = _last_written(target)
+    note = target.with_suffix(".json")
+    before = _last_written(note)
     with exclusive(folder / f".{name}.lock", f"the notebook {target}"):
         record = {
             "notebook": name,
             "source_sha256": sha256_file(source),
             "parameters": parameters,
-            "settings_sha256": sha256_json(settings.to_dict()),
             **provenance(),
         }
-        if _last_written(target) != before and _is_whole(target, record):
+        key = sha256_json([record, settings.to_dict()])
+        if _last_written(note) != before and is_current(target, note, key)[0]:
             print(f"another process has meanwhile executed the notebook {target}", file=sys.stderr, flush=True)
             return target
         with atomic_path(target.with_name(f"{name}.failed.ipynb")) as temporary:
@@ -69,21 +71,14 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
         if failure:
             raise InputError(f"notebook {name}: {failure}; see {target.with_name(f'{name}.failed.ipynb')}")
         target.with_name(f"{name}.failed.ipynb").replace(target)
-        made = {"sha256": sha256_file(target), "seconds": round(time.monotonic() - started, 1)}
-        write_json(target.with_suffix(".json"), {**record, **made})
+        made = {"key": key, "sha256": sha256_file(target), "seconds": round(time.monotonic() - started, 1)}
+        write_json(note, {**record, **made})
     return target
 
 
-def _last_written(target):
-    """When the record of an executed copy was written, or None; not what it says, which a second execution repeats."""
-    note = target.with_suffix(".json")
+def _last_written(note):
+    """When a record was written, or None; not what it says, which a second execution may repeat."""
     return note.stat().st_mtime_ns if note.exists() else None
-
-
-def _is_whole(target, record):
-    """Whether `target` stands as its record, which says all of `record`, describes it."""
-    found = read_json(target.with_suffix(".json")) or {}
-    return record.items() <= found.items() and target.exists() and sha256_file(target) == found.get("sha256")
 
 
 def _execute(source, target, parameters):

@@ -99,7 +99,7 @@ class Study:
     def has(self, name, inputs):
         """Whether tables/<name> stands as it was made from equal inputs, so that `table` would not make it again."""
         path = self.folder / "tables" / name
-        return _is_current(path, path.with_name(path.name + ".json"), sha256_json(inputs))[0]
+        return is_current(path, path.with_name(path.name + ".json"), sha256_json(inputs))[0]
 
     def table(self, name, inputs, make):
         """The path of tables/<name>: as it stands if made from equal inputs, else made by `make(temporary path)`.
@@ -110,10 +110,10 @@ class Study:
         path = self.folder / "tables" / name
         note = path.with_name(path.name + ".json")
         key = sha256_json(inputs)
-        if _is_current(path, note, key)[0]:
+        if is_current(path, note, key)[0]:
             return path
         with exclusive(path.with_name(f".{name}.lock"), f"the table {path}"):
-            current, problem = _is_current(path, note, key)
+            current, problem = is_current(path, note, key)
             if not current:
                 if problem:
                     print(f"the table {name} is damaged: {problem}; making it again", file=sys.stderr, flush=True)
@@ -162,8 +162,8 @@ class PretrainedStudy(Study):
         return self.given.identity
 
 
-def _is_current(path, note, key):
-    """(whether a table stands as it was made from those inputs, what is damaged or None)."""
+def is_current(path, note, key):
+    """(whether `path` stands as its record `note` says, made from what has this key; what is damaged, or None)."""
     try:
         record = read_json(note)
     except InputError:

@@ -97,11 +97,18 @@ def damaged_copy(given, monkeypatch):
     target.write_bytes(target.read_bytes() + b" ")
 
 
+def damaged_record(given, monkeypatch):
+    note = execution.execute_notebook(NAME, **given).with_suffix(".json")
+    note.write_bytes(note.read_bytes()[:-20])
+
+
 def no_copy(given, monkeypatch):
     execution.execute_notebook(NAME, **given).unlink()
 
 
-@pytest.mark.parametrize("other", [other_settings, other_parameters, other_notebook, other_code, damaged_copy, no_copy])
+@pytest.mark.parametrize(
+    "other", [other_settings, other_parameters, other_notebook, other_code, damaged_copy, damaged_record, no_copy]
+)
 def test_another_copy_or_a_damaged_one_is_not_taken(executed, meanwhile, experiment, tmp_path, monkeypatch, other):
     given = {"experiment": str(experiment), "results": str(tmp_path)}
     meanwhile(lambda: other(given, monkeypatch))
