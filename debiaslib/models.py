@@ -6,12 +6,15 @@ import types
 from pathlib import Path
 
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, DiTTransformer2DModel, UNet2DModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_2d import UNet2DOutput
 from safetensors.torch import load_file
 
 from .config import TrainConfig
 from .devices import check_device
-from .errors import InputError
+from .errors import InputError, check_choice
 from .files import naming, read_json, sha256_file
 from .paths import user_path
 from .pretrained import Pretrained, parse_source, read_pretrained
@@ -28,31 +31,112 @@ _DIFFUSERS_SCHEDULES = {
 }
 
 
-def build_network(config, *, initialise=True):
-    """The `UNet2DModel` of a `TrainConfig`, float32 on the CPU, initialised from (seed, "init").
+class InputSkipUNet(UNet2DModel):
+    """`UNet2DModel` plus a multiple of its input: scale_t x_t + f(x_t, t). Its weights are named as f's alone.
 
-    Weightings of one seed start from equal weights. The output convolution runs in float32 also under autocast:
-    rounding epsilon alone to bfloat16 costs an x0-MSE of 0.07 at t = 999, which is of the size of the effect that is
-    measured.
+    At large t, epsilon is x_t to within a few per cent. Without the skip a small network has to copy its input through
+    norms and non-linearities, and the error of that copy is what 1/sqrt(SNR) amplifies.
+    """
+
+    skip = None  # (T,), set by `build_network`; not among the weights
+
+    def forward(self, sample, timestep, class_labels=None, return_dict=True):
+        """The output (B, C, H, W), or (B, 2C, H, W) with learned variance, whose values get no skip."""
+        output = super().forward(sample, timestep, class_labels, return_dict=False)[0]
+        output = _with_skip(output, sample, timestep, self.skip)
+        return UNet2DOutput(sample=output) if return_dict else (output,)
+
+
+class Transformer(DiTTransformer2DModel):
+    """diffusers' `DiTTransformer2DModel` called as a U-Net is, of one class, with or without the skip."""
+
+    skip = None
+
+    def forward(self, sample, timestep, class_labels=None, return_dict=True):
+        """The output (B, C, H, W)."""
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
+        labels = torch.zeros(len(sample), dtype=torch.int64, device=sample.device)
+        output = super().forward(sample, timestep=timestep, class_labels=labels, return_dict=False)[0]
+        output = _with_skip(output, sample, timestep, self.skip)
+        return UNet2DOutput(sample=output) if return_dict else (output,)
+
+
+def _with_skip(output, x_t, t, skip):
+    if skip is None:
+        return output
+    scale = skip.to(x_t.device)[torch.as_tensor(t, device=x_t.device)].view(-1, 1, 1, 1)
+    prediction, *values = output.split(x_t.shape[1], dim=1)
+    return torch.cat([prediction + scale * x_t, *values], dim=1) if values else prediction + scale * x_t
+
+
+def input_skip(config):
+    """The multiple of x_t that a network with `input_skip` adds to its output at each t: float32 (T,).
+
+    It is the best linear guess of the target from x_t for images of mean 0 and variance 1: s for epsilon, a for x0
+    and 0 for v, which such images leave uncorrelated with x_t.
+    """
+    with torch.device("cpu"):  # the network itself may be built on the meta device
+        a, s = build_schedule(config).scales(torch.arange(config.timesteps), torch.zeros(config.timesteps))
+    return {"epsilon": s, "sample": a, "v_prediction": torch.zeros_like(a)}[config.prediction_type].float()
+
+
+def build_network(config, *, initialise=True):
+    """The network of a `TrainConfig`, float32 on the CPU, initialised from (seed, "init").
+
+    `config.network` holds the arguments of diffusers' class `_class_name` (UNet2DModel, or DiTTransformer2DModel), and
+    `input_skip`: whether a multiple of x_t is added to its output (`input_skip`).
+
+    Weightings of one seed start from equal weights. The output layer runs in float32 also under autocast: rounding
+    epsilon alone to bfloat16 costs an x0-MSE of 0.07 at t = 999, which is of the size of the effect that is measured.
     """
     settings = dict(config.network)
+    kind = check_choice("_class_name of the network", settings.pop("_class_name", "UNet2DModel"), _CLASSES)
+    skips = check_choice("input_skip of the network", settings.pop("input_skip", False), (True, False))
+    zero = check_choice("zero_init of the network", settings.pop("zero_init", False), (True, False))
     if config.learned_variance:
         settings["out_channels"] = 2 * settings.get("out_channels", 3)
+    if kind == "DiTTransformer2DModel":
+        settings = {"num_embeds_ada_norm": 1, **settings}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init") if initialise else 0)
         try:
-            network = UNet2DModel(**settings)
+            network = _CLASSES[kind][skips](**settings)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"the network's settings are refused by diffusers: {' '.join(str(error).split())}"
             ) from None
-    network.conv_out.forward = types.MethodType(_float32_forward, network.conv_out)
+    if zero:
+        _zero_last_layers(network)
+    if skips:
+        network.skip = input_skip(config)
+    last = network.conv_out if kind == "UNet2DModel" else network.proj_out_2
+    last.forward = types.MethodType(_float32_forward, last)
     return network
 
 
-def _float32_forward(convolution, x):
+def _zero_last_layers(network):
+    """Set the last layer of each residual block, of each attention and of the network to 0, as ADM starts.
+
+    Each block then adds nothing at first, and a network with the skip starts as the linear guess alone.
+    """
+    for module in network.modules():
+        if isinstance(module, ResnetBlock2D):
+            torch.nn.init.zeros_(module.conv2.weight), torch.nn.init.zeros_(module.conv2.bias)
+        elif isinstance(module, Attention):
+            torch.nn.init.zeros_(module.to_out[0].weight), torch.nn.init.zeros_(module.to_out[0].bias)
+    if hasattr(network, "conv_out"):
+        torch.nn.init.zeros_(network.conv_out.weight), torch.nn.init.zeros_(network.conv_out.bias)
+
+
+_CLASSES = {
+    "UNet2DModel": {False: UNet2DModel, True: InputSkipUNet},
+    "DiTTransformer2DModel": {False: Transformer, True: Transformer},
+}
+
+
+def _float32_forward(layer, x):
     with torch.autocast(x.device.type, enabled=False):
-        return torch.nn.Conv2d.forward(convolution, x.float())
+        return type(layer).forward(layer, x.float())
 
 
 def build_schedule(config):
@@ -152,6 +236,11 @@ def export_pipeline(run, folder, images=None):
     that is told the class: a `DDPMPipeline` has no place for it.
     """
     config = run_config(run)
+    if config.network.get("input_skip"):
+        raise InputError(
+            f"the network of {run.folder} adds its input to its output (input_skip), which diffusers' UNet2DModel "
+            "does not; load_model gives the network itself"
+        )
     if config.classes:
         raise InputError(
             f"the network of {run.folder} is told one of {config.classes} classes, which a DDPMPipeline cannot pass "
