@@ -45,12 +45,12 @@ reproduce: setup  ## train, measure, run the notebooks and write the report of E
 	if [ -n "$$RESULTS" ]; then set -- "$$@" --results "$$RESULTS"; fi; \
 	if [ -n "$$MINUTES" ]; then set -- "$$@" --minutes "$$MINUTES"; fi; \
 	if [ -n "$$PROFILE" ]; then set -- "$$@" --profile "$$PROFILE"; fi; \
-	exec $(PY) -m debiaslib.pipeline "$$@"
+	exec $(PY) -m debiaslib.study.pipeline "$$@"
 
 plan: setup  ## what EXPERIMENT will cost in device hours and disk: a dry run that starts nothing
 	@set -- --experiment "$$EXPERIMENT" --dry-run; \
 	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
-	exec $(PY) -m debiaslib.pipeline "$$@" $(ARGS)
+	exec $(PY) -m debiaslib.study.pipeline "$$@" $(ARGS)
 
 figures: setup  ## draw every figure of EXPERIMENT again from its saved tables
 	@exec $(PY) -m debiaslib.figures --results "$${RESULTS:-results}/$$EXPERIMENT"
@@ -84,4 +84,4 @@ coverage: setup  ## branch coverage of debiaslib by all tests, slow ones too; wr
 lint: setup  ## ruff, on the notebooks too, and the form of the notebooks
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m debiaslib.notebook_form notebooks
+	@$(PY) -m debiaslib.report.notebook_form notebooks

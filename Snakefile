@@ -1,4 +1,4 @@
-# The order of the work, for one experiment. `make reproduce` comes here through debiaslib.pipeline, which first checks everything.
+# The order of the work, for one experiment. `make reproduce` comes here through debiaslib.study.pipeline, which first checks everything.
 # By hand:  snakemake -j 2 --directory results/quick --config experiment=quick
 #
 # Outputs are records and tables; checkpoints and executed notebooks are not declared, because Snakemake deletes what a failed
@@ -8,7 +8,8 @@ import re
 import shlex
 import sys
 
-from debiaslib.config import load_experiment, run_name
+from debiaslib.study.experiment import load_experiment
+from debiaslib.training.config import run_name
 from debiaslib.files import sha256_file
 from debiaslib.paths import notebook_files
 
@@ -68,7 +69,7 @@ rule report:
     log:
         "logs/report.log",
     shell:
-        "{PYTHON} debiaslib.report {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.report.report {FLAGS} > {log} 2>&1"
 
 
 rule train:
@@ -81,7 +82,7 @@ rule train:
     threads: THREADS
     priority: 10
     shell:
-        "{PYTHON} debiaslib.training {params.run} {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.training.loop {params.run} {FLAGS} > {log} 2>&1"
 
 
 rule measure_run:
@@ -97,7 +98,7 @@ rule measure_run:
     threads: THREADS
     priority: 5
     shell:
-        "{PYTHON} debiaslib.measurements distances samples training_samples {params.run} {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.study.measurements distances samples training_samples {params.run} {FLAGS} > {log} 2>&1"
 
 
 rule measure_long:
@@ -113,7 +114,7 @@ rule measure_long:
         settings=E.measured,
     threads: THREADS
     shell:
-        "{PYTHON} debiaslib.measurements long {params.run} {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.study.measurements long {params.run} {FLAGS} > {log} 2>&1"
 
 
 rule measure:
@@ -127,7 +128,7 @@ rule measure:
         settings=E.measured,
     threads: THREADS
     shell:
-        "{PYTHON} debiaslib.measurements weights gradient_noise one_step mse bias {ARMS} real_distances {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.study.measurements weights gradient_noise one_step mse bias {ARMS} real_distances {FLAGS} > {log} 2>&1"
 
 
 rule notebook:
@@ -142,4 +143,4 @@ rule notebook:
         source=lambda wildcards: sha256_file(NOTEBOOKS[wildcards.notebook]),
     threads: THREADS
     shell:
-        "{PYTHON} debiaslib.execution {wildcards.notebook} {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.study.run_notebook {wildcards.notebook} {FLAGS} > {log} 2>&1"

@@ -17,7 +17,7 @@ from benchmarks.gpu_table import tables
 from debiaslib.cli import run_command
 from debiaslib.errors import InputError
 from debiaslib.files import write_text
-from debiaslib.presets import PRESETS
+from debiaslib.study.presets import PRESETS
 
 # Network, batch size, loops; the most wanted first. The last of ours is the one that is profiled.
 _SHIPPED, _BF16 = "diffusers' parts, as shipped", "diffusers' parts, bf16"
@@ -148,7 +148,7 @@ def main():
         return work(out, options.device, options.tiny, options.ends)
     if not options.minutes > 0:
         raise InputError(f"--minutes is {options.minutes:g}; it must be > 0")
-    from debiaslib.training import check_device
+    from debiaslib.training.loop import check_device
 
     check_device(options.device)
     return supervise(out, options)

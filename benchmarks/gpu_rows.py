@@ -9,10 +9,10 @@ from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.loops import BareLoop, DiffusersLoop, OurLoop, our_config
-from debiaslib.models import build_network
-from debiaslib.prediction import network_output
-from debiaslib.sampling import sample
-from debiaslib.schedule import Schedule
+from debiaslib.diffusion.prediction import network_output
+from debiaslib.diffusion.sampling import sample
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.training.network import build_network
 
 # Our loop's settings. "ours, float32" computes its convolutions in TF32, as every loop here does: PyTorch's default.
 BF16 = {"precision": "bfloat16"}

@@ -13,9 +13,9 @@ from benchmarks.loops import BareLoop, OurLoop
 from benchmarks.setups import setups
 from benchmarks.timing import CLOCKS, machine, positive, ratios, take_turns
 from debiaslib.cli import run_command
-from debiaslib.config import PRECISIONS
 from debiaslib.errors import check_choice
-from debiaslib.presets import PRESETS
+from debiaslib.study.presets import PRESETS
+from debiaslib.training.config import PRECISIONS
 
 
 def report(options):

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from torchvision import transforms
 from tqdm import tqdm
 
-from debiaslib.acceleration import concrete_precision
-from debiaslib.config import TrainConfig
-from debiaslib.data import load_images
-from debiaslib.runs import Run
-from debiaslib.training import _Training
+from debiaslib.data.images import load_images
+from debiaslib.training.acceleration import concrete_precision
+from debiaslib.training.config import TrainConfig
+from debiaslib.training.loop import _Training
+from debiaslib.training.run import Run
 
 LR = 1e-4
 

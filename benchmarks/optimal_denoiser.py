@@ -18,9 +18,9 @@ import torch
 
 from debiaslib import Schedule
 from debiaslib.cli import run_command
+from debiaslib.diffusion.optimum import OptimalDenoiser
+from debiaslib.diffusion.randomness import stream
 from debiaslib.errors import check_number
-from debiaslib.optimum import OptimalDenoiser
-from debiaslib.randomness import stream
 
 T = 900
 SHAPES = [(8192, 16), (8192, 32), (50_000, 32)]  # images, side

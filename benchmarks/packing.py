@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from debiaslib.cli import experiment_parser, run_command
-from debiaslib.config import load_experiment
 from debiaslib.errors import InputError, check_number
-from debiaslib.runs import find_run
+from debiaslib.study.experiment import load_experiment
+from debiaslib.training.run import find_run
 
 WARM_ROWS = 3  # of the log: compiling, and the first passes over memory, lie before them
 PATIENCE = 300  # seconds until all of them must be warm

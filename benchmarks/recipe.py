@@ -25,20 +25,20 @@ import pandas as pd
 import torch
 from diffusers.training_utils import EMAModel
 
-from debiaslib.analysis import mse_by_timestep
-from debiaslib.colour import energy_distance, layout_colours_lab
-from debiaslib.config import TrainConfig
-from debiaslib.data import load_images
-from debiaslib.features import load_extractor
-from debiaslib.metrics import frechet_distance
-from debiaslib.models import build_network
-from debiaslib.objective import Objective
-from debiaslib.optimum import GaussianDenoiser, OptimalDenoiser
-from debiaslib.gaussian_images import gaussian_law
-from debiaslib.presets import _unet
-from debiaslib.randomness import stream
-from debiaslib.sampling import sample, to_float
-from debiaslib.tables import subset
+from debiaslib.data.gaussian import gaussian_law
+from debiaslib.data.images import load_images
+from debiaslib.diffusion.one_step import mse_by_timestep
+from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
+from debiaslib.diffusion.randomness import stream
+from debiaslib.diffusion.sampling import sample, to_float
+from debiaslib.metrics.colour import energy_distance, layout_colours_lab
+from debiaslib.metrics.distances import frechet_distance
+from debiaslib.metrics.features import load_extractor
+from debiaslib.study.common import subset
+from debiaslib.study.presets import _unet
+from debiaslib.training.config import TrainConfig
+from debiaslib.training.network import build_network
+from debiaslib.training.objective import Objective
 
 TIMESTEPS = (10, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
 EMAS = (0.995, 0.999)
@@ -186,7 +186,12 @@ def main():
     judge = None
     for seed in arguments.seeds:
         for name in arguments.only:
-            key = {"dataset": arguments.dataset.rstrip("/").rsplit("/")[-1], "candidate": name, "seed": seed, "seconds": arguments.seconds}
+            key = {
+                "dataset": arguments.dataset.rstrip("/").rsplit("/")[-1],
+                "candidate": name,
+                "seed": seed,
+                "seconds": arguments.seconds,
+            }
             if arguments.out.exists():
                 made = pd.read_csv(arguments.out)
                 if (made[list(key)] == pd.Series(key)).all(axis=1).any():
@@ -196,9 +201,18 @@ def main():
             judge = judge or Judge(arguments.dataset, images, Objective(config).schedule)
             fitted, steps = fit(config, images, arguments.seconds)
             size = sum(parameter.numel() for parameter in fitted[EMAS[0]].parameters())
-            facts = {**key, "parameters": size, "batch": config.batch_size, "lr": config.lr, "decay": config.lr_decay, "images": steps * config.batch_size}
+            facts = {
+                **key,
+                "parameters": size,
+                "batch": config.batch_size,
+                "lr": config.lr,
+                "decay": config.lr_decay,
+                "images": steps * config.batch_size,
+            }
             rows = pd.DataFrame([{**facts, "ema": decay, **judge.row(network)} for decay, network in fitted.items()])
-            rows.to_csv(arguments.out, mode="a", header=not os.path.exists(arguments.out), index=False, float_format="%.5g")
+            rows.to_csv(
+                arguments.out, mode="a", header=not os.path.exists(arguments.out), index=False, float_format="%.5g"
+            )
             print(rows[["candidate", "images", "ema", "x0_t50", "x0_t600", "x0_t900", "score"]].to_string(), flush=True)
 
 

@@ -13,11 +13,11 @@ import time
 import torch
 
 from debiaslib.cli import run_command
-from debiaslib.config import SAMPLERS, load_experiment
+from debiaslib.diffusion.sampling import evaluations, sample
+from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import check_number
-from debiaslib.models import build_network
-from debiaslib.sampling import evaluations, sample
-from debiaslib.schedule import Schedule
+from debiaslib.study.experiment import SAMPLERS, load_experiment
+from debiaslib.training.network import build_network
 
 
 class Timed:

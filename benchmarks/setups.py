@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from debiaslib.minifaces import render
-from debiaslib.presets import get_preset
+from debiaslib.data.minifaces import render
+from debiaslib.study.presets import get_preset
 
 # So small that a rehearsal of a benchmark takes seconds.
 TINY = {

@@ -18,14 +18,14 @@ from diffusers.training_utils import EMAModel, compute_snr
 
 from debiaslib import Schedule, loss_weight
 from debiaslib.cli import run_command
-from debiaslib.config import load_experiment
+from debiaslib.data.minifaces import render
+from debiaslib.diffusion.randomness import stream, stream_seed
+from debiaslib.diffusion.sampling import to_float
+from debiaslib.diffusion.strategies import KNOWN, parse_strategy
 from debiaslib.errors import check_number
-from debiaslib.minifaces import render
-from debiaslib.models import build_network
-from debiaslib.objective import Objective
-from debiaslib.randomness import stream, stream_seed
-from debiaslib.sampling import to_float
-from debiaslib.strategies import KNOWN, parse_strategy
+from debiaslib.study.experiment import load_experiment
+from debiaslib.training.network import build_network
+from debiaslib.training.objective import Objective
 
 T, GAMMA, BASE = 1000, 5, "constant"
 _IMAGES, _WARM_UP = 512, 4

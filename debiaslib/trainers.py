@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cli import Parser
+from .diffusion.schedule import Schedule
+from .diffusion.weighting import loss_weight
 from .errors import InputError, check_choice, check_number
-from .schedule import Schedule
-from .weighting import loss_weight
 
 __all__ = ["TRAINERS", "comparison_table", "draw", "epsilon_equivalent", "flag_weight", "markdown_table"]
 
@@ -153,7 +153,7 @@ def markdown_table(schedules):
 def draw(schedule_or_snr, path):
     """Save the figure: every flag's weight in epsilon units against t. Needs the lab extra. Returns the Figure."""
     check_choice("the figure's file type", Path(path).suffix, (".png", ".pdf", ".svg"))
-    from .figure_style import log_axis, new_figure, style
+    from .figures.style import log_axis, new_figure, style
     from .files import atomic_path
 
     snr = _snr(schedule_or_snr)
@@ -186,7 +186,7 @@ _LINES = {
 
 
 def _panel(ax, prediction_type, snr):
-    from .figure_style import look
+    from .figures.style import look
 
     ax.plot(loss_weight("debiased", snr), color=look("debiased").colour, linewidth=5, alpha=0.35, label="the paper")
     for key, kind, _ in _forms():

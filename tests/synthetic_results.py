@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 
-from debiaslib.config import run_name
-from debiaslib.controls import OUTCOMES
-from debiaslib.minifaces import render
-from debiaslib.strategies import parse_strategy
+from debiaslib.data.minifaces import render
+from debiaslib.diffusion.strategies import parse_strategy
+from debiaslib.study.controls import OUTCOMES
+from debiaslib.training.config import run_name
 
 WEIGHTINGS = ("constant", "debiased", "p2(k=1,gamma=1)", "min_snr(gamma=5)")
 TIMESTEPS = [0, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 850, 900, 950, 999]
@@ -161,7 +161,7 @@ def _error(split, seed, model, quantity, mean, base):
 
 
 def _bias(weightings, seeds, rng):
-    """bias.csv as `debiaslib.bias_measurements` writes it; a third of the excess is a variance over seeds."""
+    """bias.csv as `debiaslib.study.bias` writes it; a third of the excess is a variance over seeds."""
     weight = np.array([1, 8, 36, 144, 67]) / 256
     bands = [(None, 1.0), *zip([0, 1, 2, 4, 8], weight, strict=True)]
     rows = []
@@ -263,7 +263,7 @@ def _distance(weighting, seed, steps, seen, metric, value):
 
 
 def _controls(seeds, rng):
-    """(controls.csv, learning_rates.csv) as `debiaslib.controls` writes them."""
+    """(controls.csv, learning_rates.csv) as `debiaslib.study.controls` writes them."""
     ratios, rates = [], []
     for outcome in OUTCOMES:
         for condition in ("as published", "each at its best learning rate", "lr 0.0005", "max_grad_norm 1"):

@@ -15,7 +15,7 @@ from benchmarks.gpu_table import tables
 from benchmarks.original_script import ScriptLoop
 from benchmarks.setups import Setup, setups
 from debiaslib.errors import InputError
-from debiaslib.presets import PRESETS
+from debiaslib.study.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_ACCELERATE = importlib.util.find_spec("accelerate") is None

@@ -13,17 +13,19 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from debiaslib import features, sampling
-from debiaslib.analysis import one_step_estimate
-from debiaslib.config import SAMPLERS, TrainConfig
-from debiaslib.features import load_extractor
-from debiaslib.metrics import evaluate
-from debiaslib.models import build_network
-from debiaslib.objective import Objective
-from debiaslib.optimum import OptimalDenoiser
-from debiaslib.prediction import PREDICTION_TYPES
-from debiaslib.sampling import sample, sample_batches
-from debiaslib.schedule import Schedule
+from debiaslib.diffusion import sampling
+from debiaslib.diffusion.one_step import one_step_estimate
+from debiaslib.diffusion.optimum import OptimalDenoiser
+from debiaslib.diffusion.prediction import PREDICTION_TYPES
+from debiaslib.diffusion.sampling import sample, sample_batches
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.metrics import features
+from debiaslib.metrics.distances import evaluate
+from debiaslib.metrics.features import load_extractor
+from debiaslib.study.experiment import SAMPLERS
+from debiaslib.training.config import TrainConfig
+from debiaslib.training.network import build_network
+from debiaslib.training.objective import Objective
 
 SCHEDULE = Schedule.linear()
 TINY = {"sample_size": 8, "in_channels": 3, "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
@@ -128,7 +130,7 @@ def test_inception_is_on_the_device():
 
 
 def test_dinov2_is_on_the_device():
-    from debiaslib.dinov2 import VisionTransformer
+    from debiaslib.metrics.dinov2 import VisionTransformer
 
     with torch.device("meta"):
         model = features._dinov2_network(VisionTransformer().state_dict(), "float32")

@@ -11,10 +11,10 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from debiaslib import trainers
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
-from debiaslib.presets import get_preset
-from debiaslib.schedule import Schedule
-from debiaslib.weighting import loss_weight
+from debiaslib.study.presets import get_preset
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}

@@ -8,9 +8,9 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from test_one_network import tiny_pipeline
 
 from debiaslib.paths import notebook_files
+from tests.study.test_pretrained_study import tiny_pipeline
 
 SMOKE = Path(__file__).resolve().parent / "smoke.yaml"
 NOTEBOOKS = notebook_files()

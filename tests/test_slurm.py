@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from debiaslib.checkpoints import load_checkpoint
-from debiaslib.config import load_experiment
-from debiaslib.runs import find_run
-from debiaslib.training import train
+from debiaslib.study.experiment import load_experiment
+from debiaslib.training.checkpoints import load_checkpoint
+from debiaslib.training.loop import train
+from debiaslib.training.run import find_run
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = Path("/etc/slurm/slurm.conf")

@@ -11,10 +11,10 @@ from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
-from debiaslib.schedule import Schedule
 from debiaslib.trainers import TRAINERS, comparison_table, draw, epsilon_equivalent, flag_weight, main, markdown_table
-from debiaslib.weighting import loss_weight
 
 LINEAR = Schedule.linear()
 FORMS = [(key, kind) for key, trainer in TRAINERS.items() for kind in trainer.forms]

@@ -25,9 +25,13 @@ from reliability_page import REPOSITORY, put, stamp
 WANTED = 0.95
 # The files, and the tests that are to notice: those of the file itself first.
 TESTS = {
-    "debiaslib/schedule.py": ["tests/test_schedule.py", "tests/test_weighting.py", "tests/test_prediction.py"],
-    "debiaslib/weighting.py": ["tests/test_weighting.py"],
-    "debiaslib/prediction.py": ["tests/test_prediction.py", "tests/test_weighting.py"],
+    "debiaslib/diffusion/schedule.py": [
+        "tests/diffusion/test_schedule.py",
+        "tests/diffusion/test_weighting.py",
+        "tests/diffusion/test_prediction.py",
+    ],
+    "debiaslib/diffusion/weighting.py": ["tests/diffusion/test_weighting.py"],
+    "debiaslib/diffusion/prediction.py": ["tests/diffusion/test_prediction.py", "tests/diffusion/test_weighting.py"],
 }
 EXPLANATIONS = REPOSITORY / "tools" / "mutation_survivors.yaml"
 

@@ -5,7 +5,8 @@ import os
 
 import pytest
 from refusals import Tally
-from test_data import folder_of
+
+from tests.data.test_images import folder_of
 
 FILES = {  # experiments of `place`, by name
     "mine": "dataset: good",

@@ -23,9 +23,14 @@ from pathlib import Path
 
 import torch
 
-from debiaslib import decoding, execution, files, loss_sums, measurements, sample_measurements, study, training  # noqa: F401
+from debiaslib import files
 from debiaslib.cli import run_command
-from debiaslib.sample_store import sample_path
+from debiaslib.data import decoding
+from debiaslib.study import run_notebook as execution
+from debiaslib.study import samples as sample_measurements
+from debiaslib.study import study
+from debiaslib.study.sample_store import sample_path
+from debiaslib.training import loss_sums  # noqa: F401
 
 
 class Lines:

@@ -13,26 +13,28 @@ from finished_results import note, write_results
 from PIL import Image
 from synthetic_results import WEIGHTINGS, write_synthetic_results
 
-from debiaslib import compare, figures, measurements, trainers
-from debiaslib.checkpoints import save_checkpoint
-from debiaslib.cifar10_training import _keep
-from debiaslib.config import Experiment
-from debiaslib.data import load_images
-from debiaslib.feature_weights import Weights
+from debiaslib import trainers
+from debiaslib.data.images import load_images
+from debiaslib.data.labels import stored_labels
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.figures import draw as figures
 from debiaslib.files import SEAL, exclusive, write_json, write_text
-from debiaslib.labels import stored_labels
-from debiaslib.models import export_pipeline
-from debiaslib.published_weights import publish_weights
-from debiaslib.report import build_report, publish_report
-from debiaslib.result_tables import write_result_tables
-from debiaslib.run_files import save_weights
-from debiaslib.runs import find_run
-from debiaslib.sample_store import stored_samples
-from debiaslib.schedule import Schedule
-from debiaslib.study import open_study
-from debiaslib.tables import save_arrays
-from debiaslib.time_limit import write_part
-from debiaslib.training import train
+from debiaslib.metrics.cifar10_training import _keep
+from debiaslib.metrics.feature_weights import Weights
+from debiaslib.report.report import build_report, publish_report
+from debiaslib.study import compare, measurements
+from debiaslib.study.common import save_arrays
+from debiaslib.study.experiment import Experiment
+from debiaslib.study.result_tables import write_result_tables
+from debiaslib.study.sample_store import stored_samples
+from debiaslib.study.study import open_study
+from debiaslib.study.time_limit import write_part
+from debiaslib.training.checkpoints import save_checkpoint
+from debiaslib.training.loop import train
+from debiaslib.training.network import export_pipeline
+from debiaslib.training.published_weights import publish_weights
+from debiaslib.training.run import find_run
+from debiaslib.training.write_record import save_weights
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
 NETWORK = {

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from debiaslib.checkpoints import load_checkpoint
+from debiaslib.training.checkpoints import load_checkpoint
 
 STEPS, BATCH = 21, 4
 NETWORK = {

@@ -7,11 +7,11 @@ import sys
 
 import pandas as pd
 
-from debiaslib import measurements
-from debiaslib.config import run_name
-from debiaslib.control_measurements import control_ratios, learning_rates
-from debiaslib.result_tables import write_result_tables
-from debiaslib.study import open_study
+from debiaslib.study import measurements
+from debiaslib.study.control_tables import control_ratios, learning_rates
+from debiaslib.study.result_tables import write_result_tables
+from debiaslib.study.study import open_study
+from debiaslib.training.config import run_name
 
 
 def main(experiment, results, how_much):

@@ -10,18 +10,18 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from test_compare import distances, mse, write
-from test_data import folder_of, no_copies, picture, png, save, write_parquet  # noqa: F401
 
 from debiaslib import load_images, load_model
-from debiaslib.colour import energy_distance, mean_colours_lab, to_lab, wasserstein
-from debiaslib.compare import compare
-from debiaslib.features import load_extractor
-from debiaslib.figures import draw
-from debiaslib.metrics import evaluate, frechet_distance, inception_score, kernel_distance, precision_recall
-from debiaslib.models import load_pretrained
-from debiaslib.publishing import copy_published
-from debiaslib.study import open_study
+from debiaslib.figures.draw import draw
+from debiaslib.metrics.colour import energy_distance, mean_colours_lab, to_lab, wasserstein
+from debiaslib.metrics.distances import evaluate, frechet_distance, inception_score, kernel_distance, precision_recall
+from debiaslib.metrics.features import load_extractor
+from debiaslib.study.compare import compare
+from debiaslib.study.publishing import copy_published
+from debiaslib.study.study import open_study
+from debiaslib.training.network import load_pretrained
+from tests.data.test_images import folder_of, no_copies, picture, png, save, write_parquet  # noqa: F401
+from tests.study.test_compare import distances, mse, write
 
 WHOLE, NAN = "a whole number", float("nan")
 POOLED = load_extractor("pooled")

@@ -2,10 +2,9 @@
 
 from functools import partial
 
-from test_config import experiment, train
-
-from debiaslib.config import load_experiment
-from debiaslib.presets import PRESETS
+from debiaslib.study.experiment import load_experiment
+from debiaslib.study.presets import PRESETS
+from tests.training.test_config import experiment, train
 
 PRESET = "preset: minifaces16\n"
 UNET = PRESETS["minifaces16"].network

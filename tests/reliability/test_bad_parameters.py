@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from test_config import EXPERIMENT_MISTAKES, TRAIN_MISTAKES, experiment, train
 
 from debiaslib import (
     GaussianDenoiser,
@@ -20,9 +19,10 @@ from debiaslib import (
     sample,
     to_x0_epsilon,
 )
-from debiaslib.arms import parse_arm
-from debiaslib.presets import get_preset
-from debiaslib.sampling import evaluations, respaced_timesteps
+from debiaslib.diffusion.sampling import evaluations, respaced_timesteps
+from debiaslib.study.presets import get_preset
+from debiaslib.training.arms import parse_arm
+from tests.training.test_config import EXPERIMENT_MISTAKES, TRAIN_MISTAKES, experiment, train
 
 T10 = Schedule.linear(T=10)
 ZERO = Schedule.linear().rescale_zero_terminal_snr()

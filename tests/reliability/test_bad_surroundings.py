@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import debiaslib.models  # noqa: F401  (the loading of its libraries is no time of ours)
+import debiaslib.training.network  # noqa: F401  (the loading of its libraries is no time of ours)
 from debiaslib.paths import notebook_files
-from debiaslib.study import begin
+from debiaslib.study.study import begin
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,7 +98,7 @@ def test_every_command_refuses_in_a_process_of_its_own(tally, place, reached):
     starts = {}
     for module, arguments, environment, *parts in PROCESSES:
         if module not in starts:
-            loaded = ["debiaslib.estimate"] if module == "pipeline" else []  # which it starts as a process
+            loaded = ["debiaslib.study.cost"] if module == "pipeline" else []  # which it starts as a process
             names = ", ".join([f"debiaslib.{module}", *loaded])
             starts[module] = run([sys.executable, "-c", f"import {names}"], place)[-1]
         code, shown, line, seconds = run(

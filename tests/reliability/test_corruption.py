@@ -17,20 +17,22 @@ import torch
 from damage import damages
 from PIL import Image
 
-from debiaslib import data, feature_cache, training
-from debiaslib.checkpoints import load_checkpoint, save_checkpoint
-from debiaslib.config import TrainConfig
+from debiaslib.data import images as data
+from debiaslib.data.labels import stored_labels
 from debiaslib.errors import InputError
-from debiaslib.features import load_extractor
+from debiaslib.figures.saved import Tables
 from debiaslib.files import read_json, sha256_file, write_json
-from debiaslib.labels import stored_labels
-from debiaslib.models import load_model
-from debiaslib.runs import Run
-from debiaslib.sample_store import sample_path, stored_samples
-from debiaslib.saved_tables import Tables
-from debiaslib.study import open_study
-from debiaslib.tables import load_arrays, save_arrays
-from debiaslib.training import _Training, train
+from debiaslib.metrics import feature_cache
+from debiaslib.metrics.features import load_extractor
+from debiaslib.study.common import load_arrays, save_arrays
+from debiaslib.study.sample_store import sample_path, stored_samples
+from debiaslib.study.study import open_study
+from debiaslib.training import loop as training
+from debiaslib.training.checkpoints import load_checkpoint, save_checkpoint
+from debiaslib.training.config import TrainConfig
+from debiaslib.training.loop import _Training, train
+from debiaslib.training.network import load_model
+from debiaslib.training.run import Run
 
 NETWORK = {"sample_size": 8, "block_out_channels": [4], "layers_per_block": 1, "down_block_types": ["DownBlock2D"],
            "up_block_types": ["UpBlock2D"], "norm_num_groups": 2, "add_attention": False}  # fmt: skip

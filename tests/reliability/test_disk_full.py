@@ -16,15 +16,16 @@ from small_disk import PAGE, Limit, Tmpfs, make_disk
 from synthetic_results import write_synthetic_results
 from writing_calls import PACKAGE, writing_calls
 
-from debiaslib import execution, minifaces_features
-from debiaslib.checkpoints import load_checkpoint
 from debiaslib.cli import NOT_WRITTEN, run_command
-from debiaslib.config import TrainConfig
-from debiaslib.feature_cache import fingerprint_of, reference_features
-from debiaslib.features import load_extractor
 from debiaslib.files import read_json
-from debiaslib.runs import find_run
-from debiaslib.training import train
+from debiaslib.metrics import minifaces_features
+from debiaslib.metrics.feature_cache import fingerprint_of, reference_features
+from debiaslib.metrics.features import load_extractor
+from debiaslib.study import run_notebook as execution
+from debiaslib.training.checkpoints import load_checkpoint
+from debiaslib.training.config import TrainConfig
+from debiaslib.training.loop import train
+from debiaslib.training.run import find_run
 
 SIZE = 24 << 20
 WANTED = "the old kept, nothing half, one line that names it"

@@ -19,7 +19,7 @@ import yaml
 from outcomes import NETWORK, differences, faces, outcome
 
 from debiaslib.files import exclusive
-from debiaslib.runs import find_run
+from debiaslib.training.run import find_run
 
 EIGHT, IMAGES, STEPS, LONG = 8, 64, 60, 600
 REPOSITORY = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ import pytest
 from killing import IN_THE_LOOP, OF_A_TRAINING, OF_SAMPLING, SAMPLES
 from outcomes import SETTINGS, STEPS, differences, faces, left_behind, outcome
 
-from debiaslib.checkpoints import load_checkpoint
 from debiaslib.files import read_json
-from debiaslib.runs import find_run
-from debiaslib.sample_store import sample_path
+from debiaslib.study.sample_store import sample_path
+from debiaslib.training.checkpoints import load_checkpoint
+from debiaslib.training.run import find_run
 
 REPOSITORY = Path(__file__).parents[2]
 KILLED = -9

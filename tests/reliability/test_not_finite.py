@@ -7,24 +7,26 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_training import BATCH, NETWORK, STEPS, assert_same, faces, quietly
 
-from debiaslib import colour, metrics, training
-from debiaslib.analysis import mse_by_timestep, one_step_estimate
-from debiaslib.bias import channel_bias, decompose_seeds, spectrum
-from debiaslib.checkpoints import load_checkpoint, save_checkpoint
-from debiaslib.colour_law import evaluate_law
+from debiaslib.data.gaussian import gaussian_law
+from debiaslib.diffusion.bias import channel_bias, decompose_seeds, spectrum
+from debiaslib.diffusion.one_step import mse_by_timestep, one_step_estimate
+from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
+from debiaslib.diffusion.sampling import sample, to_uint8
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.diffusion.solvers import SOLVERS
+from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
-from debiaslib.features import load_extractor
-from debiaslib.gaussian_images import gaussian_law
-from debiaslib.intervals import mean_interval
-from debiaslib.models import load_pretrained
-from debiaslib.optimum import GaussianDenoiser, OptimalDenoiser
-from debiaslib.runs import find_run
-from debiaslib.sampling import sample, to_uint8
-from debiaslib.schedule import Schedule
-from debiaslib.solvers import SOLVERS
-from debiaslib.weighting import loss_weight
+from debiaslib.metrics import colour
+from debiaslib.metrics import distances as metrics
+from debiaslib.metrics.colour_law import evaluate_law
+from debiaslib.metrics.features import load_extractor
+from debiaslib.metrics.intervals import mean_interval
+from debiaslib.training import loop as training
+from debiaslib.training.checkpoints import load_checkpoint, save_checkpoint
+from debiaslib.training.network import load_pretrained
+from debiaslib.training.run import find_run
+from tests.training.test_loop import BATCH, NETWORK, STEPS, assert_same, faces, quietly
 
 BAD = [math.nan, math.inf, -math.inf]
 SCHEDULE = Schedule.linear(T=20)

@@ -1,6 +1,6 @@
 """A notebook whose kernel, papermill or pipeline dies, hangs or leaves early: no success, no orphan, no hand needed.
 
-Other deaths of the pipeline, while it trains, are in tests/test_pipeline.py.
+Other deaths of the pipeline, while it trains, are in tests/study/test_pipeline.py.
 """
 
 import json
@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from trial import ROOT, Trial, heartbeat, ran_to_its_end, write_checkout, write_notebook
 
-from debiaslib import execution
 from debiaslib.errors import InputError
+from debiaslib.study import run_notebook as execution
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds processes by /proc")
 
@@ -85,11 +85,13 @@ def checkout(tmp_path_factory):
 
 
 def execute(checkout, results, does):
-    return Trial(["-m", "debiaslib.execution", NAME, "--experiment", "tiny.yaml", "--results", results], checkout, does)
+    return Trial(
+        ["-m", "debiaslib.study.run_notebook", NAME, "--experiment", "tiny.yaml", "--results", results], checkout, does
+    )
 
 
 def reproduce(checkout, results, does="", *more):
-    command = ["-m", "debiaslib.pipeline", "--experiment", "tiny.yaml", "--results", results, *more]
+    command = ["-m", "debiaslib.study.pipeline", "--experiment", "tiny.yaml", "--results", results, *more]
     return Trial(command, checkout, does)
 
 
@@ -140,7 +142,7 @@ def test_a_signal_to_a_notebook_that_runs(checkout, tmp_path, victim, number, co
 
 SWALLOWS = """
 import time
-from debiaslib.signals import end_after_signal
+from debiaslib.training.signals import end_after_signal
 
 end_after_signal(1)
 while True:
@@ -183,7 +185,7 @@ def test_papermills_own_command_killed_interrupted_or_at_its_time_limit(checkout
 # what happens to `make reproduce` while its notebook runs: (victim, signal, further arguments, exit status)
 STOPPED = {
     "kernel killed": ("kernel", KILL, (), 2),
-    "papermill killed": ("debiaslib.execution", KILL, (), 2),
+    "papermill killed": ("debiaslib.study.run_notebook", KILL, (), 2),
     "Snakemake killed": ("--engine", KILL, (), 2),
     "pipeline killed": ("itself", KILL, (), -KILL),
     "Ctrl-C": ("itself", signal.SIGINT, (), 130),

@@ -14,11 +14,13 @@ import pytest
 import setuptools
 from places import NOBODY, ROOT, as_nobody, call, clone, environment, git, sealed
 
-from debiaslib import execution, paths, pipeline
-from debiaslib.engine import _config_arguments, _environment
+from debiaslib import paths
 from debiaslib.errors import InputError
-from debiaslib.figures import FIGURES
+from debiaslib.figures.draw import FIGURES
 from debiaslib.paths import home_substitutes, notebook_files
+from debiaslib.study import pipeline
+from debiaslib.study import run_notebook as execution
+from debiaslib.study.snakemake import _config_arguments, _environment
 
 ODD = "Ein Ordner mit Übermaß é #1 {x} it's"
 SMOKE = ROOT / "tests" / "smoke.yaml"
@@ -99,7 +101,7 @@ def test_a_checkout_of_another_user_is_recorded_too(tmp_path):
     subprocess.run(["chown", "-R", str(NOBODY), str(source)], check=True)
     with pytest.raises(subprocess.CalledProcessError):
         git("rev-parse", "HEAD", cwd=source)
-    code = "from debiaslib.runs import git_state; import json; print(json.dumps(git_state()))"
+    code = "from debiaslib.training.run import git_state; import json; print(json.dumps(git_state()))"
     done = call([sys.executable, "-B", "-c", code], source, environment())
     assert json.loads(done[1]) == {"commit": commit, "clean": True}, done
 
@@ -167,7 +169,7 @@ def test_every_notebook_by_papermill_from_any_folder_offline(source, sealed_run,
 def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away, reached):
     """Another user's checkout, no home: one line until he names the folders, and then it works."""
     tiny = source / "tests" / "reliability" / "tiny.yaml"
-    command = [sys.executable, "-B", "-m", "debiaslib.pipeline", "--experiment", str(tiny), "--jobs", "1"]
+    command = [sys.executable, "-B", "-m", "debiaslib.study.pipeline", "--experiment", str(tiny), "--jobs", "1"]
     nowhere = environment(HOME="/nonexistent")
     own = away / "his own"
     own.mkdir()

@@ -7,12 +7,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusals import LONGEST
-from test_config import EXPERIMENT_FIELDS, JSON, TRAIN_FIELDS
 
-from debiaslib.config import Experiment, TrainConfig, load_experiment
 from debiaslib.errors import InputError
 from debiaslib.files import write_json
-from debiaslib.presets import PRESETS
+from debiaslib.study.experiment import Experiment, load_experiment
+from debiaslib.study.presets import PRESETS
+from debiaslib.training.config import TrainConfig
+from tests.training.test_config import EXPERIMENT_FIELDS, JSON, TRAIN_FIELDS
 
 NETWORK = PRESETS["minifaces16"].network
 TRAIN = {**vars(PRESETS["minifaces16"]), "network": NETWORK, "weighting": "p2(k=1,gamma=0.5)", "snapshots": [640]}

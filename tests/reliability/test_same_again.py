@@ -12,17 +12,17 @@ import torch
 import yaml
 from synthetic_results import write_synthetic_results
 
-from debiaslib.checkpoints import load_checkpoint
-from debiaslib.config import load_experiment
-from debiaslib.data import load_images
-from debiaslib.figures import FIGURES
+from debiaslib.data.images import load_images
+from debiaslib.diffusion.prediction import PREDICTION_TYPES
+from debiaslib.diffusion.randomness import stream
+from debiaslib.diffusion.sampling import to_float
+from debiaslib.diffusion.solvers import SOLVERS
+from debiaslib.figures.draw import FIGURES
 from debiaslib.files import SEAL
-from debiaslib.models import build_network
-from debiaslib.objective import Objective
-from debiaslib.prediction import PREDICTION_TYPES
-from debiaslib.randomness import stream
-from debiaslib.sampling import to_float
-from debiaslib.solvers import SOLVERS
+from debiaslib.study.experiment import load_experiment
+from debiaslib.training.checkpoints import load_checkpoint
+from debiaslib.training.network import build_network
+from debiaslib.training.objective import Objective
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]

@@ -18,13 +18,20 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from debiaslib import data, decoding, feature_cache, measurements, metrics, sample_measurements, study, tables
-from debiaslib.config import load_experiment, run_name
-from debiaslib.data import load_images
-from debiaslib.features import load_extractor
+from debiaslib.data import decoding
+from debiaslib.data import images as data
+from debiaslib.data.gaussian import render
+from debiaslib.data.images import load_images
 from debiaslib.files import sha256_json
-from debiaslib.gaussian_images import render
-from debiaslib.sample_store import stored_samples
+from debiaslib.metrics import distances as metrics
+from debiaslib.metrics import feature_cache
+from debiaslib.metrics.features import load_extractor
+from debiaslib.study import common as tables
+from debiaslib.study import measurements, study
+from debiaslib.study import samples as sample_measurements
+from debiaslib.study.experiment import load_experiment
+from debiaslib.study.sample_store import stored_samples
+from debiaslib.training.config import run_name
 
 TICK = 0.03  # seconds, more than the steps of a file system's clock
 

@@ -28,30 +28,24 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from papermill.translators import PythonTranslator
 from PIL import Image
 
-from debiaslib import (
-    cifar10_features,
-    execution,
-    feature_cache,
-    feature_weights,
-    features,
-    hub,
-    minifaces_features,
-)
-from debiaslib.checkpoints import load_checkpoint
-from debiaslib.config import load_experiment
-from debiaslib.data import load_images
+from debiaslib.data import hub
+from debiaslib.data.images import load_images
+from debiaslib.data.labels import stored_labels
 from debiaslib.errors import InputError
-from debiaslib.execution import execute_notebook
-from debiaslib.features import load_extractor
+from debiaslib.figures.saved import Tables
 from debiaslib.files import sha256_file, write_json
-from debiaslib.labels import stored_labels
-from debiaslib.models import load_model, load_pretrained
-from debiaslib.pretrained import parse_source
-from debiaslib.rendering import loaded_addresses, make_page, render_notebook
-from debiaslib.sample_store import sample_path, stored_samples
-from debiaslib.saved_tables import Tables
-from debiaslib.study import open_study
-from debiaslib.tables import load_arrays
+from debiaslib.metrics import cifar10_features, feature_cache, feature_weights, features, minifaces_features
+from debiaslib.metrics.features import load_extractor
+from debiaslib.report.notebook_html import loaded_addresses, make_page, render_notebook
+from debiaslib.study import run_notebook as execution
+from debiaslib.study.common import load_arrays
+from debiaslib.study.experiment import load_experiment
+from debiaslib.study.run_notebook import execute_notebook
+from debiaslib.study.sample_store import sample_path, stored_samples
+from debiaslib.study.study import open_study
+from debiaslib.training.checkpoints import load_checkpoint
+from debiaslib.training.network import load_model, load_pretrained
+from debiaslib.training.pretrained import parse_source
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,172 @@
+"""Denoisers that no network can beat: the exact posterior mean E[x0 | x_t] over a set of images, and over a Gaussian.
+
+Their logits are float64: at low t they differ by thousands and float32 would round the differences away.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from ..errors import InputError, check_finite, check_number, shown
+from .schedule import check_schedule
+
+LARGEST = 64.0  # no image in [-1, 1], nor a number of a latent or of a normal law, is as far out; grey levels are
+_CHUNK_NUMBERS = 1 << 22  # float64: 32 MiB
+
+
+class OptimalDenoiser:
+    """E[x0 | x_t] for x0 uniform over `images`: the mean of the images, weighted by softmax(-|x_t - a x0|^2 / (2 s^2)).
+
+    images: uint8 (N, C, H, W), read as x/127.5 - 1 (an array may be memory-mapped), or floats in [-1, 1]. The work is
+        done where they lie: on the CPU, or on the GPU of a tensor.
+    chunk: images in float64 at a time, by default as many as 32 MiB hold. Memory is 9 chunk C H W bytes, plus 8 for
+    each pair of a query and an image of the chunk, 32 for each number of a query, and 8 for each image.
+
+    Where many images explain x_t (high t) this is the posterior mean of the data's law up to sampling error; where one
+    alone does (low t) it has memorised that image.
+    """
+
+    def __init__(self, images, schedule, chunk=None):
+        if not hasattr(images, "ndim"):
+            raise InputError(f"images are a {type(images).__name__}; they must be an array or a tensor (N, C, H, W)")
+        if images.ndim != 4 or len(images) == 0:
+            raise InputError(f"images have shape {tuple(images.shape)}; it must be (N, C, H, W) with N >= 1")
+        self.images, self.schedule = images, check_schedule(schedule)
+        fitting = max(1, _CHUNK_NUMBERS // max(1, math.prod(images.shape[1:])))
+        self.chunk = check_number("chunk", fitting if chunk is None else chunk, minimum=1, integer=True)
+        whole = str(images.dtype).endswith("uint8")  # numpy's or torch's: x = p/127.5 - 1 is applied to the products
+        if not whole and "float" not in str(images.dtype):
+            raise InputError(f"images are {images.dtype}; they must be uint8, or floats in [-1, 1]")
+        self._scale, self._shift = (127.5, 1.0) if whole else (1.0, 0.0)
+        self._half_norms = None
+        self._home = images.device if isinstance(images, torch.Tensor) else torch.device("cpu")
+        for _, pixels in () if whole else self._chunks():
+            if not float(pixels.abs().max()) <= LARGEST:
+                raise InputError(f"images reach {float(pixels.abs().max()):g}; floats must be in [-1, 1]")
+
+    @torch.no_grad()
+    def __call__(self, x_t, t):
+        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,).
+
+        Raises InputError for an x_t of another shape, or that is not finite.
+        """
+        if tuple(x_t.shape[1:]) != tuple(self.images.shape[1:]):
+            wanted = ", ".join(map(str, self.images.shape[1:]))
+            raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {wanted})")
+        queries = check_finite("x_t", x_t.detach()).to(self._home, torch.float64).flatten(1)
+        a, s = self.schedule.scales(t, queries)
+        scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
+        if self._half_norms is None:
+            self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
+        # One pass: the running maximum keeps the exponentials in range, as in streaming softmax.
+        largest = queries.new_full((len(queries), 1), -torch.inf)
+        total = queries.new_zeros(len(queries), 1)
+        mean = torch.zeros_like(queries)
+        for part, pixels in self._chunks():
+            # In place, and without what is the same for all images.
+            logits = (scaled @ pixels.T).addcmul_(inverse, self._half_norms[part], value=-1)
+            larger = torch.maximum(largest, logits.amax(dim=1, keepdim=True))
+            shrink, weights = (largest - larger).exp(), logits.sub_(larger).exp_()
+            total.mul_(shrink).add_(weights.sum(dim=1, keepdim=True))
+            mean.mul_(shrink).addmm_(weights, pixels)
+            largest = larger
+        return (mean / (total * self._scale) - self._shift).view(x_t.shape).to(x_t)
+
+    def _halved(self, pixels):
+        """|x|^2 / 2 of each image, where x = pixels / scale - shift, less what is the same for all images."""
+        squares = torch.einsum("nd,nd->n", pixels, pixels)
+        return (squares / self._scale - 2 * self._shift * pixels.sum(dim=1)) / (2 * self._scale)
+
+    def _chunks(self):
+        """(slice, float64 (n, C H W)) of each chunk; the memory is used again for the next one."""
+        count = min(self.chunk, len(self.images))
+        room = torch.empty(count, math.prod(self.images.shape[1:]), dtype=torch.float64, device=self._home)
+        for start in range(0, len(self.images), count):
+            part = slice(start, min(start + count, len(self.images)))
+            pixels = self.images[part]
+            if not isinstance(pixels, torch.Tensor):
+                pixels = torch.from_numpy(np.array(pixels))
+            yield part, room[: part.stop - start].copy_(pixels.flatten(1))
+
+
+class ClassDenoiser:
+    """E[x0 | x_t, class]: what `OptimalDenoiser` is to all images, over the images of each one's class.
+
+    images: as for `OptimalDenoiser`; labels: int64 (N,), their classes; chunk: as there.
+    """
+
+    def __init__(self, images, labels, schedule, chunk=None):
+        if len(labels) != len(images):
+            raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(images)} images")
+        self.images, self.labels, self.schedule, self.chunk = images, np.asarray(labels), schedule, chunk
+        self._of_class = {}
+
+    def __call__(self, x_t, t, class_labels):
+        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,); class_labels: int64 (B,).
+
+        Raises InputError for a class that none of the images is of.
+        """
+        x0_hat, t = torch.empty_like(x_t), torch.as_tensor(t, device="cpu").expand(len(x_t))
+        for label in class_labels.unique().tolist():
+            rows = (class_labels == label).nonzero().flatten()
+            x0_hat[rows] = self._denoiser(label)(x_t[rows.to(x_t.device)], t[rows.cpu()])
+        return x0_hat
+
+    def _denoiser(self, label):
+        if label not in self._of_class:
+            index = np.flatnonzero(self.labels == label)
+            if not len(index):
+                raise InputError(f"none of the {len(self.images)} images is of class {label}")
+            self._of_class[label] = OptimalDenoiser(_Chosen(self.images, index), self.schedule, self.chunk)
+        return self._of_class[label]
+
+
+class _Chosen:
+    """The images of an index, read a slice at a time, so that they are never all in memory."""
+
+    def __init__(self, images, index):
+        self.images, self.index = images, index
+        self.shape, self.ndim, self.dtype = (len(index), *images.shape[1:]), images.ndim, images.dtype
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, part):
+        return self.images[self.index[part]]
+
+
+class GaussianDenoiser:
+    """E[x0 | x_t] for x0 ~ N(mean, covariance), exact at all t: mean + a C (a^2 C + s^2 I)^-1 (x_t - a mean).
+
+    mean: (D,), covariance: (D, D) symmetric and positive semi-definite, for images flattened to D = C H W.
+    """
+
+    def __init__(self, mean, covariance, schedule):
+        self.mean, covariance = _numbers("mean", mean).flatten(), _numbers("covariance", covariance)
+        if covariance.shape != (len(self.mean),) * 2:
+            raise InputError(f"covariance has shape {tuple(covariance.shape)}; the mean has {len(self.mean)} entries")
+        self.variances, self.axes = torch.linalg.eigh((covariance + covariance.T) / 2)
+        if self.variances.min() < -1e-9 * self.variances.abs().max():
+            raise InputError(f"covariance has the eigenvalue {self.variances.min():g}; it must not be negative")
+        self.variances, self.schedule = self.variances.clamp(min=0), check_schedule(schedule)
+
+    @torch.no_grad()
+    def __call__(self, x_t, t):
+        """x0_hat of x_t's shape, dtype and device. x_t: (B, ...); t: an int or (B,)."""
+        queries = check_finite("x_t", x_t.detach()).to("cpu", torch.float64).flatten(1)
+        if queries.shape[1] != len(self.mean):
+            raise InputError(f"x_t has shape {tuple(x_t.shape)}; the law is of {len(self.mean)} numbers")
+        a, s = self.schedule.scales(t, queries)
+        gain = a * self.variances / (a**2 * self.variances + s**2)
+        x0_hat = self.mean + ((queries - a * self.mean) @ self.axes * gain) @ self.axes.T
+        return x0_hat.view(x_t.shape).to(x_t)
+
+
+def _numbers(name, given):
+    """float64 on the CPU; raises InputError for what are no finite numbers."""
+    try:
+        numbers = torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise InputError(f"{name} is {shown(given)}; it must be numbers") from None
+    return check_finite(name, numbers)

@@ -1,0 +1,67 @@
+"""What a network predicts, and the way from its output to (x0, epsilon).
+
+With x_t = a x0 + s epsilon, a = sqrt(alpha_bar_t), s = sqrt(1 - alpha_bar_t), and Salimans & Ho's v = a epsilon - s x0:
+
+    epsilon       x0 = (x_t - s epsilon) / a
+    sample        epsilon = (x_t - a x0) / s
+    v_prediction  x0 = a x_t - s v,  epsilon = s x_t + a v
+
+The names are those of diffusers.
+"""
+
+from ..errors import InputError, check_choice
+
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+
+
+def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
+    """What a perfect network would answer: epsilon, x0 or v. x0 and noise: (N, ...); t: int or (N,)."""
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "sample":
+        return x0
+    a, s = schedule.scales(t, x0)
+    return a * noise - s * x0
+
+
+def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
+    """(x0_hat, epsilon_hat) from the network's output at x_t, both of x_t's shape; nothing is clipped.
+
+    Raises InputError for an unknown prediction type and where the output does not determine the pair (epsilon where
+    SNR = 0 and x_t holds no signal).
+    """
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    if output.shape != x_t.shape:  # torch would stretch it
+        raise InputError(f"output has shape {tuple(output.shape)}; it must be that of x_t, {tuple(x_t.shape)}")
+    a, s = schedule.scales(t, x_t)
+    if prediction_type == "epsilon":
+        # Looked at on the CPU, where t is: asking the device would end its queue at each step of a training.
+        signal, _ = schedule.scales(t, x_t.new_empty((1,) * x_t.ndim, device="cpu"))
+        if bool((signal == 0).any()):
+            raise InputError(
+                "epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'"
+            )
+        return (x_t - s * output) / a, output
+    if prediction_type == "sample":
+        return output, (x_t - a * output) / s
+    return a * x_t - s * output, s * x_t + a * output
+
+
+def network_output(model, x_t, t, labels=None):
+    """The whole output of a plain module or a diffusers model: (N, C, ...), or (N, 2C, ...) with learned variance.
+
+    labels: the classes of the images, int64 (N,), for a model that takes `class_labels`; None for all others.
+    """
+    output = model(x_t, t) if labels is None else model(x_t, t, class_labels=labels)
+    return getattr(output, "sample", output)
+
+
+def call_network(model, x_t, t, labels=None):
+    """What the model predicts, of x_t's shape; learned-variance channels are dropped. labels: as `network_output`."""
+    output = network_output(model, x_t, t, labels)
+    if output.shape[1] == 2 * x_t.shape[1]:
+        output = output[:, : x_t.shape[1]]
+    if output.shape != x_t.shape:
+        raise InputError(f"the model answers {tuple(output.shape)} to an input of {tuple(x_t.shape)}")
+    return output

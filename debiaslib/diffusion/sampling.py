@@ -1,0 +1,255 @@
+"""Sampling with the paper's respacing, batch by batch. Seed i makes image i, whatever the number and order of seeds.
+
+All walk down timesteps t_n > ... > t_1 spread evenly over [0, T-1], t_n = T-1 and t_1 = 0 (one step is t = T-1 alone),
+and take a last step to alpha_bar = 1, which gives x0_hat at t_1. The samplers themselves are in solvers.py; here are
+the network's estimates, the noise and the batches. Everything that depends on the step alone is made before the first
+batch, and within a batch nothing waits for the device.
+"""
+
+import numpy as np
+import torch
+
+from ..devices import check_device
+from ..errors import InputError, check_choice, check_finite, check_number, shown
+from .prediction import PREDICTION_TYPES, network_output, to_x0_epsilon
+from .schedule import check_schedule
+from .solvers import evaluations, solver
+from .variance import split_variance
+
+__all__ = ["evaluations", "respaced_timesteps", "sample", "sample_batches", "to_float", "to_uint8"]
+
+
+def respaced_timesteps(steps, T):
+    """`steps` timesteps spread evenly over [0, T-1], highest first; one step means t = T-1. A list of ints.
+
+    This is the authors' respacing (diffusers: timestep_spacing="linspace").
+    """
+    check_number("steps", steps, minimum=1, maximum=T, integer=True)
+    if steps == 1:
+        return [T - 1]
+    return np.linspace(0, T - 1, steps).round().astype(int)[::-1].tolist()
+
+
+def sample(
+    model,
+    schedule,
+    seeds,
+    *,
+    sampler="ddim",
+    steps=50,
+    prediction_type="epsilon",
+    eta=0.0,
+    clip_x0=True,
+    shape=None,
+    labels=None,
+    batch_size=64,
+    device="cpu",
+    progress=False,
+):
+    """Draw one image per seed: uint8 (N, C, H, W), on the CPU.
+
+    model: takes (x_t, t) with x_t (batch_size, C, H, W) float32 in [-1, 1] and t (batch_size,).
+    seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU, because the network
+        always sees one padded batch shape and each image draws from a generator of its own.
+    sampler: "ddim"; "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned one);
+        "ddpm-large" (the variance beta of the respaced chain); "dpm-solver++2" and "dpm-solver++3" (multistep, order 2
+        and 3); "unipc" (order 3, bh2); "heun" (2 steps - 1 calls of the network: `evaluations(sampler, steps)`).
+    eta: noise of "ddim", 0 (deterministic) to 1 (as noisy as "ddpm"); the others refuse it.
+    clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, with every sampler alike, as the
+        authors do in DDPM and DDIM.
+    shape: (C, H, W); taken from a diffusers model's configuration if not given.
+    labels: the class of each image, whole numbers (N,), for a model that takes `class_labels`. If not given, seed i is
+        of class i mod K where a diffusers model has K classes, so that all models and steps see the same.
+
+    Values are rounded to the nearest of 256 levels (flooring would darken every image by half a level). Variance
+    channels of the model are split off. Raises InputError for a setting out of range, where SNR(T-1) = 0 for
+    prediction_type="epsilon" and for "unipc" and "heun", which are not defined there, and for answers of the model that
+    are not finite.
+    """
+    seeds, shape = _image_seeds(seeds), _image_shape(model, shape)
+    images, done = np.empty((len(seeds), *shape), np.uint8), 0
+    batches = sample_batches(
+        model,
+        schedule,
+        seeds,
+        sampler=sampler,
+        steps=steps,
+        prediction_type=prediction_type,
+        eta=eta,
+        clip_x0=clip_x0,
+        shape=shape,
+        labels=labels,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+    )
+    for batch in batches:
+        images[done : done + len(batch)] = batch
+        done += len(batch)
+    return images
+
+
+def sample_batches(
+    model,
+    schedule,
+    seeds,
+    *,
+    sampler="ddim",
+    steps=50,
+    prediction_type="epsilon",
+    eta=0.0,
+    clip_x0=True,
+    shape=None,
+    labels=None,
+    batch_size=64,
+    device="cpu",
+    progress=False,
+):
+    """The images of `sample` as they come: an iterator of uint8 (batch_size, C, H, W), the last one as long as is left.
+
+    Takes and raises what `sample` does, at once and not with the first image.
+    """
+    if not callable(model):
+        raise InputError(f"model is {shown(model)}; it must be a network that takes (x_t, t)")
+    seeds = _image_seeds(seeds)
+    check_schedule(schedule)
+    check_number("batch_size", batch_size, minimum=1, integer=True)
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    check_choice("clip_x0", clip_x0, (True, False))
+    check_device(device)
+    shape, labels = _image_shape(model, shape), _image_labels(model, seeds, labels)
+    timesteps = respaced_timesteps(steps, schedule.T)
+    walk = solver(sampler, [*schedule.alpha_bar[timesteps].tolist(), 1.0], eta)
+    estimates = _Estimates(model, schedule, timesteps, prediction_type, clip_x0, batch_size, device)
+    batches = _batches(walk, estimates, seeds, labels, shape, batch_size, device)
+    return _shown(batches, len(seeds), f"{sampler}, {steps} steps") if progress else batches
+
+
+def to_uint8(x):
+    """[-1, 1] floats to uint8 on the CPU by rounding to the nearest level. Raises InputError if one is not finite."""
+    return ((check_finite("pixels", x).float() + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
+
+
+def to_float(images):
+    """uint8 (N, C, H, W), array or tensor, to float32 in [-1, 1] on its device."""
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.array(images))  # a copy: the array may be memory-mapped and read-only
+    return images.float() / 127.5 - 1
+
+
+class _Estimates:
+    """x0_hat, epsilon_hat and the variance values of a model at the nodes of a chain."""
+
+    def __init__(self, model, schedule, timesteps, prediction_type, clip_x0, batch_size, device):
+        self.model, self.timesteps, self.prediction_type, self.clip_x0 = model, timesteps, prediction_type, clip_x0
+        self.t = torch.tensor(timesteps).repeat_interleave(batch_size).view(-1, batch_size).to(device)
+        number = torch.zeros((), dtype=torch.float32)
+        # Without axes: torch takes a number from the CPU to the tensors of any device, but no array of one number.
+        self.table = {t: tuple(scale.reshape(()) for scale in schedule.scales(t, number)) for t in timesteps}
+        to_x0_epsilon(number, number, timesteps[0], self, prediction_type)  # refuses epsilon where SNR = 0
+
+    def scales(self, t, like):
+        """A schedule's (a, s) as numbers on the CPU: they go to the device with the operation, nothing waits for it."""
+        return self.table[t]
+
+    def __call__(self, node, x, labels=None):
+        t = self.timesteps[node]
+        output = network_output(self.model, x, self.t[node], labels).float()
+        self.finite.append((t, output[: len(self.seeds)].isfinite().all()))  # clipping would hide an infinity
+        prediction, values = split_variance(output, x.shape[1])
+        x0, epsilon = to_x0_epsilon(prediction, x, t, self, self.prediction_type)
+        if self.clip_x0:
+            a, s = self.table[t]
+            x0 = x0.clamp(-1, 1)
+            epsilon = (x - a * x0) / s
+        return x0, epsilon, values
+
+    def start(self, seeds):
+        """Begin a batch of these seeds; rows beyond them are padding."""
+        self.seeds, self.finite = seeds, []
+
+    def check(self):
+        """Raise InputError, naming the first timestep, if an answer for this batch was not finite."""
+        timesteps, finite = zip(*self.finite, strict=True)
+        finite = torch.stack(finite).tolist()
+        if not all(finite):
+            raise InputError(
+                f"the model's answers are not finite at t = {timesteps[finite.index(False)]} for some of the seeds "
+                f"{self.seeds[0]} to {self.seeds[-1]}"
+            )
+
+
+@torch.no_grad()
+def _batches(walk, estimates, seeds, labels, shape, batch_size, device):
+    for start in range(0, len(seeds), batch_size):
+        batch = seeds[start : start + batch_size]
+        classes = None
+        if labels is not None:  # padded to the batch shape, as the noise is
+            classes = torch.zeros(batch_size, dtype=torch.int64)
+            classes[: len(batch)] = labels[start : start + batch_size]
+            classes = classes.to(device)
+        generators = [torch.Generator().manual_seed(seed) for seed in batch]
+        x = _normal(generators, shape, batch_size, device)
+        walk.start()
+        estimates.start(batch)
+        for call, node in enumerate(walk.nodes):
+            x0, epsilon, values = estimates(node, x, classes)
+            # Drawn after the call, so that a GPU is at work on it meanwhile.
+            noise = _normal(generators, shape, batch_size, device) if walk.draws(call) else None
+            x = walk.step(call, x, x0, epsilon, noise, values)
+        estimates.check()
+        yield to_uint8(x[: len(batch)]).numpy()
+
+
+def _shown(batches, count, label):
+    """The same batches under a bar, which only comes for what takes longer than a breath: notebooks stay quiet."""
+    from tqdm import tqdm  # here, so that the samplers need torch and numpy alone
+
+    with tqdm(total=count, desc=label, unit="image", mininterval=2, delay=5, leave=False) as bar:
+        for batch in batches:
+            bar.update(len(batch))
+            yield batch
+
+
+def _image_seeds(seeds):
+    try:
+        seeds = list(seeds)
+    except TypeError:
+        raise InputError(f"seeds is {shown(seeds)}; it must be a list of whole numbers") from None
+    return [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
+
+
+def _image_shape(model, shape):
+    if shape is None:
+        config = getattr(model, "config", None)
+        if config is None or not hasattr(config, "sample_size"):
+            raise InputError("shape is not given and the model does not say it; give shape=(channels, height, width)")
+        size = config.sample_size
+        shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
+        raise InputError(f"shape is {shown(shape)}; it must be (channels, height, width), whole numbers >= 1")
+    return tuple(shape)
+
+
+def _image_labels(model, seeds, labels):
+    """int64 (N,) on the CPU, or None for a model that is not told the class."""
+    config = getattr(model, "config", None)
+    classes = getattr(config, "num_class_embeds", None)
+    if labels is None:
+        return None if classes is None else torch.tensor([seed % classes for seed in seeds], dtype=torch.int64)
+    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    labels = [int(check_number("label", label, minimum=0, below=classes, integer=True)) for label in labels]
+    if len(labels) != len(seeds):
+        raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(seeds)} seeds")
+    if config is not None and classes is None:
+        raise InputError("labels are given, but the model takes no classes (its num_class_embeds is not set)")
+    return torch.tensor(labels, dtype=torch.int64)
+
+
+def _normal(generators, shape, batch_size, device):
+    """One draw per generator, padded with zeros to the batch shape; always drawn on the CPU, so the same everywhere."""
+    on_cuda = torch.device(device).type == "cuda"
+    noise = torch.zeros(batch_size, *shape, pin_memory=on_cuda)
+    for row, generator in zip(noise, generators, strict=False):
+        row.normal_(generator=generator)
+    return noise.to(device, non_blocking=on_cuda)

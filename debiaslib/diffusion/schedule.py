@@ -1,0 +1,164 @@
+"""Noise schedules: alpha_bar, the signal-to-noise ratio, and the forward process. Tables in float64.
+
+    x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) epsilon      SNR(t) = alpha_bar_t / (1 - alpha_bar_t)    (eq. 3)
+
+t is 0-based: t = 0 is the least noisy step, t = T-1 the noisiest.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import InputError, check_number, shown
+
+_LONGEST = 1_000_000  # timesteps: more are a mistake, and fill the memory
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """alpha_bar at every timestep: float64, shape (T,), in [0, 1) and falling. Raises InputError otherwise."""
+
+    alpha_bar: torch.Tensor
+    name: str = "custom"
+
+    def __post_init__(self):
+        try:
+            table = torch.as_tensor(self.alpha_bar, dtype=torch.float64)  # at once: torch reads a list as float32
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            raise InputError(f"alpha_bar is {shown(self.alpha_bar)}; it must be a table of numbers") from None
+        if table.ndim != 1 or len(table) == 0:
+            raise InputError(f"alpha_bar has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
+        inside = (table >= 0) & (table < 1)  # also false for NaN
+        if not bool(inside.all()):
+            t = int(inside.int().argmin())
+            raise InputError(f"alpha_bar is {table[t]} at t = {t}; it must be in [0, 1)")
+        rises = table.diff() >= 0
+        if bool(rises.any()):
+            t = int(rises.int().argmax()) + 1
+            raise InputError(f"alpha_bar is {table[t]} at t = {t}; it must fall from each timestep to the next")
+        object.__setattr__(self, "alpha_bar", table)
+
+    @classmethod
+    def linear(cls, T=1000, beta_start=1e-4, beta_end=0.02):
+        """DDPM's schedule (Ho et al. 2020): beta linear in t. The betas are not rescaled with T."""
+        start, end = _check_betas(beta_start, beta_end)
+        return cls._from_betas(torch.linspace(start, end, _check_T(T), dtype=torch.float64), "linear")
+
+    @classmethod
+    def scaled_linear(cls, T=1000, beta_start=0.00085, beta_end=0.012):
+        """Stable Diffusion's schedule (Rombach et al. 2022): sqrt(beta) linear in t."""
+        start, end = _check_betas(beta_start, beta_end)
+        betas = torch.linspace(math.sqrt(start), math.sqrt(end), _check_T(T), dtype=torch.float64) ** 2
+        return cls._from_betas(betas, "scaled_linear")
+
+    @classmethod
+    def cosine(cls, T=1000, s=0.008, max_beta=0.999):
+        """alpha_bar ~ cos^2((t/T + s) / (1 + s) pi/2), betas clipped (Nichol & Dhariwal 2021, eq. 17)."""
+        _check_T(T)
+        check_number("s", s, minimum=0)
+        check_number("max_beta", max_beta, above=0, below=1)
+        time = torch.arange(T + 1, dtype=torch.float64) / T
+        curve = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
+        return cls._from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta), "cosine")
+
+    @classmethod
+    def sigmoid(cls, T=1000, beta_start=1e-4, beta_end=0.02):
+        """GeoDiff's schedule as in diffusers: beta a logistic curve from -6 to 6 between the two ends."""
+        start, end = _check_betas(beta_start, beta_end)
+        ramp = torch.linspace(-6, 6, _check_T(T), dtype=torch.float64)
+        return cls._from_betas(torch.sigmoid(ramp) * (end - start) + start, "sigmoid")
+
+    @classmethod
+    def from_diffusers(cls, scheduler):
+        """The schedule of a diffusers scheduler, from its float32 `betas`, recomputed in float64.
+
+        alpha_bar itself is float32 there, which leaves SNR(0) four digits. Where it differs from what the betas give by
+        more than rounding, it has been changed and is taken as it is; the 2^-24 that some solvers put in place of a
+        terminal 0 counts as 0.
+        """
+        alpha_bar = scheduler.alphas_cumprod.to(torch.float64)
+        betas = getattr(scheduler, "betas", None)
+        if betas is not None:
+            exact = torch.cumprod(1 - betas.to(torch.float64), dim=0)
+            alpha_bar = exact if torch.allclose(exact, alpha_bar, rtol=1e-4, atol=1e-6) else alpha_bar
+        name = getattr(scheduler, "config", {}).get("beta_schedule", type(scheduler).__name__)
+        return cls(alpha_bar, str(name))
+
+    @classmethod
+    def _from_betas(cls, betas, name):
+        alpha_bar = torch.cumprod(1 - betas, dim=0)
+        if alpha_bar[-1] < 1e-300 and bool((alpha_bar.diff() >= 0).any()):  # no float64 is left to fall to
+            raise InputError(f"T is {len(betas)}, which takes alpha_bar to 0 before t = T - 1; use smaller betas or T")
+        return cls(alpha_bar, name)
+
+    @property
+    def T(self):
+        """Number of timesteps."""
+        return len(self.alpha_bar)
+
+    @property
+    def snr(self):
+        """SNR(t) = alpha_bar / (1 - alpha_bar): float64 (T,), strictly decreasing."""
+        return self.alpha_bar / (1 - self.alpha_bar)
+
+    def rescale_zero_terminal_snr(self):
+        """The schedule shifted and scaled so that SNR(T-1) = 0 and SNR(0) is kept (Lin et al. 2024, algorithm 1)."""
+        if self.T < 2:
+            raise InputError("T is 1; a schedule needs two timesteps or more to have both SNR(0) kept and SNR(T-1) = 0")
+        root = self.alpha_bar.sqrt()
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        return Schedule(root**2, f"{self.name}, zero-terminal")
+
+    def scales(self, t, like):
+        """(sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t)) in the dtype and on the device of `like` (N, ...), to broadcast.
+
+        `t` is an int or an integer tensor (N,). Raises InputError for a t outside [0, T).
+        """
+        try:
+            t = torch.as_tensor(t, device="cpu")
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"t is {shown(t)}; it must be a whole number, or a tensor of them") from None
+        if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
+            raise InputError(f"t has dtype {t.dtype}; timesteps are whole numbers")
+        if not like.is_floating_point():
+            raise InputError(f"the images have dtype {like.dtype}; they must be floating-point, in [-1, 1]")
+        if t.numel() and not (int(t.min()) >= 0 and int(t.max()) < self.T):
+            outside = int(t.min()) if int(t.min()) < 0 else int(t.max())
+            raise InputError(f"t is {outside}; it must be in [0, {self.T})")
+        alpha_bar = self.alpha_bar.cpu()[t.long()].reshape(-1, *[1] * (like.ndim - 1))
+        # Asynchronously, or a GPU's queue would end here at each step.
+        return tuple(table.sqrt().to(like, non_blocking=like.is_cuda) for table in (alpha_bar, 1 - alpha_bar))
+
+    def add_noise(self, x0, noise, t):
+        """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) noise. x0 and noise: (N, ...); t: int or (N,)."""
+        check_shape("noise", noise, x0)
+        signal, sigma = self.scales(t, x0)
+        if len(signal) not in (1, len(x0)):
+            raise InputError(
+                f"t has {len(signal)} entries; it must be a whole number, or one for each of {len(x0)} images"
+            )
+        return signal * x0 + sigma * noise
+
+
+def check_schedule(schedule):
+    """Return `schedule`; raises InputError for what is none, such as its name."""
+    if not hasattr(schedule, "scales"):
+        raise InputError(f"schedule is {shown(schedule)}; it must be a Schedule, such as Schedule.linear(T=1000)")
+    return schedule
+
+
+def check_shape(name, tensor, like):
+    """Raise InputError if a tensor has not the shape of `like`: torch would stretch it."""
+    if tensor.shape != like.shape:
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}; it must be {tuple(like.shape)}")
+
+
+def _check_T(T):
+    return check_number("T", check_number("T", T, minimum=1, integer=True), maximum=_LONGEST, integer=True)
+
+
+def _check_betas(start, end):
+    check_number("beta_start", start, above=0, below=1)
+    check_number("beta_end", end, above=0, below=1)
+    return start, end

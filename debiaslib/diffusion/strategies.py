@@ -1,0 +1,131 @@
+"""Names of the loss weightings: parsing, canonical form, label. Imports no torch.
+
+A weighting is a string, so that papermill, a YAML file and a command line can carry it: `"debiased"`, `"min_snr"`,
+`"p2(k=1, gamma=0.5)"`. The formulas live in `weighting.py`.
+"""
+
+import ast
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..errors import InputError, check_choice, check_number, shown
+
+_LONGEST = 10_000  # characters: what is longer is some file, and takes the parser long
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A weighting's argument: its default and the open or closed lower bound of its range, if it has one."""
+
+    default: float
+    minimum: float | None = None
+    above: float | None = None
+
+
+KNOWN = {
+    "constant": {},
+    "debiased": {},
+    "inverse_snr": {},
+    "p2": {"k": Argument(1, minimum=0), "gamma": Argument(1, minimum=0)},
+    "min_snr": {"gamma": Argument(5, above=0)},
+    "soft_min_snr": {"gamma": Argument(5, above=0)},
+    "max_snr": {"gamma": Argument(1, above=0)},
+    "edm": {"sigma_data": Argument(0.5, above=0)},
+    "sigmoid": {"bias": Argument(-1)},
+    "vlb": {},
+}
+
+LABELS = {
+    "constant": "constant",
+    "debiased": "debiased",
+    "inverse_snr": "1/SNR",
+    "p2": "P2",
+    "min_snr": "Min-SNR",
+    "soft_min_snr": "soft Min-SNR",
+    "max_snr": "Max-SNR",
+    "edm": "EDM",
+    "sigmoid": "sigmoid",
+    "vlb": "VLB",
+}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A parsed weighting. `str(strategy)` writes every argument out, so equal strings are equal weights."""
+
+    name: str
+    arguments: tuple[tuple[str, float], ...] = ()
+
+    def __str__(self):
+        inside = ",".join(f"{key}={_digits(value)}" for key, value in self.arguments)
+        return f"{self.name}({inside})" if inside else self.name
+
+    @property
+    def slug(self):
+        """The name as part of a file name: `p2-k1-gamma0.5`."""
+        return "-".join([self.name, *(f"{key}{_digits(value)}" for key, value in self.arguments)])
+
+    @property
+    def label(self):
+        """The name in a figure: `P2 (1, 1)`, `Min-SNR-5`."""
+        label, values = LABELS[self.name], [_digits(value) for _, value in self.arguments]
+        if not values:
+            return label
+        if len(values) == 1 and not values[0].startswith("-"):
+            return f"{label}-{values[0]}"
+        return f"{label} ({', '.join(values)})"
+
+
+def _digits(value):
+    # Short where that says the same number: a configuration is stored and compared in this form.
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+def parse_strategy(text):
+    """Parse `"name"` or `"name(argument=value, ...)"` into a `Strategy`, defaults filled in.
+
+    Raises InputError for an unknown name or argument (naming the nearest known one) and for a value that is not a
+    finite number in its range.
+    """
+    if isinstance(text, Strategy):
+        return text
+    if not isinstance(text, str):
+        raise InputError(f"weighting is {shown(text)}; it must be a string such as 'debiased' or 'min_snr(gamma=5)'")
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(text):
+    name, given = _split(text)
+    arguments = KNOWN[check_choice("weighting", name, KNOWN)]
+    for key in given:
+        if not arguments:
+            raise InputError(f"weighting {name!r} takes no argument; got {key!r}")
+        check_choice(f"argument of weighting {name!r}:", key, arguments)
+    for key, argument in arguments.items():
+        label = f"{key} of weighting {name!r}"
+        value = given.get(key, argument.default)
+        given[key] = check_number(label, value, minimum=argument.minimum, above=argument.above)
+    return Strategy(name, tuple((key, float(given[key]) + 0.0) for key in arguments))
+
+
+def _split(text):
+    wrong = InputError(f"weighting {shown(text)} cannot be read; write it as 'name' or 'name(argument=value)'")
+    if len(text) > _LONGEST:
+        raise wrong
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a null byte, a lone surrogate, a thousand brackets
+        raise wrong from None
+    if isinstance(tree, ast.Name):
+        return tree.id, {}
+    if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)) or tree.args:
+        raise wrong
+    try:
+        given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        raise wrong from None
+    if len(given) < len(tree.keywords):  # ast does not mind an argument given twice
+        raise wrong
+    return tree.func.id, given

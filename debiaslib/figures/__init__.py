@@ -1,0 +1,1 @@
+"""Saved tables in, figures out. Imports no torch."""

@@ -1,0 +1,124 @@
+"""The saved tables of an experiment, as figures read them: found, checked, and noted as used. Imports no torch."""
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..diffusion.strategies import KNOWN, Strategy
+from ..errors import InputError, check_choice
+from ..files import read_json, sha256_file
+from ..paths import checkout
+from ..training.arms import PRETRAINED
+
+__all__ = ["PAPER_CURVES", "Tables", "check_table", "parse_run", "read_rows"]
+
+PAPER_CURVES = "reference/paper/fid-curves.csv"
+_MADE_BY = {
+    "tables/weights.csv": "notebook 04_weighting_comparison",
+    "tables/gradient_noise.csv": "notebook 04_weighting_comparison",
+    "tables/one_step.npz": "notebook 02_one_step_estimation",
+    "tables/mse.csv": "notebook 03_mse_step_curves",
+    "tables/bias.csv": "notebook 03_mse_step_curves",
+    "tables/samples-*.npz": "notebook 04_weighting_comparison",
+    "tables/training-*.npz": "notebook 05_training",
+    "tables/distances-*.csv": "notebook 06_fid_evaluation",
+    "tables/controls.csv": "notebook 07_controls",
+    "tables/learning_rates.csv": "notebook 07_controls",
+    "runs/*/log.jsonl": "notebook 05_training",
+    PAPER_CURVES: "the checkout of the project (results/reference/paper/fid-curves.csv)",
+}
+
+
+class Tables:
+    """The saved tables of one experiment, read as a figure asks for them; `used` lists what was read."""
+
+    def __init__(self, folder, run=""):
+        self.folder, self.run, self.used = Path(folder), run, []
+
+    def find(self, pattern):
+        """Paths that match, sorted, without those of variants: figures of weightings show what differs in nothing else.
+
+        Raises InputError, naming the table and what makes it, if there is none.
+        """
+        if pattern == PAPER_CURVES:
+            found = [path for root in (self.folder.parent, _checkout_results()) if (path := root / pattern).exists()][
+                :1
+            ]
+        else:
+            found = [p for p in sorted(self.folder.glob(pattern)) if "--" not in str(p.relative_to(self.folder))]
+        if not found:
+            raise InputError(f"{pattern} is missing in {self.folder}; {_MADE_BY[pattern]} makes it")
+        return found
+
+    def frame(self, path, columns):
+        """A CSV file as a DataFrame. Raises InputError if it is damaged or lacks one of the columns."""
+        self.use(path)
+        try:
+            table = read_rows(path)
+        except (ValueError, pd.errors.ParserError) as error:
+            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
+        for column in columns.split():
+            if column not in table:
+                raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
+        return table
+
+    def arrays(self, path, names):
+        """An npz file as a dict of arrays. Raises InputError if it is damaged or lacks one of the names."""
+        self.use(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
+        for name in names.split():
+            if name not in arrays:
+                raise InputError(f"{path} has no array {name!r}; it has {', '.join(arrays)}")
+        return arrays
+
+    def use(self, path):
+        """Note a file as one that the figure was drawn from. Raises InputError as `check_table` does."""
+        inside = path.is_relative_to(self.folder)
+        file = path.relative_to(self.folder).as_posix() if inside else PAPER_CURVES
+        self.used.append({"file": file, "sha256": check_table(path)})
+
+    def chosen_run(self, names):
+        """Of the names of runs the one that was asked for, or else debiased with the lowest seed, or else the first."""
+        if self.run:
+            return check_choice("run", self.run, names)
+        return min(names, key=lambda name: (parse_run(name)[0] != "debiased", parse_run(name)[1], name))
+
+
+def check_table(path):
+    """The sha256 of a table. Raises InputError if the record beside it says another, or is damaged itself."""
+    found, record = sha256_file(path), read_json(path.with_name(path.name + ".json"))
+    if isinstance(record, dict) and record.get("sha256", found) != found:
+        raise InputError(f"{path} is damaged: its sha256 is not the recorded one; remove it to have it made again")
+    return found
+
+
+def read_rows(path):
+    """A CSV table as a DataFrame. An arm without a variant has the empty text there, which pandas reads as NaN."""
+    table = pd.read_csv(path)
+    return table.assign(variant=table.variant.astype(object).fillna("")) if "variant" in table else table
+
+
+def _checkout_results():
+    try:
+        return checkout() / "results"
+    except InputError:  # installed without the checkout
+        return Path("results")
+
+
+def parse_run(name):
+    """(canonical weighting, seed) of a run's name, ("p2(k=1,gamma=1)", 0) of "p2-k1-gamma1-s0", else InputError."""
+    if name == f"{PRETRAINED}-s0":
+        return PRETRAINED, 0
+    for strategy, arguments in KNOWN.items():
+        match = re.fullmatch(strategy + "".join(f"-{key}(.+)" for key in arguments) + r"-s(\d+)", name)
+        if match:
+            *values, seed = match.groups()
+            return str(Strategy(strategy, tuple(zip(arguments, map(float, values), strict=True)))), int(seed)
+    raise InputError(f"{name!r} is no name of a run; it must be like 'debiased-s0' or 'p2-k1-gamma1-s0'")

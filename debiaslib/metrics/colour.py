@@ -1,0 +1,233 @@
+"""Colour shift as a number: how far the colours of samples lie from those of the data, in CIELAB. Imports no torch.
+
+The unit is Delta E*ab (CIE 1976), the Euclidean distance in CIELAB; about 2.3 is just noticeable. An image's mean
+colour is the mean of its sRGB code values, converted to CIELAB after that: the code values are the space in which the
+network works, and their mean is the zero-frequency coefficient that stays uncertain longest under noise. (A mean of
+linear light would be another colour.)
+
+**Intervals.** The standard errors here say how far the same network's next images would move a value. Whether one
+weighting is better than another is a question about training, so the interval to quote is Student's t over training
+seeds (`metrics.mean_interval`), of the seeds' differences where weightings are compared. There is no bootstrap: drawing
+images again with repetition adds a second bias to a distance that is biased upwards already, and the interval can leave
+out the estimate itself; so it is for Frechet distances, and `colour_w1` is biased in the same way. Its floor at the
+same N is the row of real held-out images.
+"""
+
+import numpy as np
+import scipy
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from ..errors import InputError
+
+__all__ = [
+    "energy_distance",
+    "evaluate_colour",
+    "layout_colours_lab",
+    "mean_colours_lab",
+    "to_lab",
+    "wasserstein",
+]
+
+W1_LIMIT = 1000  # points of each set: the optimal matching costs N^3
+ENERGY_LIMIT = 5000  # points of each set: all pairs are taken
+GRID = 4
+
+# Linear RGB to XYZ, from the chromaticities (x, y) of IEC 61966-2-1: white (D65) is R = G = B = 1, so that greys have
+# a* = b* = 0 exactly; its own matrix, rounded to four digits, leaves 0.01 there.
+_PRIMARIES, _WHITE = np.array([[0.64, 0.33], [0.30, 0.60], [0.15, 0.06]]), np.array([0.3127, 0.3290])
+
+
+def _xyz(chromaticity):
+    x, y = np.moveaxis(chromaticity, -1, 0)
+    return np.stack([x / y, np.ones_like(x), (1 - x - y) / y])
+
+
+_TO_XYZ = _xyz(_PRIMARIES) * np.linalg.solve(_xyz(_PRIMARIES), _xyz(_WHITE))
+
+
+def to_lab(rgb):
+    """sRGB (..., 3), uint8 or numbers in [0, 1], to CIELAB: float64 (..., 3), L* in [0, 100], then a* and b*.
+
+    IEC 61966-2-1 and CIE 1976, white D65, 2 degrees observer. Nothing is clipped: InputError for values outside.
+    """
+    rgb = np.asarray(rgb)
+    if rgb.dtype.kind not in "fiu" or rgb.shape[-1:] != (3,):
+        raise InputError(f"rgb is {rgb.dtype} of shape {rgb.shape}; it must be numbers (..., 3)")
+    rgb = rgb / 255 if rgb.dtype == np.uint8 else rgb.astype(np.float64)
+    if not ((rgb >= 0) & (rgb <= 1)).all():
+        raise InputError(f"rgb reaches from {rgb.min():g} to {rgb.max():g}; it must lie in [0, 1], or be uint8")
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    ratio = linear @ (_TO_XYZ / _TO_XYZ.sum(1, keepdims=True)).T  # X / Xn, Y / Yn, Z / Zn
+    d = 6 / 29
+    f = np.where(ratio > d**3, np.cbrt(ratio), ratio / (3 * d * d) + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def mean_colours_lab(images):
+    """CIELAB of each image's mean colour: uint8 (N, 3, H, W) -> float64 (N, 3)."""
+    return to_lab(_mean(check_images("images", images)) / 255)
+
+
+def layout_colours_lab(images):
+    """CIELAB of each cell's mean colour on a 4x4 grid: uint8 (N, 3, H, W), H and W >= 4 -> float64 (N, 16, 3).
+
+    Cells in reading order; where a side is no multiple of 4, neighbours share a row or column (`features` "pooled").
+    """
+    images = check_images("images", images)
+    height, width = images.shape[2:]
+    if min(height, width) < GRID:
+        raise InputError(f"images are {height}x{width}; a layout needs at least {GRID}x{GRID}")
+    cells = [_mean(images[:, :, y, x]) for y in _edges(height) for x in _edges(width)]
+    return to_lab(np.stack(cells, 1) / 255)
+
+
+def _edges(side):
+    return [slice(i * side // GRID, -(-(i + 1) * side // GRID)) for i in range(GRID)]
+
+
+def _mean(images):
+    return images.mean(axis=(2, 3), dtype=np.float64)
+
+
+def check_images(name, images):
+    """Return `images` as a uint8 array (N, 3, H, W) with N >= 1; raises InputError for anything else."""
+    images = np.asanyarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise InputError(f"{name} are {images.dtype} of shape {images.shape}; they must be uint8 (N, 3, H, W)")
+    return images
+
+
+def wasserstein(a, b):
+    """W1 between point sets (N, d) and (N, d): the mean Euclidean distance of the best one-to-one matching, exact.
+
+    Of mean colours in CIELAB: by how many Delta E an image's mean colour has to move, on average, for the two sets to
+    be the same. Biased upwards at finite N, also for equal distributions, so it compares only at equal N. Raises
+    InputError for sets of unequal size and for more than 1000 points (the cost is N^3).
+    """
+    a, b = _check_points(a, b, fewest=1)
+    if len(a) != len(b) or len(a) > W1_LIMIT:
+        raise InputError(f"the sets have {len(a)} and {len(b)} points; W1 takes equally many, {W1_LIMIT} at most")
+    distances = cdist(a, b)
+    return float(distances[linear_sum_assignment(distances)].mean())
+
+
+def energy_distance(a, b):
+    """(value, standard error) of 2 E|X-Y| - E|X-X'| - E|Y-Y'| between point sets (N, d) and (M, d); N, M >= 3.
+
+    Zero for equal distributions and for no others (Szekely and Rizzo 2013). Unbiased, as no point is paired with
+    itself, so it may fall slightly below zero and sets of unequal size compare. In the points' unit, but for a shift
+    that is small beside the spread it grows with the square of it. The error is the jackknife's over both sets
+    (Arvesen 1969), which is too large rather than too small (Efron and Stein 1981).
+    """
+    a, b = _check_points(a, b, fewest=3)
+    across, within_a, within_b = _sums(a, b), _sums(a, a)[0], _sums(b, b)[0]
+    value = _energy(across[0].sum(), len(a), len(b), within_a.sum(), within_b.sum())
+    variance = 0.0
+    for cross, own, other, m in ((across[0], within_a, within_b, len(b)), (across[1], within_b, within_a, len(a))):
+        n = len(own)
+        without = _energy(cross.sum() - cross, n - 1, m, own.sum() - 2 * own, other.sum())
+        variance += (n - 1) * without.var()
+    return float(value), float(variance**0.5)
+
+
+def _energy(across, n, m, within, within_other):
+    """From the sums over all ordered pairs, of n points and m others."""
+    return 2 * across / (n * m) - within / (n * (n - 1)) - within_other / (m * (m - 1))
+
+
+def _sums(a, b):
+    """For each point its distances to the other set's, summed: (N,) and (M,). Memory: 32 MB of distances at a time."""
+    rows, columns, chunk = np.empty(len(a)), np.zeros(len(b)), max(1, (1 << 22) // len(b))
+    for start in range(0, len(a), chunk):
+        distances = cdist(a[start : start + chunk], b)
+        rows[start : start + chunk] = distances.sum(1)
+        columns += distances.sum(0)
+    return rows, columns
+
+
+def _check_points(a, b, fewest):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < fewest:
+        raise InputError(f"points are {a.shape} and {b.shape}; they must be (N, d) and (M, d), N and M >= {fewest}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise InputError("points are not finite")
+    return a, b
+
+
+def evaluate_colour(images, reference_images):
+    """All colour metrics of uint8 images (N, 3, H, W) against the reference (M, 3, H', W'): rows as `metrics.evaluate`.
+
+    colour_w1, colour_energy    `wasserstein` and `energy_distance` of the mean colours, Delta E
+    layout_energy               `energy_distance` of 4x4 layouts; between two images: root mean square over the cells
+    mean_red, spread_red, ...   mean and standard deviation over images of the mean colour, in [-1, 1] code values
+    mean_lightness, spread_lightness, mean_chroma    the same of its L*, and the mean of its C*ab = |(a*, b*)|
+
+    W1 takes min(N, M, 1000) images of each set and the energy distances 5000 at most, evenly spaced in the order given,
+    as files may lie sorted by class; n and n_reference (0 where there is none) say how many. N and M >= 3.
+    """
+    images = check_images("images", images)
+    reference_images = check_images("reference images", getattr(reference_images, "images", reference_images))
+    colours = _mean(images)
+    colours, lab = colours / 127.5 - 1, to_lab(colours / 255)
+    ours, theirs = _spaced(images, ENERGY_LIMIT), _spaced(reference_images, ENERGY_LIMIT)
+    lab_ours, lab_theirs = _spaced(lab, ENERGY_LIMIT), mean_colours_lab(theirs)
+    matched = min(*map(len, (lab_ours, lab_theirs)), W1_LIMIT)
+    w1 = wasserstein(_spaced(lab_ours, matched), _spaced(lab_theirs, matched))
+    # A length divided by sqrt(16) is the root mean square over the 16 cells.
+    layouts = [layout_colours_lab(part).reshape(len(part), -1) / GRID for part in (ours, theirs)]
+    lab_rule, pair = "mean of sRGB codes, to CIELAB", (len(ours), len(theirs))
+    layout_rule, rgb_rule = f"{GRID}x{GRID} area means of sRGB codes, to CIELAB", "mean of sRGB codes, [-1, 1]"
+    rows = [
+        colour_row("colour_w1", (w1, None), lab_rule, matched, matched),
+        colour_row("colour_energy", energy_distance(lab_ours, lab_theirs), lab_rule, *pair),
+        colour_row("layout_energy", energy_distance(*layouts), layout_rule, *pair),
+    ]
+    for values, name in zip(colours.T, ("red", "green", "blue"), strict=True):
+        rows.append(colour_row(f"mean_{name}", mean_with_error(values), rgb_rule, len(images)))
+        rows.append(colour_row(f"spread_{name}", spread_with_error(values), rgb_rule, len(images)))
+    lightness, chroma = lab[:, 0], np.hypot(lab[:, 1], lab[:, 2])
+    for name, result in (
+        ("mean_lightness", mean_with_error(lightness)),
+        ("spread_lightness", spread_with_error(lightness)),
+        ("mean_chroma", mean_with_error(chroma)),
+    ):
+        rows.append(colour_row(name, result, lab_rule, len(images)))
+    return rows
+
+
+def colour_row(metric, result, rule, n, n_reference=0):
+    """A row of `metrics.evaluate`'s keys from `result`, (value, standard error or None)."""
+    return {
+        "metric": metric,
+        "value": float(result[0]),
+        "se": None if result[1] is None else float(result[1]),
+        "features": "colour",
+        "n": n,
+        "n_reference": n_reference,
+        "library": "scipy",
+        "version": scipy.__version__,
+        "extractor": rule,
+        "weights_sha256": None,
+        "dtype": "float64",
+        "batch": None,
+    }
+
+
+def _spaced(items, count):
+    return items if len(items) <= count else items[np.arange(count) * len(items) // count]
+
+
+def mean_with_error(values):
+    """(mean, standard error) of independent values (N,), N >= 2."""
+    return values.mean(), values.std(ddof=1) / len(values) ** 0.5
+
+
+def spread_with_error(values):
+    """(standard deviation, its standard error) of independent values (N,), N >= 2, of whatever distribution.
+
+    The error is sqrt(Var s^2) / (2 s), to first order, with Var s^2 = (fourth central moment - s^4) / N.
+    """
+    sd, centred = values.std(ddof=1), values - values.mean()
+    return sd, 0.0 if sd == 0 else max((centred**4).mean() - sd**4, 0.0) ** 0.5 / (2 * sd * len(values) ** 0.5)

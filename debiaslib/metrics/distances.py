@@ -1,0 +1,221 @@
+"""Distances between sets of images, from feature arrays (N, d), by torch-fidelity's own formulas in float64.
+
+The inputs are checked here: torch-fidelity takes misspelt options, NaN and three images without a word, and its cache
+knows neither the images nor the weights. Generated images come first and the reference second: precision and recall
+depend on it.
+"""
+
+from importlib import import_module
+
+import numpy as np
+import torch
+
+from ..errors import InputError, check_number, shown
+from .feature_cache import fingerprint_of, reference_features
+from .features import BATCH_SIZE, check_images, torch_fidelity_module
+from .intervals import mean_interval
+
+__all__ = [
+    "evaluate",
+    "frechet_distance",
+    "inception_score",
+    "kernel_distance",
+    "mean_colours",
+    "mean_interval",
+    "precision_recall",
+]
+
+SEED = 2020  # of the shuffles, torch-fidelity's own
+SUBSETS = 10  # of the kernel distance: their spread is its error
+PART = 1000  # images in a part of the kernel distance, at most: the usual size
+KERNEL = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
+
+
+def frechet_distance(generated, reference, allow_singular=False):
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) between Gaussians of the features' means and covariances.
+
+    Features (N, d) and (M, d). Biased upwards, by about 1/N, so it compares only at equal N; bootstrap intervals do
+    not cover it, repeated runs do (`mean_interval`). Rounding below zero is returned as 0. With N <= d a covariance
+    is singular and the value mostly bias: InputError, unless `allow_singular`.
+    """
+    generated, reference = _check_pair(generated, reference)
+    _check_rank(min(len(generated), len(reference)), generated.shape[1], allow_singular)
+    formula = _formulas("fid")
+    try:
+        statistics = [formula.fid_features_to_statistics(torch.from_numpy(part)) for part in (generated, reference)]
+        for part in statistics:
+            part["sigma"] = np.atleast_2d(part["sigma"])  # a bare number where d = 1
+        value = formula.fid_statistics_to_metric(*statistics, verbose=False)[formula.KEY_METRIC_FID]
+    except np.linalg.LinAlgError:
+        value = np.nan
+    return max(_finite("Frechet distance", value), 0.0)
+
+
+def _check_rank(n, d, allow_singular):
+    if n <= d and not allow_singular:
+        raise InputError(f"a Frechet distance of {d} features needs more than {d} images of each kind; N is {n}")
+
+
+def _check_subsets(what, subsets, n):
+    check_number("subsets", subsets, minimum=2, integer=True)
+    if n < 2 * subsets:
+        raise InputError(f"{what} of {subsets} subsets needs {2 * subsets} images of each; N is {n}")
+
+
+def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
+    """(value, standard error) of the squared MMD under the kernel (x.y/d + 1)^3: KID if the features are Inception's.
+
+    Unbiased, so slightly negative values are right for equal distributions. Both sets are shuffled (`seed`) and dealt
+    into `subsets` disjoint subsets; the value is the mean of the subsets' estimates, the standard error their
+    standard deviation over sqrt(subsets). Within a subset the estimates of parts of equal size, PART at most, are
+    averaged, so that the larger set is used too. (torch-fidelity's "std", of overlapping subsets, is no such error.)
+    """
+    generated, reference = _check_pair(generated, reference)
+    _check_subsets("a kernel distance", subsets, min(len(generated), len(reference)))
+    estimates = [
+        np.mean([_squared_mmd(generated[ours], reference[theirs]) for ours, theirs in pairs])
+        for pairs in _parts(len(generated), len(reference), subsets, seed)
+    ]
+    return _finite("kernel distance", np.mean(estimates)), float(np.std(estimates, ddof=1) / subsets**0.5)
+
+
+def _parts(n, n_reference, subsets, seed):
+    """One list per subset of index pairs, (P,) of the generated and (P,) of the reference features, P <= PART.
+
+    The smaller set's parts are taken again where the larger has more of them.
+    """
+    shuffle = np.random.default_rng(seed)
+    groups = [np.array_split(shuffle.permutation(count), subsets) for count in (n, n_reference)]
+    size = min(n // subsets, n_reference // subsets, PART)
+    dealt = []
+    for ours, theirs in zip(*groups, strict=True):
+        ours, theirs = (part[: len(part) // size * size].reshape(-1, size) for part in (ours, theirs))
+        pairs = max(len(ours), len(theirs))
+        dealt.append([(ours[i % len(ours)], theirs[i % len(theirs)]) for i in range(pairs)])
+    return dealt
+
+
+def _squared_mmd(generated, reference):
+    formula = _formulas("kid")
+    pair = torch.from_numpy(generated), torch.from_numpy(reference)
+    whole = {"kid_subsets": 1, "kid_subset_size": len(generated), "rng_seed": SEED}  # one subset of all that there is
+    return formula.kid_features_to_metric(*pair, **whole, **KERNEL, verbose=False)[formula.KEY_METRIC_KID_MEAN]
+
+
+def precision_recall(generated, reference, neighbors=3):
+    """(precision, recall): the share of generated images in the reference's manifold, and the other way round.
+
+    A manifold is the union of balls about each image's features that reach the `neighbors`-th nearest of its own set
+    (Kynkaanniemi et al. 2019). Both depend on N and M. Needs more than `neighbors` images of each kind.
+    """
+    generated, reference = _check_pair(generated, reference)
+    check_number("neighbors", neighbors, minimum=1, integer=True)
+    fewest = min(len(generated), len(reference))
+    if fewest <= neighbors:
+        raise InputError(f"neighbors is {neighbors}; it must be below the number of images of each kind, {fewest}")
+    formula = _formulas("prc")
+    pair = torch.from_numpy(generated), torch.from_numpy(reference)
+    memory = {"prc_batch_size": 2000, "save_cpu_ram": True}  # rows of the distance matrix held at a time
+    row = formula.prc_features_to_metric(*pair, prc_neighborhood=neighbors, **memory, verbose=False)
+    return row[formula.KEY_METRIC_PRECISION], row[formula.KEY_METRIC_RECALL]
+
+
+def inception_score(logits, splits=10, seed=SEED):
+    """(value, standard error) of exp(mean KL(p(y|x) || p(y))) from Inception's unbiased logits (N, classes).
+
+    The mean over `splits` disjoint parts after a shuffle (`seed`), as is usual; the error is the parts' standard
+    deviation over sqrt(splits). Biased by the parts' size, so it compares only at equal N. Needs N >= 2 splits.
+    """
+    logits = _check_features("logits", logits)
+    check_number("splits", splits, minimum=2, integer=True)
+    if len(logits) < 2 * splits:
+        raise InputError(f"an inception score over {splits} splits needs {2 * splits} images; N is {len(logits)}")
+    formula = _formulas("isc")
+    row = formula.isc_features_to_metric(torch.from_numpy(logits), splits=splits, shuffle=True, rng_seed=seed)
+    # Its "std" divides by the number of parts, not by one less.
+    error = _finite("inception score", row[formula.KEY_METRIC_ISC_STD]) / (splits - 1) ** 0.5
+    return _finite("inception score", row[formula.KEY_METRIC_ISC_MEAN]), error
+
+
+def _formulas(metric):
+    torch_fidelity_module()
+    return import_module(f"torch_fidelity.metric_{metric}")
+
+
+def _check_features(name, features):
+    """`features` as a float64 array (N, d), N >= 2; raises InputError."""
+    features = np.asarray(features.cpu() if isinstance(features, torch.Tensor) else features)
+    if features.ndim != 2 or len(features) < 2 or not features.shape[1] or features.dtype.kind not in "fiu":
+        raise InputError(f"{name} are {features.dtype} of shape {features.shape}; they must be numbers (N, d), N >= 2")
+    bad = int((~np.isfinite(features)).any(1).sum())
+    if bad:
+        raise InputError(f"{name} are not finite for {bad} of {len(features)} images")
+    return np.ascontiguousarray(features, np.float64)
+
+
+def _check_pair(generated, reference):
+    generated = _check_features("generated features", generated)
+    reference = _check_features("reference features", reference)
+    if generated.shape[1] != reference.shape[1]:
+        raise InputError(f"generated features have d = {generated.shape[1]}, the reference's d = {reference.shape[1]}")
+    return generated, reference
+
+
+def _finite(name, value):
+    if not np.isfinite(value):
+        raise InputError(f"the {name} is {value}: the features are too large for the formula")
+    return float(value)
+
+
+def evaluate(images, reference_images, extractor, cache=None, allow_singular=False):
+    """All metrics of `extractor` for uint8 images (N, 3, R, R) against the reference (M, 3, R, R): one dict per metric.
+
+    Rows: the Frechet distance, the kernel distance, precision, recall, and for Inception the inception score ("is").
+    Keys: metric, value, se (None where there is none), features (the extractor's name), n, n_reference, library and
+    version (of the formulas), extractor (network, layer, resizing), weights_sha256, dtype, batch (images that pass the
+    network at a time: float32 features depend on it a little). The reference is an array or has `.images` and
+    `.fingerprint` (`data.ImageSet`); its features are cached, in `cache` if that is a folder, and not if it is False.
+    """
+    if not hasattr(extractor, "features_and_logits"):
+        raise InputError(f"extractor is {shown(extractor)}; it must be one that load_extractor makes")
+    images = check_images("images", images)
+    fingerprint = getattr(reference_images, "fingerprint", None)
+    reference_images = check_images("reference images", getattr(reference_images, "images", reference_images))
+    if images.shape[2:] != reference_images.shape[2:]:
+        sizes = ["x".join(map(str, array.shape[2:])) for array in (images, reference_images)]
+        raise InputError(f"images are {sizes[0]} and the reference {sizes[1]}; bring them to one size first")
+    # Now rather than after hours of features.
+    _check_rank(min(len(images), len(reference_images)), extractor.dimension, allow_singular)
+    _check_subsets("a kernel distance", SUBSETS, min(len(images), len(reference_images)))
+    features, logits = extractor.features_and_logits(images)
+    if cache is False:
+        reference = extractor.features(reference_images)
+    else:
+        fingerprint = fingerprint or fingerprint_of(reference_images)
+        reference = reference_features(reference_images, extractor, fingerprint, cache=cache)
+    precision, recall = precision_recall(features, reference)
+    values = {
+        extractor.distance: (frechet_distance(features, reference, allow_singular), None),
+        extractor.kernel: kernel_distance(features, reference),
+        "precision": (precision, None),
+        "recall": (recall, None),
+    }
+    if logits is not None:
+        values["is"] = inception_score(logits)
+    shared = {
+        "features": extractor.name,
+        "n": len(images),
+        "n_reference": len(reference_images),
+        "library": "torch-fidelity",
+        "version": torch_fidelity_module().__version__,
+        "extractor": extractor.rule,
+        "weights_sha256": extractor.weights_sha256,
+        "dtype": extractor.dtype,
+        "batch": BATCH_SIZE,
+    }
+    return [{"metric": metric, "value": value, "se": se} | shared for metric, (value, se) in values.items()]
+
+
+def mean_colours(images):
+    """Mean colour of each image: uint8 (N, 3, H, W) -> float64 (N, 3) in [-1, 1], uint8 / 127.5 - 1."""
+    return check_images("images", images).mean(axis=(2, 3), dtype=np.float64) / 127.5 - 1

@@ -1,0 +1,56 @@
+"""Where and with what a record was made: commit, package versions, machine. Imports no torch."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+__all__ = ["git_state", "package_versions", "provenance"]
+
+_PACKAGES = ("debiaslib", "torch", "torchvision", "diffusers", "datasets", "torch-fidelity", "numpy", "pandas",
+             "papermill", "matplotlib", "snakemake")  # fmt: skip
+
+
+def provenance(device="cpu", threads=1):
+    """What every record says of where it was made: commit, clean tree or not, versions, machine, device, threads."""
+    return {
+        **git_state(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "device": device,
+        "threads": threads,
+    }
+
+
+@functools.cache
+def git_state():
+    """{"commit": hash or None, "clean": True, False or None} of the checkout that the package lies in."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments):
+        # A checkout of another user, as in a container, is one that we run code of already: git may read it.
+        command = ["git", "-c", f"safe.directory={here.parent}", "-C", str(here), *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return run.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+            raise FileNotFoundError
+        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain")}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "clean": None}  # no git, or installed outside a checkout
+
+
+@functools.cache
+def package_versions():
+    """Installed versions of the packages that decide a number."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions

@@ -1,0 +1,1 @@
+"""Pages: a report of an experiment, and notebooks as HTML."""

@@ -1,0 +1,1 @@
+"""An experiment: its trainings, its tables, its notebooks and its pipeline."""

@@ -1,0 +1,99 @@
+"""What every measurement is made of: trained runs by their identity, a fixed subset of images, arrays in a file."""
+
+import numpy as np
+import torch
+
+from ..data.gaussian import gaussian_law
+from ..diffusion.optimum import ClassDenoiser, GaussianDenoiser, OptimalDenoiser
+from ..diffusion.randomness import stream
+from ..diffusion.sampling import to_float
+from ..training.config import run_name
+from .presets import get_preset
+
+_ON_DEVICE_BYTES = 2 << 30
+
+
+def trained(study, seeds, weightings=None):
+    """{"runs": identity of each (weighting, seed)} that a table is made from; trains those that are missing.
+
+    Without `weightings` those of the experiment, as far as it trains them with each seed.
+    """
+    pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings_of(s)]
+    for weighting, seed in pairs:
+        study.run(weighting, seed)
+    return {"runs": {run_name(w, s): study.identity(w, s) for w, s in pairs}}
+
+
+def subset(images, count):
+    """`count` images, drawn once, since files may lie sorted by class, in their order; all, as they are, if fewer."""
+    if count >= len(images):
+        return images
+    order = torch.randperm(len(images), generator=stream(0, "subset"))[:count]
+    return np.ascontiguousarray(images[np.sort(order.numpy())])
+
+
+def optimal_denoiser(study):
+    """E[x0 | x_t] for a study's data, and whether it is that of the data's true law.
+
+    The Gaussian images' law is known: `GaussianDenoiser`, right at every t and for held-out images too. Elsewhere
+    `OptimalDenoiser` over the first `optimum_images` training images, for x0 from those images alone; for networks that
+    are told the class, over those of each class (`ClassDenoiser`).
+    """
+    e, data = study.experiment, study.images()
+    if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
+        return GaussianDenoiser(*gaussian_law(data.images.shape[-1]), study.schedule), True
+    images = data.images[: e.optimum_images]
+    if study.device.startswith("cuda") and images.nbytes <= _ON_DEVICE_BYTES:  # float64 is quick there, as on no other
+        images = torch.from_numpy(np.array(images)).to(study.device)
+    if data.labels is not None:
+        return ClassDenoiser(images, data.labels[: e.optimum_images], study.schedule), False
+    return OptimalDenoiser(images, study.schedule), False
+
+
+def remembered(optimal):
+    """The optimum with its answers kept by t, for networks that are all asked at the same x_t and classes."""
+    answers = {}
+
+    def answer(x_t, t, **given):
+        if t not in answers:
+            answers[t] = optimal(x_t, t, **given)
+        return answers[t]
+
+    return answer
+
+
+def measured_images(study, count, split="train"):
+    """x0 (N, C, H, W) in [-1, 1] on the study's device: `count` images of a split, or None where there are none.
+
+    None too where the networks ask for classes and these images' are not known. "train" draws them uniformly, without
+    repetition, from the first `optimum_images` training images, those of the `OptimalDenoiser`: that is what
+    error = floor + excess asks of x0.
+    """
+    found = study.images(split)
+    if found is None or (study.classes is not None and found.labels is None):
+        return None
+    return to_float(subset(_measurable(study, found.images, split), count)).to(study.device)
+
+
+def measured_labels(study, count, split="train"):
+    """The classes of `measured_images`, int64 (N,) on the study's device; None for networks that are not told them."""
+    found = study.images(split)
+    if found is None or found.labels is None:
+        return None
+    return torch.from_numpy(subset(_measurable(study, found.labels, split), count)).to(study.device)
+
+
+def _measurable(study, values, split):
+    return values[: study.experiment.optimum_images] if split == "train" else values
+
+
+def save_arrays(path, **arrays):
+    """Write named arrays, compressed."""
+    with open(path, "wb") as file:  # an open file: numpy would append .npz to a path
+        np.savez_compressed(file, **arrays)
+
+
+def load_arrays(path):
+    """The named arrays of a file, as a dict; pickles are refused."""
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

@@ -1,0 +1,140 @@
+"""How much of the gain is the weighting? Contrasts between the arms of an experiment, from its saved tables.
+
+An outcome is one number a training, lower being better: a distance of its samples from the data or an error of its
+one-step estimates. A contrast is the ratio of an outcome between two arms, paired by training seed, with Student's t
+interval of its logarithm. Imports no torch.
+"""
+
+import math
+
+import pandas as pd
+
+from ..errors import InputError
+from ..metrics.intervals import mean_interval, paired_ratio
+from ..training.arms import Arm, parse_arm
+
+__all__ = ["OUTCOMES", "best_arm", "contrasts", "outcomes", "sweep"]
+
+# name: (metric, sampling steps) of the distances, or (quantity, timestep) of the errors
+OUTCOMES = {
+    "colour, 5 steps": ("colour_w1", 5),
+    "colour, 20 steps": ("colour_w1", 20),
+    "fd_pooled, 20 steps": ("fd_pooled", 20),
+    "fd_minifaces, 20 steps": ("fd_minifaces", 20),
+    "x0_mse, t = 50": ("x0_mse", 50),
+    "x0_mse, t = 900": ("x0_mse", 900),
+}
+# Settings that change nothing for a weight of 1 at every t: a constant arm without them is their counterpart.
+_OF_THE_WEIGHT = ("max_weight", "normalize_weight", "timestep_sampling")
+BASE = "as published"
+
+
+def outcomes(distances, errors):
+    """The outcomes of every training: arm, weighting, variant, network, seed, outcome, value.
+
+    distances: rows of distances-<run>.csv, of which the fully trained networks' count; errors: arm_errors.csv.
+    """
+    last = distances.groupby(["weighting", "variant", "seed"]).images_seen.transform("max")
+    distances = distances[distances.images_seen == last]
+    distances = distances[distances.sampler == distances.sampler.iloc[0]]
+    judged = distances.rename(columns={"metric": "what", "steps": "at"})
+    estimated = errors.rename(columns={"quantity": "what", "t": "at"})
+    columns = ["weighting", "variant", "network", "seed", "what", "at", "value"]
+    rows = pd.concat([judged[columns], estimated[columns]], ignore_index=True)
+    names = {key: name for name, key in OUTCOMES.items()}
+    rows["outcome"] = [names.get(key) for key in zip(rows.what, rows["at"].astype(int), strict=True)]
+    rows = rows[rows.outcome.notna()].drop(columns=["what", "at"]).reset_index(drop=True)
+    arms = [f"{w}; {v}" if v else w for w, v in zip(rows.weighting, rows.variant, strict=True)]
+    return rows.assign(arm=arms)
+
+
+def contrasts(table):
+    """The ratio debiased / constant of every outcome under every condition: a DataFrame, a row a condition and outcome.
+
+    Columns: condition, arm, baseline, network, outcome, ratio, low, high (95 % t interval over the seeds), n (seeds),
+    share: log ratio over that of "as published", the part of its gain that is left under the condition. Conditions: as
+    published; each variant of the weighted arm against the constant arm with the same variant; each arm at its own best
+    learning rate; the weights of the last step in place of their average; and the weighted arm against each variant of
+    the constant arm that has no counterpart, such as another prediction type.
+    """
+    rows = []
+    for condition, arm, baseline, network in _conditions(table):
+        for outcome in OUTCOMES:
+            if outcome in set(table.outcome):
+                names = (arm, baseline) if isinstance(arm, str) else (arm[outcome], baseline[outcome])
+                ratio = _ratio(table, outcome, *names, network)
+                facts = {"condition": condition, "arm": names[0], "baseline": names[1], "network": network}
+                rows.append({**facts, "outcome": outcome, **ratio})
+    found = pd.DataFrame(rows)
+    whole = found[found.condition == BASE].set_index("outcome").ratio
+    found["share"] = [math.log(r) / math.log(whole[o]) for r, o in zip(found.ratio, found.outcome, strict=True)]
+    return found
+
+
+def _conditions(table):
+    """(condition, arm, baseline, network); arm and baseline are {outcome: arm} where they depend on the outcome."""
+    arms = list(dict.fromkeys(table.arm))
+    if not {"constant", "debiased"} <= set(arms):
+        raise InputError(
+            f"the controls compare constant and debiased; the experiment has {'; '.join(arms) or 'no arms'}"
+        )
+    yield BASE, "debiased", "constant", "ema"
+    swept = {who: [arm for arm in arms if _swept(arm, who)] for who in ("debiased", "constant")}
+    if min(map(len, swept.values())) > 1:
+        best = {who: {o: best_arm(table, o, swept[who]) for o in set(table.outcome)} for who in swept}
+        yield "each at its best learning rate", best["debiased"], best["constant"], "ema"
+    for arm in arms:
+        parsed = parse_arm(arm)
+        if parsed.weighting == "debiased" and parsed.settings:
+            kept = tuple((key, value) for key, value in parsed.settings if key not in _OF_THE_WEIGHT)
+            baseline = str(Arm(parse_arm("constant").strategy, kept))
+            if baseline in arms:
+                yield condition_name(parsed.variant), arm, baseline, "ema"
+        elif parsed.settings and f"debiased; {parsed.variant}" not in arms:
+            yield f"against constant with {condition_name(parsed.variant)}", "debiased", arm, "ema"
+    if "raw" in set(table.network):
+        yield "weights of the last step, no EMA", "debiased", "constant", "raw"
+
+
+def condition_name(variant):
+    """A variant in words: `max_grad_norm=1, lr=0.004` is "max_grad_norm 1, lr 0.004"."""
+    return variant.replace("=", " ")
+
+
+def _swept(arm, weighting):
+    parsed = parse_arm(arm)
+    return parsed.weighting == weighting and all(key == "lr" for key, _ in parsed.settings)
+
+
+def best_arm(table, outcome, arms):
+    """Of the arms the one whose outcome has the lowest geometric mean over the seeds.
+
+    It is chosen on the seeds that it is then judged on, so both sides of a contrast must have as many to choose from.
+    """
+    chosen = table[(table.outcome == outcome) & (table.network == "ema") & table.arm.isin(arms)]
+    return chosen.assign(log=chosen.value.map(math.log)).groupby("arm", sort=False).log.mean().idxmin()
+
+
+def sweep(table, default):
+    """Every outcome by learning rate: weighting, lr, outcome, mean, low, high (t interval over the seeds of log), n.
+
+    default: the learning rate of the arms without a variant.
+    """
+    swept = table[table.network == "ema"]
+    swept = swept[[_swept(arm, parse_arm(arm).weighting) for arm in swept.arm]]
+    rates = [dict(parse_arm(arm).settings).get("lr", default) for arm in swept.arm]
+    rows = []
+    for (weighting, lr, outcome), part in swept.assign(lr=rates).groupby(["weighting", "lr", "outcome"], sort=False):
+        mean, low, high = (math.exp(bound) for bound in mean_interval(part.value.map(math.log)))
+        facts = {"weighting": weighting, "lr": lr, "outcome": outcome}
+        rows.append({**facts, "mean": mean, "low": low, "high": high, "n": len(part)})
+    return pd.DataFrame(rows).sort_values(["outcome", "weighting", "lr"], ignore_index=True)
+
+
+def _ratio(table, outcome, arm, baseline, network):
+    chosen = table[(table.outcome == outcome) & (table.network == network)]
+    pair = [chosen[chosen.arm == who].set_index("seed").value.sort_index() for who in (arm, baseline)]
+    if list(pair[0].index) != list(pair[1].index):
+        raise InputError(f"{arm} and {baseline} were not trained on the same seeds, so they cannot be paired")
+    ratio, low, high = paired_ratio(*pair)
+    return {"ratio": ratio, "low": low, "high": high, "n": len(pair[0])}

@@ -1,0 +1,157 @@
+"""Presets: data, network and optimiser, one for each row of the paper, and the small ones. Imports no torch.
+
+`network` holds the arguments of diffusers' `UNet2DModel`. A departure from the paper's settings is said beside it.
+"""
+
+from dataclasses import dataclass
+
+from ..errors import check_choice
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Defaults for a training; each can be overridden by an experiment. Sizes are counted in images seen."""
+
+    dataset: str
+    resolution: int
+    network: dict
+    batch_size: int
+    lr: float
+    images: int
+    lr_decay: str = "none"
+    ema_decay: float = 0.9999
+    horizontal_flip: bool = False
+    precision: str = "float32"
+    learned_variance: bool = False
+
+
+def _unet(resolution, channels, layers=1, attention=(), groups=8, **more):
+    """Arguments of a `UNet2DModel` with attention in the middle and at the given levels (0 = full resolution)."""
+    levels = range(len(channels))
+    return {
+        "sample_size": resolution,
+        "in_channels": 3,
+        "out_channels": 3,
+        "block_out_channels": list(channels),
+        "layers_per_block": layers,
+        "down_block_types": ["AttnDownBlock2D" if i in attention else "DownBlock2D" for i in levels],
+        "up_block_types": ["AttnUpBlock2D" if i in attention else "UpBlock2D" for i in reversed(levels)],
+        "norm_num_groups": groups,
+        **more,
+    }
+
+
+def _adm(resolution, multiples, classes=None):
+    """The paper's light ADM network: 128 channels x `multiples`, one residual block, attention where a side is 16.
+
+    Residual blocks halve and double the resolution, the time embedding scales and shifts after the second norm, heads
+    have 64 channels, and the middle's attention is normalised too (`UNet2DModel` leaves that out with scale_shift).
+    The last convolution has twice the channels where the variance is learned (`models.build_network`).
+    """
+    level = (resolution // 16).bit_length() - 1
+    levels = range(len(multiples))
+    network = {
+        "sample_size": resolution,
+        "in_channels": 3,
+        "out_channels": 3,
+        "block_out_channels": [128 * multiple for multiple in multiples],
+        "layers_per_block": 1,
+        "down_block_types": ["AttnDownBlock2D" if i == level else "ResnetDownsampleBlock2D" for i in levels],
+        "up_block_types": ["AttnUpBlock2D" if i == level else "ResnetUpsampleBlock2D" for i in reversed(levels)],
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "resnet_time_scale_shift": "scale_shift",
+        "attention_head_dim": 64,
+        "norm_num_groups": 32,
+        "attn_norm_num_groups": 32,
+        "norm_eps": 1e-5,
+        "flip_sin_to_cos": True,  # cosines first, and frequencies to 1 / 10,000^(63/64), as ADM has them
+        "freq_shift": 0,
+        "dropout": 0.0,
+    }
+    return network if classes is None else {**network, "num_class_embeds": classes}
+
+
+def _paper(dataset, resolution, network, batch_size):
+    """A row of the paper: 500,000 iterations of AdamW at 2e-5 without decay, flips, a learned variance, float32.
+
+    Departures: the optimiser starts from PyTorch's initialisation, where ADM sets the last convolution of each residual
+    block, of each attention and of the network to 0; and the moving average forgets the start faster
+    (`TrainConfig.ema_decay`). Both fade within a few thousand iterations.
+    """
+    images = 500_000 * batch_size
+    return Preset(dataset, resolution, network, batch_size, 2e-5, images, horizontal_flip=True, learned_variance=True)
+
+
+_LIGHT = _adm(256, (1, 1, 2, 2, 4, 4))  # 93,563,910 parameters
+
+# The learning rate decays and the EMA is short in the small presets only: 2,000 steps are too few for the paper's
+# constant 2e-5 and 0.9999.
+PRESETS = {
+    "minifaces16": Preset(
+        "minifaces", 16, _unet(16, (16, 32, 48)), 64, 2e-3, 128_000, lr_decay="cosine", ema_decay=0.995
+    ),
+    # The law of the images is known, so the optimum is exact at every t (`gaussian_images`).
+    "gaussian16": Preset("gaussian", 16, _unet(16, (16, 32, 48)), 64, 2e-3, 64_000, lr_decay="cosine", ema_decay=0.995),
+    "cifar10-tiny": Preset(
+        "uoft-cs/cifar10", 32, _unet(32, (16, 32, 48)), 32, 2e-3, 12_800, "cosine", 0.99, horizontal_flip=True
+    ),
+    # Ho et al.'s network below at half its width, without dropout: 8,952,067 parameters, 3.2 GFLOP a forward pass. The
+    # learning rate is theirs over the width; it decays and the EMA is short, as 8,000 steps are few.
+    "cifar10-small": Preset(
+        "uoft-cs/cifar10",
+        32,
+        _unet(
+            32,
+            (64, 128, 128, 128),
+            layers=2,
+            attention=(1,),
+            groups=32,
+            attention_head_dim=None,
+            downsample_padding=0,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            norm_eps=1e-6,
+        ),
+        128,
+        4e-4,
+        1_024_000,
+        lr_decay="cosine",
+        ema_decay=0.999,
+        horizontal_flip=True,
+    ),
+    "cifar10-ddpm": Preset(
+        "uoft-cs/cifar10",
+        32,
+        # Ho et al. 2020: 35,746,307 parameters; the flags that are no default make it equal to the published network.
+        _unet(
+            32,
+            (128, 256, 256, 256),
+            layers=2,
+            attention=(1,),
+            groups=32,
+            attention_head_dim=None,
+            downsample_padding=0,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            norm_eps=1e-6,
+            dropout=0.1,
+        ),
+        128,
+        2e-4,
+        102_400_000,
+        horizontal_flip=True,
+    ),
+    # The paper's rows. Each row's network of the light ADM kind has 6 output channels, as its variance is learned.
+    "ffhq256": _paper("merkol/ffhq-256", 256, _LIGHT, 8),
+    "celebahq256": _paper("celebahq", 256, _LIGHT, 8),
+    "afhqdog256": _paper("afhqdog", 256, _LIGHT, 8),
+    "metfaces256": _paper("huggan/metfaces", 256, _LIGHT, 8),
+    "cifar10": _paper("uoft-cs/cifar10", 32, _adm(32, (1, 2, 2, 2), classes=10), 32),
+    "imagenet256": _paper("ILSVRC/imagenet-1k", 256, _adm(256, (1, 1, 2, 2, 4, 4), classes=1000), 8),
+}
+
+
+def get_preset(name):
+    """The preset of that name. Raises InputError, naming the nearest, if there is none."""
+    return PRESETS[check_choice("preset", name, PRESETS)]

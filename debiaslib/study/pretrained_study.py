@@ -1,0 +1,73 @@
+"""An experiment's measurements for one network that was trained elsewhere, as the only arm. Imports no torch.
+
+Data, timesteps, samplers and numbers are the experiment's; schedule, prediction type, resolution and clipping are the
+network's. Results lie in a folder of their own, results/<experiment>--<network>, named by what the network is.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from ..training.arms import PRETRAINED
+from .experiment import Experiment
+
+__all__ = ["GivenRun", "OneNetwork", "experiment_of_one", "run_of_one"]
+
+_UNKNOWN = "unknown"
+_KNOWN = ("resolution", "timesteps", "prediction_type", "learned_variance", "network")
+# What decides a training and says nothing of a network that is there already.
+_OF_TRAINING = ("timestep_sampling", "zero_terminal_snr", "snapshots")
+
+
+@dataclass(frozen=True)
+class OneNetwork(Experiment):
+    """An `Experiment`, checked before, whose only arm is `arms.PRETRAINED`."""
+
+    def __post_init__(self):
+        self._check_numbers()  # the network may have another number of timesteps
+
+    def train_config(self, arm, seed):
+        """What a training of such a network on the experiment's data and device would be."""
+        return super().train_config("constant" if arm == PRETRAINED else arm, seed)
+
+
+@dataclass(frozen=True)
+class GivenRun:
+    """What a `Run` says of a training, for a network without one."""
+
+    config: dict
+    record: dict
+
+
+def experiment_of_one(given, experiment):
+    """The `OneNetwork` of a `Pretrained`. Raises InputError for a timestep that the network does not have."""
+    network = {key: value for key, value in given.network.config.items() if not key.startswith("_")}
+    training = {key: value for key, value in experiment.training.items() if key not in _OF_TRAINING}
+    training |= {
+        "network": {**network, "out_channels": network["in_channels"]},
+        "resolution": given.resolution,
+        "timesteps": given.schedule.T,
+        "prediction_type": given.prediction_type,
+        "learned_variance": given.learned_variance,
+    }
+    settings = {field.name: getattr(experiment, field.name) for field in dataclasses.fields(Experiment)}
+    only = {"weightings": (PRETRAINED,), "variants": (), "seeds": (0,), "raw_weights": False}
+    name = f"{experiment.name}--{given.slug}"
+    return OneNetwork(**{**settings, **only, "name": name, "training": training, "clip_x0": given.clip_x0})
+
+
+def run_of_one(given, experiment):
+    """What is known of a network's training, as a `GivenRun`: "unknown", and 0 images, where nobody has said it."""
+    facts = given.training
+    if not facts:
+        said = experiment.train_config(PRETRAINED, 0).to_dict()
+        facts = {name: said[name] if name in _KNOWN else _UNKNOWN for name in said}
+        facts["schedule"] = given.schedule.name
+    images = given.training.get("images", 0)
+    record = {
+        "config": facts,
+        "data": {"name": facts["dataset"]},
+        "parameters": sum(parameter.numel() for parameter in given.network.parameters()),
+        "images": images,
+        "snapshots": [{"images": images}],
+    }
+    return GivenRun(facts, record)

@@ -1,0 +1,216 @@
+"""A study: an experiment bound to its results folder. What a notebook or a command asks for is found there, or made."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..files import atomic_path, exclusive, fill_json, read_json, remove_leftovers, sha256_file, sha256_json
+from ..paths import results_root
+from ..provenance import provenance
+from ..training.run import find_run
+from .check_parameters import check_parameters
+from .experiment import Experiment, load_experiment
+from .pretrained_study import experiment_of_one, run_of_one
+
+ONE_NETWORK = "One network is shown, so there is nothing to compare it with."
+
+
+@dataclass(frozen=True)
+class Study:
+    """`experiment` and the folder of all results; the experiment's own is `folder`."""
+
+    experiment: Experiment
+    results: Path
+    trained_here = True  # the networks are the experiment's own trainings
+
+    @property
+    def folder(self):
+        """results/<experiment>."""
+        return self.results / self.experiment.name
+
+    def run(self, arm, seed):
+        """The complete `Run` of one (arm, seed); trains it, with a progress bar, if it is not there."""
+        from ..training.loop import train
+
+        return train(self.experiment.train_config(arm, seed), self.results, self.experiment.name)
+
+    def model(self, arm, seed, images=None, *, raw=False):
+        """The network of one (arm, seed): its EMA after `images` images (None: at the end), or the last weights."""
+        from ..training.network import load_model
+
+        return load_model(self.run(arm, seed), images, self.device, raw=raw)
+
+    def images_seen(self, arm, seed):
+        """How many images a training saw, as text."""
+        images = self.run(arm, seed).record["images"]
+        return f"{images:,}" if images else "an unknown number of"
+
+    @property
+    def formulas(self):
+        """The weightings whose formulas are compared."""
+        return self.experiment.weightings
+
+    @property
+    def schedule(self):
+        """The experiment's noise schedule."""
+        from ..training.network import build_schedule
+
+        return build_schedule(self._config)
+
+    @property
+    def device(self):
+        """The device that the experiment's networks run on."""
+        return self._config.device
+
+    @property
+    def prediction_type(self):
+        """What the networks of the experiment's weightings predict; an arm may say otherwise."""
+        return self._config.prediction_type
+
+    def prediction_type_of(self, arm):
+        """What an arm's networks predict."""
+        return self.experiment.train_config(arm, self.experiment.seeds[0]).prediction_type
+
+    @property
+    def classes(self):
+        """The number of classes of networks that are told the class of their image, or None."""
+        return self._config.classes
+
+    def images(self, split="train"):
+        """The experiment's `ImageSet` of a split, with labels if its networks take them; None without held-out ones."""
+        from ..data.images import load_images
+
+        config = self._config
+        return load_images(config.dataset, config.resolution, split=split, classes=config.classes)
+
+    @property
+    def _config(self):
+        return self.experiment.train_config(*self.experiment.runs[0])
+
+    def identity(self, arm, seed):
+        """What decides a complete run's weights: the hash of its configuration and of its last snapshot."""
+        run = find_run(self.experiment.name, arm, seed, self.results)
+        record = run.record
+        if record is None:
+            raise InputError(f"the run {run.folder} is not complete; train it first")
+        return {"config": sha256_json(run.config), "ema": record["snapshots"][-1]["sha256"]}
+
+    def has(self, name, inputs):
+        """Whether tables/<name> stands as it was made from equal inputs, so that `table` would not make it again."""
+        path = self.folder / "tables" / name
+        return is_current(path, path.with_name(path.name + ".json"), sha256_json(inputs))[0]
+
+    def table(self, name, inputs, make):
+        """The path of tables/<name>: as it stands if made from equal inputs, else made by `make(temporary path)`.
+
+        inputs: JSON-native; everything that decides the content. A file that is not what its record says, or whose
+        record is damaged, is made again, with a line on stderr.
+        """
+        path = self.folder / "tables" / name
+        note = path.with_name(path.name + ".json")
+        key = sha256_json(inputs)
+        if is_current(path, note, key)[0]:
+            return path
+        with exclusive(path.with_name(f".{name}.lock"), f"the table {path}"):
+            current, problem = is_current(path, note, key)
+            if not current:
+                if problem:
+                    print(f"the table {name} is damaged: {problem}; making it again", file=sys.stderr, flush=True)
+                for killed in (path, note):
+                    remove_leftovers(killed)
+                started = time.monotonic()
+                # Both are written before either has its name: on a full disk the table and note of before stay a pair.
+                with atomic_path(note) as said, atomic_path(path) as temporary:
+                    make(temporary)
+                    record = {"table": name, "key": key, "inputs": inputs, "sha256": sha256_file(temporary)}
+                    config = self._config
+                    seconds = {"seconds": round(time.monotonic() - started, 2)}
+                    record |= {**seconds, **provenance(config.device, config.threads)}
+                    fill_json(said, note, record)
+        return path
+
+
+@dataclass(frozen=True)
+class PretrainedStudy(Study):
+    """A `Study` of one `pretrained.Pretrained`, the only arm of its experiment; `compared` are weightings' formulas."""
+
+    given: object
+    compared: tuple
+    trained_here = False
+
+    @property
+    def formulas(self):
+        """The experiment's weightings; the network need not have been trained with one of them."""
+        return self.compared
+
+    @property
+    def schedule(self):
+        """The network's noise schedule."""
+        return self.given.schedule
+
+    def run(self, arm, seed):
+        """What is known of the network's training: a `one_network.GivenRun`."""
+        return run_of_one(self.given, self.experiment)
+
+    def model(self, arm, seed, images=None, *, raw=False):
+        """The network, on the experiment's device."""
+        return self.given.network.to(self.device)
+
+    def identity(self, arm, seed):
+        """What decides the network's answers: the hashes of its settings and of its weights."""
+        return self.given.identity
+
+
+def is_current(path, note, key):
+    """(whether `path` stands as its record `note` says, made from what has this key; what is damaged, or None)."""
+    try:
+        record = read_json(note)
+    except InputError:
+        return False, "its record is not what was written"
+    if not path.exists() or not isinstance(record, dict) or record.get("key") != key:
+        return False, None
+    if record.get("sha256") != sha256_file(path):
+        return False, "its sha256 is not the recorded one"
+    return True, None
+
+
+def open_study(experiment="quick", dataset="", results="", model=""):
+    """The `Study` of an experiment by name or YAML path: of its own trainings, or of one network trained elsewhere.
+
+    model: what `models.load_pretrained` takes, such as "google/ddpm-cifar10-32"; empty for the experiment's own.
+    What is measured is measured in float32: on a GPU, where PyTorch rounds the factors of a convolution to TF32's ten
+    bits by default, that is switched off for the process. Raises InputError for anything wrong in them.
+    """
+    study = Study(load_experiment(experiment, dataset), results_root(results))
+    if study.device.startswith("cuda"):
+        import torch
+
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+    if not model:
+        return study
+    from ..training.network import load_pretrained
+
+    given, settings = load_pretrained(model), study.experiment
+    return PretrainedStudy(experiment_of_one(given, settings), results_root(results), given, settings.weightings)
+
+
+def begin(namespace):
+    """The `Study` that a notebook's parameters name: call it as `begin(globals())` right after the parameters cell.
+
+    Raises InputError for a parameter that papermill was given and the notebook does not have, or of another type than
+    declared.
+    """
+    import os
+
+    import torch
+
+    check_parameters(namespace)
+    named = {name: namespace[name] for name in ("experiment", "dataset", "results")}
+    study = open_study(**named, model=namespace.get("model", ""))
+    if not study.trained_here:
+        print(f"One network, trained elsewhere: {study.given.name}; results go to {study.folder.name}.")
+    torch.set_num_threads(study._config.threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(study._config.threads))
+    return study

@@ -1,0 +1,114 @@
+"""An arm of an experiment: a weighting, and what else its trainings change. Imports no torch.
+
+    "debiased"      "debiased; lr=0.0005"      "constant; max_grad_norm=1, prediction_type=sample"
+
+An arm is a string, like the weighting alone, so that YAML, a command line and a table can carry it. The settings are
+fields of `config.TrainConfig`, which checks their values.
+"""
+
+from dataclasses import dataclass
+
+from ..diffusion.strategies import Strategy, parse_strategy
+from ..errors import InputError, check_choice, check_number, shown
+
+# What an arm may change: everything in the training that leaves data, network and schedule as they are.
+SETTINGS = {
+    "batch_size": int,
+    "ema_decay": float,
+    "images": int,
+    "learned_variance": bool,
+    "lr": float,
+    "lr_decay": str,
+    "max_grad_norm": float,
+    "max_weight": float,
+    "normalize_weight": bool,
+    "precision": str,
+    "prediction_type": str,
+    "timestep_sampling": str,
+    "weight_decay": float,
+}
+_WORDS = {"true": True, "false": False}
+_LONGEST = 200  # characters: an arm names a folder, and a file system has room for 255 bytes
+PRETRAINED = "pretrained"  # the one arm of a study of a network that was trained elsewhere; no experiment can name it
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A parsed arm. `str(arm)` is canonical: equal strings are equal trainings."""
+
+    strategy: Strategy
+    settings: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def weighting(self):
+        """The weighting in its canonical form: `p2(k=1,gamma=1)`."""
+        return str(self.strategy)
+
+    @property
+    def variant(self):
+        """The settings in their canonical form, sorted by name: `lr=0.0005, normalize_weight=true`; empty for none."""
+        return ", ".join(f"{key}={_text(value)}" for key, value in self.settings)
+
+    def __str__(self):
+        return f"{self.weighting}; {self.variant}" if self.settings else self.weighting
+
+    @property
+    def slug(self):
+        """The arm as part of a file name: `p2-k1-gamma1--lr-0.0005`."""
+        return "--".join([self.strategy.slug, *(f"{key}-{_text(value)}" for key, value in self.settings)])
+
+    @property
+    def label(self):
+        """The arm in a figure: `debiased, lr 0.0005`."""
+        return ", ".join([self.strategy.label, *(f"{key} {_text(value)}" for key, value in self.settings)])
+
+
+def parse_arm(text):
+    """Parse `"weighting"` or `"weighting; name=value, ..."` into an `Arm`.
+
+    Raises InputError for an unknown weighting or setting (naming the nearest known one), a setting given twice, a value
+    of another kind than the setting's, and what makes too long a name.
+    `PRETRAINED` is an arm without a weighting that `loss_weight` knows.
+    """
+    if isinstance(text, Arm):
+        return text
+    if isinstance(text, Strategy) or not isinstance(text, str) or ";" not in text:
+        return Arm(Strategy(PRETRAINED) if text == PRETRAINED else parse_strategy(text))
+    weighting, _, variant = text.partition(";")
+    settings = {}
+    for part in variant.split(","):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or not value:
+            raise InputError(
+                f"arm {shown(text)} cannot be read; write it as 'weighting' or 'weighting; name=value, ...'"
+            )
+        if check_choice("setting of a variant", name, SETTINGS) in settings:
+            raise InputError(f"arm {shown(text)} gives {name} twice")
+        settings[name] = _value(name, value)
+    arm = Arm(parse_strategy(weighting), tuple(sorted(settings.items())))
+    if len(arm.slug) > _LONGEST:
+        raise InputError(f"arm {shown(text)} makes a name of {len(arm.slug)} characters; it must be {_LONGEST} at most")
+    return arm
+
+
+def _value(name, text):
+    kind = SETTINGS[name]
+    if kind is bool:
+        return _WORDS[check_choice(name, text, _WORDS)]
+    if kind is str:
+        return text
+    try:
+        return check_number(name, kind(text))
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"{name} is {shown(text)}; it must be a {'whole' if kind is int else 'finite'} number"
+        ) from None
+
+
+def _text(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)

@@ -1,0 +1,174 @@
+"""A run's folder: its configuration, log, EMA snapshots and record; and what every record says. Imports no torch.
+
+runs/<arm>-s<seed>/        config.json               before the first step
+                           log.jsonl                 one line every few steps; checkpoints hold it too
+                           checkpoints/              see checkpoints.py
+                           ema-<images>.safetensors  EMA weights after so many images
+                           raw-<images>.safetensors  the weights of the last step themselves
+                           record.json               last: the run is complete; the sha256 of log and weights
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, shown
+from ..files import read_json, sha256_file
+from ..paths import results_root
+from .config import TrainConfig, run_name
+
+_DEFAULTS = {
+    f.name: list(f.default) if isinstance(f.default, tuple) else f.default
+    for f in dataclasses.fields(TrainConfig)
+    if f.default is not dataclasses.MISSING
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training's folder. It need not exist yet."""
+
+    folder: Path
+
+    @property
+    def name(self):
+        """`debiased-s0`."""
+        return self.folder.name
+
+    @property
+    def config(self):
+        """The configuration as it was written before the first step (a dict), or None."""
+        return read_json(self.folder / "config.json")
+
+    @property
+    def record(self):
+        """The record of a complete run (a dict), or None."""
+        return read_json(self.folder / "record.json")
+
+    def log(self):
+        """The training log: a list of dicts, one each few steps. A half-written last line is left out.
+
+        Raises InputError if the log of a complete run is not what its record says, or another line is damaged.
+        """
+        path, said = self.folder / "log.jsonl", (self.record or {}).get("log")
+        content = path.read_bytes() if path.exists() else b""
+        if said is not None and hashlib.sha256(content).hexdigest() != said["sha256"]:
+            raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
+        lines, rows = content.splitlines(), []
+        for number, line in enumerate(lines, 1):
+            row = _row(line)
+            if row is not None:
+                rows.append(row)
+            elif number < len(lines):
+                raise InputError(f"{path} is damaged in line {number}; it is written again when the run goes on")
+        return rows
+
+    def last_row(self):
+        """The last complete line of the log, or None. Reads the end of the file only."""
+        path = self.folder / "log.jsonl"
+        if not path.exists():
+            return None
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 2000))
+            lines = file.read().split(b"\n")
+        row = _row(lines[-2]) if len(lines) > 1 else None
+        return row if row is not None and isinstance(row.get("images"), int) else None
+
+    def snapshot(self, images=None):
+        """Path of the EMA weights after `images` images (None: the last), checked against the record's sha256.
+
+        Raises InputError if the run is not complete, has no such snapshot, or the file is not what was recorded.
+        """
+        record = self.record
+        if record is None:
+            raise InputError(f"the run {self.folder} is not complete; train it first")
+        known = {entry["images"]: entry for entry in record["snapshots"]}
+        images = max(known) if images is None else images
+        if images not in known:
+            raise InputError(
+                f"the run {self.folder} has no snapshot at {images} images; known: {', '.join(map(str, known))}"
+            )
+        return self._checked(known[images])
+
+    def raw_weights(self):
+        """Path of the weights of the last step, without averaging, checked as `snapshot` does."""
+        record = self.record
+        if record is None or "raw" not in record:
+            raise InputError(f"the run {self.folder} is not complete, or of a version that kept no raw weights")
+        return self._checked(record["raw"])
+
+    def checked(self, path):
+        """`path`, a file of weights in this folder, checked as `snapshot` does if there is a record that names it."""
+        record = self.record if isinstance(self.record, dict) else {}
+        entries = [*record.get("snapshots", ()), *([record["raw"]] if "raw" in record else [])]
+        return next((self._checked(entry) for entry in entries if entry["file"] == path.name), path)
+
+    def _checked(self, entry):
+        path = self.folder / entry["file"]
+        if not path.exists() or sha256_file(path) != entry["sha256"]:
+            raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
+        return path
+
+
+def _row(line):
+    """A line of a log (bytes) as a dict, or None: no JSON, a letter cut in two, or something else."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def find_run(experiment_name, arm, seed, results=""):
+    """The `Run` of one (arm, seed) under the results folder, complete or not."""
+    return Run(results_root(results) / experiment_name / "runs" / run_name(arm, seed))
+
+
+def check_settings(run, wanted):
+    """Raise InputError, naming the first field that differs, if the folder holds a run made with other settings.
+
+    Equal images under another name are equal. Device and threads decide bits only, so a complete run may differ in
+    them. So does the number of processes, which is asked by `check_processes`.
+    """
+    made = run.config
+    if made is None:
+        return
+    made = {**_DEFAULTS, **made}  # a run of an earlier version lacks the settings that have come since
+    ignored = {"processes"}
+    if made.get("data_fingerprint") == wanted["data_fingerprint"]:
+        ignored.add("dataset")
+    if wanted.get("precision") == "auto":  # whatever the run was begun in
+        ignored.add("precision")
+    if run.record is not None:
+        ignored |= {"device", "threads"}
+    difference = first_difference(*({k: v for k, v in c.items() if k not in ignored} for c in (made, wanted)))
+    if difference is not None:
+        field, old, new = difference
+        if field == "network" and (inner := first_difference(old, new)) is not None:  # which of its settings
+            field, old, new = f"network.{inner[0]}", *inner[1:]
+        raise InputError(
+            f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; "
+            "name another results folder, or move it"
+        )
+
+
+def check_processes(run, number, allowed=False):
+    """Raise InputError if the folder holds an unfinished run of another number of processes, unless that is allowed."""
+    if run.config is None or run.record is not None or allowed:
+        return
+    made = run.config.get("processes", 1)
+    if made != number:
+        raise InputError(
+            f"the run {run.folder} was made with processes={made}, not {number}, which decides its last bits; "
+            "--any-processes allows it"
+        )
+
+
+def first_difference(made, wanted):
+    """(field, made value, wanted value) of the first field in which two configurations differ, or None."""
+    for name in {**wanted, **made}:
+        if made.get(name) != wanted.get(name):
+            return name, made.get(name), wanted.get(name)
+    return None

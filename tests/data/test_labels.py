@@ -1,0 +1,421 @@
+"""Class labels from files to samples: every image keeps its own, and data without labels notice nothing."""
+
+import dataclasses
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from debiaslib.data import images as data
+from debiaslib.data.images import load_images
+from debiaslib.diffusion.one_step import mse_by_timestep, one_step_estimate
+from debiaslib.diffusion.prediction import network_output
+from debiaslib.diffusion.sampling import sample
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.errors import InputError
+from debiaslib.study.experiment import Experiment
+from debiaslib.study.measurements import gradient_noise, mse, one_step, samples
+from debiaslib.study.study import Study
+from debiaslib.training.config import TrainConfig
+from debiaslib.training.loop import train
+from debiaslib.training.network import load_model
+from debiaslib.training.run import find_run
+
+CLASSES = 3
+NETWORK = {
+    "sample_size": 8,
+    "block_out_channels": [8, 8],
+    "layers_per_block": 1,
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "norm_num_groups": 4,
+    "add_attention": False,
+}
+CONDITIONAL = {**NETWORK, "num_class_embeds": CLASSES}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("DEBIASLIB_CACHE", str(folder))
+        yield folder / "images"
+
+
+def picture(label, seed):
+    """8x8, of a colour that says the class."""
+    colour = np.array([40, 130, 220])[(np.arange(3) + label) % 3]
+    noise = np.random.default_rng([label, seed]).integers(-30, 31, (8, 8, 3))
+    return (colour + noise).astype(np.uint8)
+
+
+def png(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def folders(root, names, count=4, first=0):
+    for label, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(picture(label, first + i)).save(root / name / f"{i}.png")
+    return root
+
+
+def parquet(path, labels, column="label", kind=None, **more):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"bytes": png(picture(max(0, label or 0), i)), "path": f"{i}.png"} for i, label in enumerate(labels)]
+    image = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    columns = {**more, column: pa.array(labels, kind or pa.int64()), "img": image}
+    table = pa.table(columns)
+    features = {"img": {"_type": "Image"}, column: {"_type": "ClassLabel"}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+    return path
+
+
+def message(call, *arguments, **more):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Where labels come from
+
+
+def test_folders_are_classes_in_the_order_of_their_names(tmp_path):
+    root = folders(tmp_path / "x", ["ant", "bee", "cat"])
+    found = load_images(root, 8, classes=3)
+    assert found.labels.dtype == np.int64 and found.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert all(found.images[i].argmax(0).ravel().tolist().count((2 - k) % 3) > 60 for i, k in enumerate(found.labels))
+    assert load_images(root, 8).labels is None
+
+
+def test_a_class_has_one_number_in_both_splits(tmp_path):
+    folders(tmp_path / "x/train", ["ant", "bee", "cat"])
+    folders(tmp_path / "x/test", ["cat", "ant"], 2)
+    assert load_images(tmp_path / "x", 8, classes=3).labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert load_images(tmp_path / "x", 8, "heldout", classes=3).labels.tolist() == [0, 0, 2, 2]
+    folders(tmp_path / "x/test", ["dog"], 2)
+    assert "'dog'" in message(load_images, tmp_path / "x", 8, "heldout", classes=3)
+
+
+@pytest.mark.parametrize("column", ["label", "labels", "fine_label", "breed"])
+def test_a_column_of_a_table(tmp_path, column):
+    labels = [2, 0, 1, 1, 0]
+    more = {"coarse_label": [0] * 5} if column == "fine_label" else {}
+    parquet(tmp_path / "x/train-00000-of-00002.parquet", labels[:3], column, **{k: v[:3] for k, v in more.items()})
+    parquet(tmp_path / "x/train-00001-of-00002.parquet", labels[3:], column, **{k: v[3:] for k, v in more.items()})
+    assert load_images(tmp_path / "x", 8, classes=3).labels.tolist() == labels
+
+
+def test_the_hub(monkeypatch, tmp_path):
+    import datasets
+
+    def rows(labels):
+        kinds = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(3)})
+        pictures = [{"bytes": png(picture(k, i)), "path": None} for i, k in enumerate(labels)]
+        return datasets.Dataset.from_dict({"img": pictures, "label": labels}, kinds)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda self, name, **more: SimpleNamespace(sha="a" * 40))
+    splits = datasets.DatasetDict(train=rows([0, 1, 2, 1]).select([3, 0, 2]), test=rows([2, 0]))
+    loads = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: loads.append(1) or splits)
+    assert load_images("some/labelled", 8, classes=3).labels.tolist() == [1, 0, 2]
+    assert len(loads) == 1  # images and labels of one loading
+    assert load_images("some/labelled", 8, "heldout", classes=3).labels.tolist() == [2, 0]
+
+
+# The cache
+
+
+def test_labels_are_cached_beside_images_that_stay_as_they_are(tmp_path, cache, monkeypatch):
+    root = parquet(tmp_path / "kept.parquet", [2, 0, 1])
+    before = load_images(root, 8)  # an old cache, without labels
+    (record,) = [path for path in cache.glob("*.json") if json.loads(path.read_text()).get("name") == "kept"]
+    content, pixels = record.read_bytes(), record.with_suffix(".npy").stat().st_mtime_ns
+    monkeypatch.setattr(data, "_decode_to", None)  # nothing is decoded again
+    found = load_images(root, 8, classes=3)
+    assert found.fingerprint == before.fingerprint and found.labels.tolist() == [2, 0, 1]
+    assert record.read_bytes() == content and record.with_suffix(".npy").stat().st_mtime_ns == pixels
+    assert before.identity == {"data_fingerprint": before.fingerprint}
+    assert found.identity == {**before.identity, "labels_fingerprint": found.labels_fingerprint}
+    monkeypatch.setattr("debiaslib.data.decoding.shard_labels", None)  # nor are labels read again
+    assert load_images(root, 8, classes=3).labels_fingerprint == found.labels_fingerprint
+    monkeypatch.undo()
+    file = record.with_suffix(".labels.npy")
+    np.save(file, np.array([0, 0, 0]))  # damage
+    assert load_images(root, 8, classes=3).labels.tolist() == [2, 0, 1]
+    file.unlink()
+    assert load_images(root, 8, classes=3).labels.tolist() == [2, 0, 1]
+
+
+def test_other_labels_of_equal_images_have_another_fingerprint(tmp_path):
+    a = parquet(tmp_path / "a/x.parquet", [0, 0, 1])
+    first = load_images(a, 8, classes=3)
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(a)
+    (tmp_path / "b").mkdir()
+    pq.write_table(table.set_column(0, "label", [[0, 1, 1]]), tmp_path / "b/x.parquet")
+    second = load_images(tmp_path / "b/x.parquet", 8, classes=3)
+    assert second.fingerprint == first.fingerprint and second.labels_fingerprint != first.labels_fingerprint
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("kind", ["minifaces", "flat folder", "partly flat", "no column", "a text"])
+def test_missing_labels_are_one_line(tmp_path, kind):
+    import pyarrow as pa
+
+    root = tmp_path / "x"
+    if kind == "minifaces":
+        root = "minifaces"
+    elif "flat" in kind:
+        folders(root, ["a"] if kind == "partly flat" else [""])
+        Image.fromarray(picture(0, 9)).save(root / "9.png")
+    elif kind == "no column":
+        import pyarrow.parquet as pq
+
+        root = parquet(tmp_path / "x.parquet", [0, 1])
+        pq.write_table(pq.read_table(root, columns=["img"]), root)
+    else:
+        root = parquet(tmp_path / "x.parquet", [0, 1], "number")
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(root).drop_columns(["number"]).append_column("label", pa.array(["a", "b"]))
+        pq.write_table(table.replace_schema_metadata(None), root)
+    line = message(load_images, root, 8, classes=10)
+    assert "no class labels" in line and "num_class_embeds 10" in line
+    assert load_images(root, 8).labels is None  # nothing is missed where none are asked for
+
+
+@pytest.mark.parametrize(
+    "labels, named", [([0, 3, 1], "label 3"), ([0, -1, 1], "label -1"), ([-1, -1, -1], "label -1")]
+)
+def test_labels_out_of_range_are_one_line(tmp_path, labels, named):
+    root = parquet(tmp_path / "x.parquet", labels)
+    line = message(load_images, root, 8, classes=3)
+    assert named in line and "it must be 0 .. 2 for the network's num_class_embeds 3" in line
+
+
+def test_a_row_without_label(tmp_path):
+    assert "lacks the label of 1 images" in message(
+        load_images, parquet(tmp_path / "x.parquet", [0, None]), 8, classes=3
+    )
+
+
+def test_held_out_images_without_labels_come_without(tmp_path):
+    parquet(tmp_path / "x/train.parquet", [0, 1, 2])
+    parquet(tmp_path / "x/test.parquet", [-1, -1])  # as the hub marks them
+    found = load_images(tmp_path / "x", 8, "heldout", classes=3)
+    assert found.labels is None and len(found.images) == 2
+
+
+@pytest.mark.parametrize("classes", [0, -1, 2.5, "ten", True])
+def test_a_number_of_classes_that_is_none(classes):
+    settings = {"dataset": "x", "resolution": 8, "images": 8, "batch_size": 4, "lr": 1e-3}
+    line = message(TrainConfig, network={**NETWORK, "num_class_embeds": classes}, **settings)
+    assert "num_class_embeds of the network" in line and "a whole number >= 1" in line
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    root = tmp_path_factory.mktemp("labelled")
+    folders(root / "train", ["ant", "bee", "cat"], 8)
+    return str(folders(root / "test", ["ant", "bee", "cat"], 2, first=50).parent)
+
+
+def config(dataset, **changes):
+    settings = {"dataset": dataset, "resolution": 8, "network": CONDITIONAL, "images": 64, "batch_size": 8, "lr": 1e-2,
+                "learned_variance": True, "horizontal_flip": True}  # fmt: skip
+    return TrainConfig(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def run(labelled, results):
+    return train(config(labelled), results, "labelled", progress=False)
+
+
+def test_the_configuration_of_a_run_names_its_labels(run, labelled, results, tmp_path):
+    images = load_images(labelled, 8, classes=CLASSES)
+    assert run.config["labels_fingerprint"] == images.labels_fingerprint
+    plain = train(config(labelled, network=NETWORK, images=8), tmp_path, "plain", progress=False)
+    assert "labels_fingerprint" not in plain.config
+    assert train(config(labelled), results, "labelled", progress=False).record == run.record  # and comes back at once
+
+
+def test_a_run_with_other_labels_is_refused(run, labelled, results, monkeypatch):
+    other = dataclasses.replace(load_images(labelled, 8, classes=CLASSES), labels_fingerprint="0" * 64)
+    monkeypatch.setattr("debiaslib.training.loop.load_images", lambda *a, **k: other)
+    assert "labels_fingerprint" in message(train, config(labelled), results, "labelled", progress=False)
+
+
+def test_every_image_is_trained_with_its_own_label(labelled, results, monkeypatch):
+    from debiaslib.training.objective import Objective
+
+    images, seen = load_images(labelled, 8, classes=CLASSES), []
+    original = Objective.loss
+
+    def loss(self, network, x0, t, noise, labels=None):
+        for x, label in zip(((x0 + 1) * 127.5).round().byte().numpy(), labels.tolist(), strict=True):
+            either = [np.array_equal(x, y) or np.array_equal(x[..., ::-1], y) for y in images.images]
+            seen.append(label == images.labels[either.index(True)])
+        return original(self, network, x0, t, noise, labels)
+
+    monkeypatch.setattr(Objective, "loss", loss)
+    train(config(labelled, seed=7), results, "labelled", progress=False)
+    assert len(seen) == 64 + 8 and all(seen)  # eight steps, and the look at the next batch before the last checkpoint
+
+
+def test_labels_have_no_part_in_what_else_is_drawn(labelled, tmp_path):
+    """With embeddings of 0 that cannot learn, the same losses as without classes."""
+    import debiaslib.training.network as models
+
+    original = models.UNet2DModel
+
+    class Silent(original):
+        def __init__(self, **settings):
+            super().__init__(**{key: value for key, value in settings.items() if key != "num_class_embeds"})
+
+        def forward(self, sample, timestep, class_labels=None, **more):
+            return super().forward(sample, timestep, **more)
+
+    logs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "UNet2DModel", Silent)
+        for name, network in (("with", CONDITIONAL), ("without", NETWORK)):
+            made = train(config(labelled, network=network), tmp_path, name, progress=False)
+            logs.append([row["loss"] for row in made.log()])
+    assert logs[0] == logs[1]
+
+
+# Sampling
+
+
+def told(x, t, class_labels=None):
+    """A network whose epsilon says the class that it was told."""
+    return torch.zeros_like(x) + 0.01 * class_labels.view(-1, 1, 1, 1)
+
+
+def test_seed_i_is_of_class_i_by_default(run):
+    model = load_model(run)
+    settings = {"steps": 3, "batch_size": 4, "sampler": "ddpm"}  # with the learned variance
+    images = sample(model, Schedule.linear(), range(7), **settings)
+    given = sample(model, Schedule.linear(), range(7), labels=[0, 1, 2, 0, 1, 2, 0], **settings)
+    assert np.array_equal(images, given)
+    assert np.array_equal(sample(model, Schedule.linear(), [5, 3], **settings), images[[5, 3]])
+    others = sample(model, Schedule.linear(), range(7), labels=torch.tensor([0, 1, 2, 0, 1, 2, 1]), **settings)
+    assert np.array_equal(others[:6], images[:6]) and not np.array_equal(others[6], images[6])
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm-solver++2", "unipc", "heun"])
+def test_every_call_is_told_the_class(sampler):
+    calls = []
+
+    def model(x, t, class_labels):
+        calls.append(class_labels.tolist())
+        return told(x, t, class_labels)
+
+    sample(model, Schedule.linear(), [4, 9, 2], labels=np.array([2, 0, 1]), sampler=sampler, steps=3, shape=(3, 4, 4),
+           batch_size=2)  # fmt: skip
+    assert {tuple(call) for call in calls} == {(2, 0), (1, 0)}  # the last batch is padded
+
+
+@pytest.mark.parametrize(
+    "labels, named",
+    [
+        ([0], "labels has 1 entries; it must have one for each of 2 seeds"),
+        ([0, 3], "label is 3"),
+        ([0, -1], "label is -1"),
+        ([0, 1.5], "label is 1.5"),
+    ],
+)
+def test_labels_that_are_no_classes(run, labels, named):
+    assert named in message(sample, load_model(run), Schedule.linear(), [0, 1], labels=labels, steps=1)
+
+
+def test_labels_for_a_network_without_classes():
+    from diffusers import UNet2DModel
+
+    line = message(sample, UNet2DModel(**NETWORK), Schedule.linear(), [0], labels=[0], steps=1)
+    assert "takes no classes" in line
+
+
+# Measurements
+
+
+@pytest.fixture(scope="module")
+def study(labelled, tmp_path_factory):
+    settings = {key: value for key, value in config(labelled).to_dict().items()
+                if key in ("resolution", "network", "images", "batch_size", "lr", "learned_variance")}  # fmt: skip
+    experiment = Experiment(name="classes", preset="minifaces16", dataset=labelled, training=settings,
+                            weightings=["constant", "debiased"], shown_timesteps=[100, 900], shown_images=5,
+                            curve_timesteps=[100, 900], curve_images=10, grid_steps=[2], grid_images=4)  # fmt: skip
+    return Study(experiment, tmp_path_factory.mktemp("study"))
+
+
+def test_one_step_estimates_use_the_true_classes(study):
+    arrays = one_step(study)
+    images, model = study.images(), study.model("debiased", 0)
+    x0 = ((arrays["x0"] + 1) * 127.5).round().astype(np.uint8)
+    labels = torch.tensor([images.labels[[np.array_equal(x, y) for y in images.images].index(True)] for x in x0])
+    for k, t in enumerate((100, 900)):
+        with torch.no_grad():
+            output = model(torch.from_numpy(arrays["x_t"][k]), t, class_labels=labels).sample[:, :3]
+        a, s = study.schedule.alpha_bar[t].sqrt().item(), (1 - study.schedule.alpha_bar[t]).sqrt().item()
+        x0_hat = (arrays["x_t"][k] - s * output.numpy()) / a
+        assert np.allclose(arrays["x0_hat"][1, k], x0_hat, atol=1e-3 / a)
+
+
+def test_the_optimum_of_a_class_is_the_mean_over_its_images(study):
+    arrays, images = one_step(study), study.images()
+    pixels = (images.images / 127.5 - 1).reshape(len(images.images), -1)
+    ab = study.schedule.alpha_bar[900].item()
+    for x0, x_t, found in zip(arrays["x0"], arrays["x_t"][1], arrays["x0_hat"][2, 1], strict=True):
+        label = images.labels[np.abs(pixels - x0.reshape(-1)).max(1).argmin()]
+        chosen = pixels[images.labels == label]
+        exponent = -((x_t.reshape(-1) - ab**0.5 * chosen) ** 2).sum(1) / (2 * (1 - ab))
+        p = np.exp(exponent - exponent.max())
+        assert np.allclose(found.reshape(-1), p @ chosen / p.sum(), atol=1e-5)
+
+
+def test_the_tables_of_networks_with_classes(study):
+    table = mse(study)
+    assert set(table.split) == {"train", "heldout"} and set(table.model) == {
+        "constant",
+        "debiased",
+        "initial",
+        "optimum",
+    }
+    assert table[table.quantity == "x0_mse"]["mean"].notna().all()
+    assert samples(study, "debiased", 0)["images"].shape == (1, 4, 3, 8, 8)
+    assert set(gradient_noise(study).way) == {"factor", "factor, stratified"}
+    assert "labels_fingerprint" in find_run("classes", "debiased", 0, study.results).config
+
+
+def test_errors_by_timestep_pair_images_and_classes():
+    x0, labels = torch.zeros(5, 3, 4, 4), torch.tensor([2, 0, 1, 1, 0])
+    table = mse_by_timestep({"told": told}, x0, [500], Schedule.linear(), labels=labels)
+    noise = one_step_estimate(told, x0, 500, torch.zeros_like(x0), Schedule.linear(), batch_size=2, labels=labels)
+    assert torch.allclose(noise.epsilon_hat[:, 0, 0, 0], 0.01 * labels)
+    assert len(table) == 2 * 3 * 5
+    assert torch.equal(network_output(told, x0, 0, labels), told(x0, 0, class_labels=labels))

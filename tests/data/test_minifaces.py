@@ -1,0 +1,166 @@
+"""MiniFaces: an image is a function of (seed, index, resolution) alone, and its factors follow the documented law."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from debiaslib.data.minifaces import FACTORS, _cos_turns, factors, render
+from debiaslib.errors import InputError
+
+GOLDEN_SHA256 = "bfab90f3ecb924117eddbf7fa0fc93f66cb71e6c30556b5e747b787bdbcc62b0"
+# (index, resolution, seed): mean R, G, B in grey levels
+GOLDEN_MEANS = {
+    (0, 16, 0): (199.64, 172.61, 147.30),
+    (1, 16, 0): (161.29, 149.18, 95.16),
+    (4095, 16, 0): (174.68, 180.41, 164.98),
+    (0, 16, 1): (146.49, 134.27, 124.97),
+    (7, 32, 0): (80.29, 55.66, 65.50),
+    (7, 64, 0): (80.26, 55.64, 65.47),
+    (123456789, 128, 5): (197.67, 154.52, 107.57),
+}
+
+
+@pytest.fixture(scope="module")
+def many():
+    return render(range(4096))
+
+
+@pytest.fixture(scope="module")
+def law():
+    return factors(range(65536))
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 33, 64, 256])
+def test_shape_and_type(resolution):
+    images = render([3, 1, 4], resolution)
+    assert images.shape == (3, 3, resolution, resolution)
+    assert images.dtype == np.uint8
+
+
+def test_an_image_does_not_depend_on_its_company(many):
+    # 1,024 images of 16x16 make a chunk, so these cross its borders.
+    wanted = [4095, 0, 1023, 1024, 1025, 7, 7]
+    assert np.array_equal(render(wanted), many[wanted])
+    assert np.array_equal(render(range(1000, 1100)), many[1000:1100])
+    assert np.array_equal(render(np.array([2077], np.int32))[0], many[2077])
+    every = factors(range(100))
+    assert all(np.array_equal(value, every[name][[99, 5]]) for name, value in factors([99, 5]).items())
+
+
+def test_one_index_and_none(many):
+    assert np.array_equal(render(5), many[5:6])
+    assert render([]).shape == (0, 3, 16, 16)
+    assert factors([])["skin"].shape == (0,)
+
+
+def test_golden_bits():
+    # +, -, *, / and sqrt in IEEE arithmetic: the same everywhere. If this fails, every MiniFaces result changes.
+    images = np.ascontiguousarray(render(range(64), 16, 0))
+    assert hashlib.sha256(images.tobytes()).hexdigest() == GOLDEN_SHA256
+
+
+def test_golden_means():
+    # Should a platform's arithmetic differ in the last bit after all, the pictures are still the same ones.
+    for (index, resolution, seed), mean in GOLDEN_MEANS.items():
+        assert np.abs(render([index], resolution, seed)[0].mean((1, 2)) - mean).max() < 0.5
+
+
+def test_no_image_is_shared_between_or_within_seeds(many):
+    held_out = render(range(4096), seed=1)
+    images = np.concatenate([many, held_out]).reshape(8192, -1)
+    assert len(np.unique(images, axis=0)) == 8192
+
+
+def test_large_indices_and_seeds_are_images_too():
+    images = render([2**62, 2**62 + 1], seed=2**62)
+    assert not np.array_equal(images[0], images[1])
+    assert images.std() > 10
+
+
+def test_factors_are_uniform_on_their_intervals_and_independent(law):
+    assert list(law) == list(FACTORS)
+    unit = []
+    for name, factor in FACTORS.items():
+        assert law[name].dtype == np.float32
+        u = (law[name].astype(np.float64) - factor.low) / (factor.high - factor.low)
+        assert u.min() >= -1e-6 and u.max() <= 1 + 1e-6
+        # Kolmogorov-Smirnov: exceeds 2.2 / sqrt(n) with probability 1e-4.
+        assert np.abs(np.sort(u) - (np.arange(u.size) + 0.5) / u.size).max() < 2.2 / u.size**0.5, name
+        # Neighbouring indices and seeds are unrelated.
+        assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 5 / u.size**0.5
+        unit.append(u)
+    correlation = np.corrcoef(unit) - np.eye(len(unit))
+    assert np.abs(correlation).max() < 5 / 65536**0.5
+    other = factors(range(65536), seed=1)
+    assert max(abs(np.corrcoef(law[name], other[name])[0, 1]) for name in FACTORS) < 5 / 65536**0.5
+
+
+def test_background_has_the_documented_colour(many):
+    f = {name: value.astype(np.float64) for name, value in factors(range(4096)).items()}
+    reach = f["background_chroma"] * np.minimum(f["background_shade"], 1 - f["background_shade"])
+    # Pixel row 0 has its centre at y = 1/32; hair never reaches the two corners.
+    slope = f["background_slope"] * (1 / 32 - 0.5)
+    for c in range(3):
+        level = f["background_shade"] + reach * np.cos(2 * np.pi * (f["background_hue"] - c / 3)) + slope
+        for corner in (many[:, c, 0, 0], many[:, c, 0, 15]):
+            assert np.abs(corner - np.clip(255 * level, 0, 255)).max() < 0.51
+
+
+def test_mean_colour_has_the_known_mean_and_spread(many):
+    colour = many.mean((2, 3)) / 127.5 - 1
+    assert np.abs(colour.mean(0) - (0.114, -0.033, -0.131)).max() < 0.02
+    assert np.abs(colour.std(0) - (0.293, 0.287, 0.280)).max() < 0.015
+
+
+def test_rounding_is_to_the_nearest(many):
+    # Truncation would show as a mean fractional loss of half a level against a finer picture.
+    corner = render(range(4096), 8)[:, :, 0, 0].astype(float)
+    f = factors(range(4096))
+    level = f["background_shade"] + f["background_slope"] * (1 / 16 - 0.5)
+    # The three cosines of a hue sum to zero, so the mean of R, G and B is the shade.
+    inside = (corner.min(1) > 0) & (corner.max(1) < 255)
+    assert abs((corner.mean(1) - 255 * level)[inside].mean()) < 0.05
+
+
+def test_resolutions_show_the_same_face():
+    small, large = render(range(256), 16).astype(float), render(range(256), 64).astype(float)
+    pooled = large.reshape(256, 3, 16, 4, 16, 4).mean((3, 5))
+    assert np.abs(pooled - small).mean() < 1.5
+    assert np.abs(pooled.mean((2, 3)) - small.mean((2, 3))).max() < 2.5
+
+
+def test_faces_lie_where_the_factors_say():
+    f = factors(range(512))
+    images = render(range(512), 64).astype(float)
+    # A cheek: below the eye, beside the mouth, skin on every face.
+    x = ((f["head_x"] + f["turn"] * f["head_size"]) * 64).astype(int)
+    y = ((f["head_y"] + 0.3 * f["head_size"] * f["head_length"]) * 64).astype(int)
+    cheek = images[np.arange(512), :, y, x]
+    assert np.corrcoef(cheek[:, 1], f["skin"])[0, 1] < -0.98
+
+
+def test_cosine_is_a_cosine():
+    turns = np.linspace(-2, 2, 10001, dtype=np.float32)
+    assert np.abs(_cos_turns(turns) - np.cos(2 * np.pi * turns.astype(np.float64))).max() < 2e-6
+
+
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        ({"indices": [0, -1]}, "indices"),
+        ({"indices": [0.5]}, "indices"),
+        ({"indices": [[1, 2]]}, "indices"),
+        ({"indices": [True]}, "indices"),
+        ({"indices": "0"}, "indices"),
+        ({"indices": [0], "resolution": 7}, "resolution"),
+        ({"indices": [0], "resolution": 257}, "resolution"),
+        ({"indices": [0], "resolution": 16.0}, "resolution"),
+        ({"indices": [0], "seed": -1}, "seed"),
+        ({"indices": [0], "seed": 0.5}, "seed"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, name):
+    with pytest.raises(InputError, match=name) as caught:
+        render(**arguments)
+    assert "\n" not in str(caught.value)

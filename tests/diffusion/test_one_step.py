@@ -1,0 +1,268 @@
+"""The one-step estimate and its errors, against the formulas written out and identities that hold for any model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from debiaslib.diffusion.one_step import mean_colour, mse_by_timestep, one_step_estimate
+from debiaslib.diffusion.optimum import OptimalDenoiser
+from debiaslib.diffusion.prediction import PREDICTION_TYPES
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.errors import InputError
+
+SCHEDULE = Schedule.linear()
+ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+
+
+def scales(t):
+    return ALPHA_BAR[t] ** 0.5, (1 - ALPHA_BAR[t]) ** 0.5
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def images(count, seed=0, shape=(3, 4, 4)):
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+
+
+def wavy(x, t):
+    """Some model, right in no parametrisation."""
+    return torch.sin(3 * x) + 0.1 + t.view(-1, 1, 1, 1) / 1000
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+@pytest.mark.parametrize("t", [0, 1, 250, 700, 999])
+def test_the_amplified_error_is_what_the_estimate_lacks(kind, t):
+    x0, noise = images(5), normal(5, 3, 4, 4, seed=1)
+    one = one_step_estimate(wavy, x0, t, noise, SCHEDULE, kind)
+    a, s = scales(t)
+    assert torch.allclose(one.x_t, a * x0 + s * noise, rtol=0, atol=1e-12)
+    assert torch.allclose(one.x0_hat + one.amplified_error, x0, rtol=0, atol=1e-9)
+    assert torch.allclose(one.amplified_error, (one.epsilon_hat - noise) * (s / a), rtol=1e-10, atol=1e-10)
+    output = wavy(one.x_t, torch.full((5,), t))
+    expected = {
+        "epsilon": (one.x_t - s * output) / a,
+        "sample": output,
+        "v_prediction": a * one.x_t - s * output,
+    }[kind]
+    assert torch.allclose(one.x0_hat, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_model_sees_batches_and_the_batches_do_not_matter():
+    seen = []
+
+    def model(x, t):
+        seen.append((len(x), t.tolist()))
+        return wavy(x, t)
+
+    x0, noise = images(7), normal(7, 3, 4, 4)
+    one = one_step_estimate(model, x0, 5, noise, SCHEDULE, batch_size=3)
+    assert seen == [(3, [5] * 3), (3, [5] * 3), (1, [5])]
+    assert torch.equal(one.x0_hat, one_step_estimate(wavy, x0, 5, noise, SCHEDULE).x0_hat)
+
+
+def test_no_gradient_is_kept():
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+    assert not one_step_estimate(
+        lambda x, t: x * weight, images(2), 5, normal(2, 3, 4, 4), SCHEDULE
+    ).x0_hat.requires_grad
+
+
+@pytest.mark.parametrize("t", [-1, 1000, 2.0, True, None, "5"])
+def test_t_outside(t):
+    with pytest.raises(InputError, match="t is .*; it must be a whole number >= 0 and < 1000"):
+        one_step_estimate(wavy, images(2), t, normal(2, 3, 4, 4), SCHEDULE)
+
+
+@pytest.mark.parametrize("timesteps", [[-1], [5, 1000]])
+def test_t_outside_in_a_curve(timesteps):
+    with pytest.raises(InputError, match="t is (-1|1000); it must be"):
+        mse_by_timestep({"wavy": wavy}, images(2), timesteps, SCHEDULE)
+
+
+def test_the_mean_colour():
+    picture = torch.zeros(2, 3, 2, 2)
+    picture[1, 2] = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    assert mean_colour(picture).tolist() == [[0, 0, 0], [0, 0, 3]]
+
+
+# Errors by timestep
+
+
+class Spy:
+    """A model that keeps what it is shown."""
+
+    def __init__(self, factor):
+        self.factor, self.seen = factor, []
+
+    def __call__(self, x, t):
+        self.seen.append(x)
+        return self.factor * x
+
+
+def test_all_models_see_the_same_noise_and_other_seeds_see_other():
+    x0 = images(6)
+    spies = {"one": Spy(0.5), "two": Spy(0.1)}
+    mse_by_timestep(spies, x0, [10, 900], SCHEDULE, seed=3)
+    assert len(spies["one"].seen) == 2
+    for first, second in zip(spies["one"].seen, spies["two"].seen, strict=True):
+        assert torch.equal(first, second)
+    noises = [(x - scales(t)[0] * x0) / scales(t)[1] for x, t in zip(spies["one"].seen, (10, 900), strict=True)]
+    assert (noises[0] - noises[1]).abs().max() > 1  # each t has its own
+    alone, other = Spy(1), Spy(1)
+    mse_by_timestep({"alone": alone}, x0, [900], SCHEDULE, seed=3)  # whatever else is measured
+    mse_by_timestep({"other": other}, x0, [900], SCHEDULE, seed=4)
+    assert torch.equal(alone.seen[0], spies["one"].seen[1])
+    assert (other.seen[0] - alone.seen[0]).abs().max() > 1
+
+
+def one_value(table, **where):
+    for key, value in where.items():
+        table = table[table[key] == value]
+    return table.sort_values("image").value.to_numpy()
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_every_quantity_by_hand(kind):
+    x0, spy = images(4), Spy(0.3)
+    table = mse_by_timestep({"spy": spy}, x0, [100, 800], SCHEDULE, prediction_type=kind)
+    assert list(table.columns) == ["model", "t", "image", "quantity", "value"]
+    assert len(table) == 2 * 2 * 3 * 4 and set(table.model) == {"spy", "initial"}
+    for t, x_t in zip((100, 800), spy.seen, strict=True):
+        a, s = scales(t)
+        x0_hat = {"epsilon": (1 - 0.3 * s) / a * x_t, "sample": 0.3 * x_t, "v_prediction": (a - 0.3 * s) * x_t}[kind]
+        epsilon, epsilon_hat = (x_t - a * x0) / s, (x_t - a * x0_hat) / s
+        for i in range(4):
+            by_hand = {
+                "epsilon_mse": np.mean((epsilon_hat[i] - epsilon[i]).numpy() ** 2),
+                "x0_mse": np.mean((x0_hat[i] - x0[i]).numpy() ** 2),
+                "colour_mse": np.mean(np.mean((x0_hat[i] - x0[i]).numpy(), axis=(1, 2)) ** 2),
+            }
+            for quantity, value in by_hand.items():
+                measured = one_value(table, model="spy", t=t, quantity=quantity)
+                assert measured[i] == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.parametrize("t", [0, 250, 700, 999])
+def test_the_closed_form_of_an_untrained_network_that_answers_x_t(t):
+    """E|x_t - epsilon|^2 = abar E[x0^2] + (1-s)^2 and E|x_t - x0|^2 = (1-a)^2 E[x0^2] + s^2 (per pixel)."""
+    x0 = images(400)
+    table = mse_by_timestep({}, x0, [t], SCHEDULE)
+    (a, s), power = scales(t), x0.square().mean().item()
+    closed = {"epsilon_mse": a**2 * power + (1 - s) ** 2, "x0_mse": (1 - a) ** 2 * power + s**2}
+    for quantity, value in closed.items():
+        measured = one_value(table, model="initial", quantity=quantity)
+        assert abs(measured.mean() - value) < 4 * measured.std() / 400**0.5
+
+
+SET = (images(20) * 127.5 + 127.5).round().to(torch.uint8).numpy()
+FLOATS = torch.from_numpy(SET).double() / 127.5 - 1
+FEW = OptimalDenoiser(SET, SCHEDULE)
+
+
+def drawn(count):
+    """x0 drawn from the set, with repetition."""
+    index = torch.randint(20, (count,), generator=torch.Generator().manual_seed(9))
+    return FLOATS[index]
+
+
+MODELS = {
+    "wavy": lambda x, t: 0.3 * wavy(x, t),
+    "nothing": lambda x, t: torch.zeros_like(x),
+    "mean": lambda x, t: FLOATS.mean(dim=0).expand_as(x),
+    "shrunk": lambda x, t: 0.5 * x,
+    "half the set": lambda x, t: OptimalDenoiser(SET[:10], SCHEDULE)(x, t),
+    "another step": lambda x, t: FEW(x, (t - 150).clamp(min=0)),
+}
+
+
+TIMES = [0, 50, 200, 400, 500, 600, 700, 800, 900, 950, 999]
+
+
+@pytest.fixture(scope="module")
+def errors():
+    return mse_by_timestep(MODELS, drawn(3000), TIMES, SCHEDULE, prediction_type="sample", optimal=FEW)
+
+
+@pytest.mark.parametrize("t", TIMES)
+@pytest.mark.parametrize("model", MODELS)
+def test_an_error_is_the_floor_and_the_excess(errors, model, t):
+    """For x0 from the denoiser's own images, and for no other x0; image by image only on average."""
+    where = {"model": model, "t": t}
+    gap = one_value(errors, quantity="x0_mse", **where) - one_value(errors, quantity="excess", **where)
+    gap -= one_value(errors, model="optimum", t=t, quantity="x0_mse")
+    cross = one_value(errors, quantity="cross", **where)
+    assert np.abs(gap - cross).max() < 1e-12
+    if t < 100:  # twenty images are told apart there: no floor, and nothing that crosses
+        assert np.abs(cross).max() < 1e-6
+    else:
+        assert np.abs(cross).max() > 0 and abs(cross.mean()) < 4 * cross.std() / len(cross) ** 0.5
+    if t == 600:  # the two sides are no zeros
+        assert one_value(errors, quantity="excess", **where).mean() > 5 * abs(cross.mean())
+
+
+def test_for_other_images_the_cross_term_is_not_zero():
+    """What the identity would say of held-out images, and why they have no floor."""
+    x0 = images(500, seed=77)
+    table = mse_by_timestep(MODELS, x0, [600, 800], SCHEDULE, prediction_type="sample", optimal=FEW)
+    for t in (600, 800):
+        cross = one_value(table, model="nothing", t=t, quantity="cross")
+        assert abs(cross.mean()) > 10 * cross.std() / 500**0.5
+
+
+def test_models_that_predict_different_things():
+    x0 = images(4)
+    kinds = {"noise": "epsilon", "image": "sample"}
+    both = mse_by_timestep(dict.fromkeys(kinds, wavy), x0, [700], SCHEDULE, prediction_type=kinds)
+    for name, kind in kinds.items():
+        alone = mse_by_timestep({name: wavy}, x0, [700], SCHEDULE, prediction_type=kind)
+        for quantity in ("x0_mse", "epsilon_mse"):
+            where = {"model": name, "quantity": quantity}
+            assert np.array_equal(one_value(both, **where), one_value(alone, **where))
+
+
+@pytest.mark.parametrize("t", [600, 800, 950])
+@pytest.mark.parametrize("model", MODELS)
+def test_no_model_beats_the_optimum(errors, model, t):
+    for quantity in ("x0_mse", "epsilon_mse"):
+        worse = one_value(errors, model=model, t=t, quantity=quantity)
+        worse = worse - one_value(errors, model="optimum", t=t, quantity=quantity)
+        error = worse.std() / len(worse) ** 0.5
+        assert worse.mean() > (4 if t == 600 else -3) * error  # at high t some come close to it
+
+
+def test_the_colour_too_is_floor_and_excess(errors):
+    where = {"model": "shrunk", "t": 800}
+    gap = one_value(errors, quantity="colour_mse", **where) - one_value(errors, quantity="colour_excess", **where)
+    gap -= one_value(errors, model="optimum", t=800, quantity="colour_mse")
+    assert abs(gap.mean()) < 4 * gap.std() / len(gap) ** 0.5
+
+
+def test_the_optimum_is_at_no_distance_from_itself_and_memorises_at_low_t(errors):
+    assert (
+        errors[(errors.model == "optimum") & errors.quantity.isin(["excess", "colour_excess", "cross"])].value == 0
+    ).all()
+    assert one_value(errors, model="optimum", t=50, quantity="x0_mse").mean() < 1e-6
+
+
+def test_rows_pair(errors):
+    counts = errors.groupby(["model", "t", "quantity"]).image.agg(["size", "nunique"])
+    assert (counts == 3000).all().all() and isinstance(errors, pd.DataFrame)
+
+
+def test_a_perfect_epsilon_model_has_no_error():
+    x0 = images(3)
+
+    def knows(x, t):
+        a, s = scales(int(t[0]))
+        return (x - a * x0) / s
+
+    table = mse_by_timestep({"knows": knows}, x0, [0, 500, 999], SCHEDULE)
+    assert table[table.model == "knows"].value.max() < 1e-12
+
+
+def test_no_images():
+    with pytest.raises(InputError, match="x0 holds no images"):
+        mse_by_timestep({"wavy": wavy}, images(0), [5], SCHEDULE)

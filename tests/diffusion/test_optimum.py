@@ -1,0 +1,253 @@
+"""The exact optima against brute force: a posterior mean summed image by image, and a dense linear solve."""
+
+import numpy as np
+import pytest
+import torch
+
+from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.errors import InputError
+
+SCHEDULE = Schedule.linear()
+ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+
+
+def faces(count, seed=0, shape=(3, 4, 4)):
+    """uint8 images about two centres, so that near and far ones are in one posterior."""
+    random = np.random.default_rng(seed)
+    centre = random.integers(60, 200, (2, *shape))[random.integers(0, 2, count)]
+    return (centre + random.integers(-40, 41, (count, *shape))).astype(np.uint8)
+
+
+def noised(images, t, seed=1):
+    """x_t of some images at their own t, float64."""
+    x0 = torch.from_numpy(np.array(images)).double() / 127.5 - 1
+    noise = torch.from_numpy(np.random.default_rng(seed).standard_normal(x0.shape))
+    return SCHEDULE.add_noise(x0, noise, t)
+
+
+def brute_force(images, x_t, t):
+    """sum_i p_i x_i, p_i ~ exp(-|x_t - a x_i|^2 / (2 s^2)), in float64, one query at a time."""
+    x = images.reshape(len(images), -1) / 127.5 - 1.0
+    answers = []
+    for query, step in zip(x_t.double().flatten(1).numpy(), np.broadcast_to(t, len(x_t)), strict=True):
+        ab = ALPHA_BAR[step]
+        exponent = -((query - np.sqrt(ab) * x) ** 2).sum(axis=1) / (2 * (1 - ab))
+        p = np.exp(exponent - exponent.max())
+        answers.append((p / p.sum()) @ x)
+    return torch.from_numpy(np.array(answers)).view(x_t.shape)
+
+
+@pytest.mark.parametrize("t", [0, 100, 400, 700, 900, 999])
+@pytest.mark.parametrize("chunk", [1, 7, 64, 10_000])
+def test_the_posterior_mean_by_brute_force_whatever_the_chunk(t, chunk):
+    images = faces(64)
+    x_t = noised(images[:9], t)
+    assert (OptimalDenoiser(images, SCHEDULE, chunk)(x_t, t) - brute_force(images, x_t, t)).abs().max() < 1e-10
+
+
+def test_in_the_middle_several_images_share_the_posterior():
+    """Otherwise the comparison above could not tell a posterior from the nearest image."""
+    images = faces(64)
+    mean = brute_force(images, noised(images[:9], 700), 700).flatten(1).numpy()
+    nearest = np.abs(images.reshape(64, -1)[None] / 127.5 - 1 - mean[:, None]).mean(axis=2).min(axis=1)
+    assert nearest.max() > 0.05
+
+
+def test_the_bytes_and_the_floats_that_they_stand_for():
+    images = faces(64)
+    floats = torch.from_numpy(images).double() / 127.5 - 1
+    x_t = noised(images[:9], 600)
+    answers = [OptimalDenoiser(i, SCHEDULE)(x_t, 600) for i in (images, floats.numpy())]
+    assert torch.allclose(*answers, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("floats", [True, False])
+def test_images_in_a_tensor(floats):
+    images, x_t = torch.from_numpy(faces(64)), noised(faces(9), 600)
+    given = images.double() / 127.5 - 1 if floats else images
+    answer = OptimalDenoiser(given, SCHEDULE)(x_t, 600)
+    assert (answer - brute_force(images.numpy(), x_t, 600)).abs().max() < 1e-10
+
+
+def test_images_mapped_from_disk(tmp_path):
+    np.save(tmp_path / "images.npy", faces(64))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    x_t = noised(faces(9), 600)
+    assert torch.equal(
+        OptimalDenoiser(mapped, SCHEDULE, 10)(x_t, 600), OptimalDenoiser(faces(64), SCHEDULE, 10)(x_t, 600)
+    )
+
+
+def test_a_timestep_for_each_image():
+    images, t = faces(64), torch.tensor([0, 999, 3, 500, 700, 650, 800, 20, 900])
+    x_t = noised(images[:9], t)
+    answer = OptimalDenoiser(images, SCHEDULE)(x_t, t)
+    assert (answer - brute_force(images, x_t, t.numpy())).abs().max() < 1e-10
+    assert torch.allclose(answer[3:4], OptimalDenoiser(images, SCHEDULE)(x_t[3:4], 500), rtol=0, atol=1e-12)
+
+
+def test_dtype_and_shape_are_those_of_x_t():
+    images = faces(64)
+    x_t = noised(images[:2], 600)
+    single = OptimalDenoiser(images, SCHEDULE)(x_t.float(), 600)
+    assert single.dtype == torch.float32 and single.shape == x_t.shape
+    assert (single - brute_force(images, x_t, 600)).abs().max() < 1e-5
+
+
+def test_with_little_noise_it_returns_the_image_itself():
+    images = faces(64)
+    x0 = torch.from_numpy(images).double() / 127.5 - 1
+    assert (OptimalDenoiser(images, SCHEDULE)(noised(images, 0), 0) - x0).abs().max() < 1e-12
+
+
+def test_without_signal_it_returns_the_mean():
+    images = faces(64)
+    mean = torch.from_numpy(images / 127.5 - 1).mean(dim=0)
+    flat = SCHEDULE.rescale_zero_terminal_snr()
+    x = 3 * torch.randn(5, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert (OptimalDenoiser(images, flat, 10)(x, 999) - mean).abs().max() < 1e-12
+    near = OptimalDenoiser(images, SCHEDULE)(noised(images, 999), 999) - mean
+    assert 0 < near.abs().max() < 0.03  # a = 0.0064 is left of the signal
+
+
+def test_an_equal_image_counts_as_often_as_it_is_there():
+    one, other = faces(2)
+    images = np.stack([one, other, one])
+    x = torch.zeros(1, 3, 4, 4, dtype=torch.float64)
+    flat = SCHEDULE.rescale_zero_terminal_snr()
+    expected = (2 * (one / 127.5 - 1) + other / 127.5 - 1) / 3
+    assert np.abs(OptimalDenoiser(images, flat, 1)(x, 999)[0].numpy() - expected).max() < 1e-12
+
+
+def test_queries_far_from_every_image_stay_finite():
+    images = faces(64)
+    x = 1e4 * torch.ones(1, 3, 4, 4)
+    answer = OptimalDenoiser(images, SCHEDULE, 5)(x, 0)
+    assert answer.isfinite().all() and (answer - brute_force(images, x, 0)).abs().max() < 1e-5
+
+
+def test_the_default_chunk_bounds_the_memory_whatever_the_size_of_the_images():
+    for shape, chunk in (((3, 16, 16), 5461), ((3, 256, 256), 21)):
+        assert OptimalDenoiser(np.zeros((2, *shape), np.uint8), SCHEDULE).chunk == chunk  # 32 MiB in float64
+
+
+def test_a_second_question_is_answered_like_the_first():
+    images, denoiser = faces(64), OptimalDenoiser(faces(64), SCHEDULE, 10)  # the images' norms are kept
+    for t in (600, 900, 600):
+        x_t = noised(images[:9], t)
+        assert (denoiser(x_t, t) - brute_force(images, x_t, t)).abs().max() < 1e-10
+
+
+def test_what_is_asked_is_not_changed():
+    images, x = faces(8), noised(faces(2), 500)
+    before, x_before = images.copy(), x.clone()
+    OptimalDenoiser(images, SCHEDULE)(x, 500)
+    assert np.array_equal(images, before) and torch.equal(x, x_before)
+
+
+@pytest.mark.parametrize("t", [-1, 1000, torch.tensor([0, 1000])])
+def test_t_outside(t):
+    with pytest.raises(InputError, match=r"must be in \[0, 1000\)"):
+        OptimalDenoiser(faces(4), SCHEDULE)(torch.zeros(2, 3, 4, 4), t)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (3, 4, 4), (5, 48)])
+def test_images_of_another_shape(shape):
+    with pytest.raises(InputError, match=r"it must be \(N, C, H, W\) with N >= 1"):
+        OptimalDenoiser(np.zeros(shape, np.uint8), SCHEDULE)
+
+
+@pytest.mark.parametrize("chunk", [0, -1, 2.5])
+def test_a_chunk_of_nothing(chunk):
+    with pytest.raises(InputError, match="chunk"):
+        OptimalDenoiser(faces(4), SCHEDULE, chunk)
+
+
+# A Gaussian
+
+
+def gaussian(dimension, rank=None, seed=3):
+    random = np.random.default_rng(seed)
+    root = random.standard_normal((dimension, rank or dimension)) / 3
+    return random.uniform(-0.5, 0.5, dimension), root @ root.T
+
+
+@pytest.mark.parametrize("rank", [12, 4])
+def test_a_gaussian_by_a_dense_solve_at_every_t(rank):
+    mean, covariance = gaussian(12, rank)
+    x = np.random.default_rng(4).standard_normal((6, 12))
+    x_t, denoiser = torch.from_numpy(x).view(6, 3, 2, 2), GaussianDenoiser(mean, covariance, SCHEDULE)
+    for t, ab in enumerate(ALPHA_BAR):
+        solved = np.linalg.solve(ab * covariance + (1 - ab) * np.eye(12), (x - np.sqrt(ab) * mean).T)
+        expected = mean + np.sqrt(ab) * (covariance @ solved).T
+        answer = denoiser(x_t, t)
+        assert answer.shape == x_t.shape and np.abs(answer.flatten(1).numpy() - expected).max() < 1e-9
+
+
+def test_a_gaussian_at_a_timestep_for_each_image():
+    denoiser, t = GaussianDenoiser(*gaussian(12), SCHEDULE), torch.tensor([0, 500, 999])
+    x = torch.randn(3, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for i, step in enumerate(t.tolist()):
+        assert torch.allclose(denoiser(x, t)[i], denoiser(x[i : i + 1], step)[0], rtol=0, atol=1e-13)
+
+
+COUNTS = [125, 500, 2000, 8000]
+
+
+def gap_over_draws(t, dimension=12, repetitions=16):
+    """Root mean square of (empirical optimum - Gaussian's) by the number of draws, over sets and queries of their own.
+
+    The queries are of new images: one of the set's own would be found again at low t.
+    """
+    mean, covariance = gaussian(dimension)
+    exact, squares = GaussianDenoiser(mean, covariance, SCHEDULE), []
+    for repetition in range(repetitions):
+        random = np.random.default_rng([5, repetition])
+        draws = random.multivariate_normal(mean, covariance, COUNTS[-1] + 50).reshape(-1, 3, 2, 2)
+        noise = torch.from_numpy(random.standard_normal((50, 3, 2, 2)))
+        x_t = SCHEDULE.add_noise(torch.from_numpy(draws[-50:]), noise, t)
+        answers = [OptimalDenoiser(draws[:count], SCHEDULE)(x_t, t) for count in COUNTS]
+        squares.append([(answer - exact(x_t, t)).square().mean().item() for answer in answers])
+    return np.sqrt(np.mean(squares, axis=0))
+
+
+@pytest.mark.parametrize("t", [700, 850, 999])
+def test_the_gap_to_the_gaussian_shrinks_as_the_root_of_the_number_of_draws(t):
+    """At high t, where the empirical optimum is the posterior. The slope's own spread over sets is 0.02."""
+    gaps = gap_over_draws(t)
+    slope = np.polyfit(np.log(COUNTS), np.log(gaps), 1)[0]
+    assert abs(slope + 0.5) < 0.06
+    if t == 999:  # all draws count alike: the error of their mean
+        _, covariance = gaussian(12)
+        assert gaps[-1] == pytest.approx((np.trace(covariance) / 12 / COUNTS[-1]) ** 0.5, rel=0.25)
+
+
+def test_at_low_t_more_draws_hardly_help():
+    """There the empirical optimum is the nearest draw; the slope is far from -1/2, about -1/12 (one over D)."""
+    slope = np.polyfit(np.log(COUNTS), np.log(gap_over_draws(20, repetitions=4)), 1)[0]
+    assert -0.2 < slope < -0.02
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 3), (4, 3)])
+def test_a_covariance_of_another_size(shape):
+    with pytest.raises(InputError, match="the mean has 4 entries"):
+        GaussianDenoiser(np.zeros(4), np.zeros(shape), SCHEDULE)
+
+
+def test_a_covariance_that_is_none():
+    with pytest.raises(InputError, match="must not be negative"):
+        GaussianDenoiser(np.zeros(2), np.diag([1.0, -0.5]), SCHEDULE)
+
+
+@pytest.mark.parametrize("mean", ["grey", None, [10**400], [[1.0], [1.0, 2.0]]])
+def test_a_mean_that_is_no_numbers(mean):
+    with pytest.raises(InputError, match="^mean is .*; it must be numbers$"):
+        GaussianDenoiser(mean, [[1.0]], Schedule.linear(10))
+
+
+def test_a_tensor_of_images_is_an_array_of_them():
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8)
+    x_t = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = [OptimalDenoiser(kind(images), Schedule.linear(), chunk=7)(x_t, 900) for kind in (np.array, torch.tensor)]
+    assert torch.equal(*found) and found[0].device == x_t.device

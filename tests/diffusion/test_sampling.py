@@ -1,0 +1,530 @@
+"""Sampling: against loops written out in numpy, diffusers, and a Gaussian with a known flow; seeds, calls, bytes.
+
+tests/diffusion/test_solvers.py has the solvers by themselves: their order, their weights, the last step.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+
+from debiaslib.diffusion import sampling
+from debiaslib.diffusion.optimum import GaussianDenoiser
+from debiaslib.diffusion.prediction import prediction_target
+from debiaslib.diffusion.sampling import evaluations, respaced_timesteps, sample, sample_batches, to_float, to_uint8
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.errors import InputError
+from debiaslib.study.experiment import SAMPLERS
+from tests.test_imports import bare
+
+SCHEDULE = Schedule.linear()
+ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+SHAPE = (3, 4, 4)
+
+
+@pytest.fixture
+def last(monkeypatch):
+    """The last x of each batch, before it is rounded to bytes."""
+    kept = []
+
+    def keep(x):
+        kept.append(x.clone())
+        return to_uint8(x)
+
+    monkeypatch.setattr(sampling, "to_uint8", keep)
+    return kept
+
+
+def model(x, t):
+    """Some network, the same function of torch and of numpy arrays; its x0_hat leaves [-1, 1]."""
+    level = t.view(-1, 1, 1, 1) / 1000
+    return torch.tanh(1.3 * x + 0.2) * (1 - 0.3 * level) + 0.1 * x.flip(-1)
+
+
+def model64(x, t):
+    return np.tanh(1.3 * x + 0.2) * (1 - 0.3 * t / 1000) + 0.1 * x[..., ::-1]
+
+
+def noise_of(seed, draws, shape=SHAPE):
+    """What seed's own generator draws: the starting noise, then one for each step."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.empty(shape).normal_(generator=generator).double().numpy() for _ in range(draws)]
+
+
+# Timesteps
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 5, 7, 10, 50, 100, 333, 999, 1000])
+def test_respacing_is_that_of_diffusers_and_of_the_authors(steps):
+    scheduler = DDPMScheduler(timestep_spacing="linspace")
+    scheduler.set_timesteps(steps)
+    assert respaced_timesteps(steps, 1000) == scheduler.timesteps.tolist()
+    if steps == 999:  # t = 499.5 in the middle: which way it goes depends on how the sum was rounded
+        return
+    # guided-diffusion's space_timesteps: a running sum of a fractional stride, rounded
+    stride, position, chosen = 999 / (steps - 1), 0.0, []
+    for _ in range(steps):
+        chosen.append(round(position))
+        position += stride
+    assert respaced_timesteps(steps, 1000) == chosen[::-1]
+
+
+def test_one_step_starts_from_the_noisiest():
+    assert respaced_timesteps(1, 1000) == [999]  # where diffusers would take t = 0
+    assert respaced_timesteps(1, 1) == [0]
+    assert respaced_timesteps(7, 7) == [6, 5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001, 2.0, True, "5", None])
+def test_a_number_of_steps_outside(steps):
+    with pytest.raises(InputError, match="steps is .*; it must be a whole number >= 1 and <= 1000"):
+        sample(model, SCHEDULE, [0], steps=steps, shape=SHAPE)
+
+
+def test_one_step_is_one_call_at_the_last_timestep(last):
+    calls = []
+
+    def spy(x, t):
+        calls.append((x.clone(), t.tolist()))
+        return torch.full_like(x, 0.25)
+
+    images = sample(spy, SCHEDULE, [4], steps=1, prediction_type="sample", shape=SHAPE, batch_size=2)
+    assert len(calls) == 1 and calls[0][1] == [999, 999]
+    assert np.array_equal(calls[0][0][0].numpy(), noise_of(4, 1)[0].astype(np.float32))
+    assert images.dtype == np.uint8 and images.shape == (1, *SHAPE) and (images == round(1.25 * 127.5)).all()
+
+
+# Loops written out
+
+
+def reference(seed, steps, *, clip=True, eta=0.0, kind="epsilon", ddpm=False):
+    """x of every step in float64 as the authors' code has it: betas of the respaced chain, then its formulas."""
+    timesteps = sorted({round(i * 999 / max(steps - 1, 1)) for i in range(steps)}) if steps > 1 else [999]
+    alpha_bar = ALPHA_BAR[timesteps]
+    betas = 1 - alpha_bar / np.append(1.0, alpha_bar[:-1])
+    draws = iter(noise_of(seed, steps + 1))
+    x, trajectory = next(draws), []
+    for i in reversed(range(steps)):
+        ab, previous, beta = alpha_bar[i], np.append(1.0, alpha_bar)[i], betas[i]
+        out = model64(x, timesteps[i])
+        if kind == "epsilon":
+            x0 = np.sqrt(1 / ab) * x - np.sqrt(1 / ab - 1) * out
+        else:
+            x0 = out if kind == "sample" else np.sqrt(ab) * x - np.sqrt(1 - ab) * out
+        x0 = np.clip(x0, -1, 1) if clip else x0
+        variance = beta * (1 - previous) / (1 - ab)
+        if ddpm:
+            mean = beta * np.sqrt(previous) / (1 - ab) * x0 + (1 - previous) * np.sqrt(1 - beta) / (1 - ab) * x
+            x = mean + (np.sqrt(variance) * next(draws) if i > 0 else 0)
+        else:
+            epsilon = (np.sqrt(1 / ab) * x - x0) / np.sqrt(1 / ab - 1)
+            sigma = eta * np.sqrt((1 - previous) / (1 - ab)) * np.sqrt(1 - ab / previous)
+            x = x0 * np.sqrt(previous) + np.sqrt(1 - previous - sigma**2) * epsilon
+            x = x + (sigma * next(draws) if i > 0 and eta > 0 else 0)
+        trajectory.append(x)
+    return trajectory
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("how", [{"ddpm": True}, {"eta": 0.0}, {"eta": 0.6}, {"eta": 1.0}])
+@pytest.mark.parametrize("steps", [1, 2, 5, 37])
+def test_every_step_as_written_out(steps, how, clip, kind, last):
+    seen = []
+
+    def spy(x, t):
+        seen.append(x.clone())
+        return model(x, t)
+
+    sampler = "ddpm" if "ddpm" in how else "ddim"
+    images = sample(spy, SCHEDULE, [11, 5], sampler=sampler, steps=steps, prediction_type=kind, eta=how.get("eta", 0.0),
+                    clip_x0=clip, shape=SHAPE, batch_size=2)  # fmt: skip
+    walked = [*seen[1:], *last]
+    assert len(walked) == steps
+    for row, seed in enumerate((11, 5)):
+        expected = reference(seed, steps, clip=clip, kind=kind, **how)
+        for ours, theirs in zip(walked, expected, strict=True):
+            assert np.abs(ours[row].double().numpy() - theirs).max() < 1e-4 * max(1, np.abs(theirs).max())
+        assert np.abs(images[row] - np.clip((expected[-1] + 1) * 127.5, 0, 255)).max() < 0.51
+
+
+def test_clipping_is_of_x0_at_every_step(last):
+    """The model's x0_hat leaves [-1, 1], so that with and without are two things."""
+    for clip in (True, False):
+        sample(model, SCHEDULE, [0], steps=5, clip_x0=clip, shape=SHAPE, batch_size=1)
+    assert last[0].abs().max() <= 1 < last[1].abs().max()
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("steps", [2, 10, 100])
+def test_ddpm_follows_diffusers_with_the_same_noise(steps, kind, last):
+    scheduler = DDPMScheduler(
+        timestep_spacing="linspace", variance_type="fixed_small", clip_sample=True, prediction_type=kind
+    )
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(8)
+    x = torch.empty(1, *SHAPE).normal_(generator=generator)
+    for t in scheduler.timesteps:
+        x = scheduler.step(model(x, t.view(1)), t, x, generator=generator).prev_sample
+    sample(model, SCHEDULE, [8], sampler="ddpm", steps=steps, prediction_type=kind, shape=SHAPE, batch_size=1)
+    assert (last[0] - x).abs().max() < 8e-5
+
+
+def test_ddim_of_diffusers_takes_other_steps(last):
+    """It goes to t - T // steps in place of the next timestep: which is why the sampler is ours."""
+    scheduler = DDIMScheduler(timestep_spacing="linspace", clip_sample=True, set_alpha_to_one=True)
+    results = {}
+    for steps in (10, 1000):
+        scheduler.set_timesteps(steps)
+        x = torch.from_numpy(noise_of(8, 1)[0]).float()[None]
+        for t in scheduler.timesteps:
+            x = scheduler.step(model(x, t.view(1)), t, x, use_clipped_model_output=True).prev_sample
+        sample(model, SCHEDULE, [8], steps=steps, shape=SHAPE, batch_size=1)
+        results[steps] = (last[-1] - x).abs().max().item()
+    assert results[1000] < 1e-3 < results[10]  # equal where both visit every timestep
+
+
+# A Gaussian
+
+MEAN = torch.tensor([0.3, -0.2, 0.1, 0.0], dtype=torch.float64)
+ROOT = torch.tensor([[0.5, 0, 0, 0], [0.2, 0.3, 0, 0], [-0.1, 0.1, 0.2, 0], [0, 0.3, 0.1, 0.1]], dtype=torch.float64)
+COVARIANCE = ROOT @ ROOT.T
+
+
+def test_ddim_converges_to_the_closed_form_map_of_a_gaussian(last):
+    """On the probability flow (x_t - a mean) keeps its place in units of sqrt(a^2 C + s^2 I), whatever the schedule."""
+    denoiser = GaussianDenoiser(MEAN, COVARIANCE, SCHEDULE)
+    seeds = range(20)
+    start = torch.from_numpy(np.stack([noise_of(seed, 1, (1, 2, 2))[0] for seed in seeds])).flatten(1)
+    values, axes = torch.linalg.eigh(COVARIANCE)
+    ab = ALPHA_BAR[-1]
+    place = ((start - ab**0.5 * MEAN) @ axes) / (ab * values + 1 - ab).sqrt()
+    exact = MEAN + (place * values.sqrt()) @ axes.T
+    errors = []
+    for steps in (10, 20, 40, 80, 160):
+        sample(denoiser, SCHEDULE, seeds, steps=steps, prediction_type="sample", clip_x0=False, shape=(1, 2, 2),
+               batch_size=20)  # fmt: skip
+        errors.append((last[-1].double().flatten(1) - exact).square().mean().sqrt().item())
+    orders = [np.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    assert errors[-1] < 0.02, errors
+    assert all(0.7 < order < 1.3 for order in orders), (errors, orders)
+
+
+N = 3000
+
+
+@pytest.mark.parametrize(
+    ("sampler", "eta", "steps"),
+    [
+        ("ddpm", 0.0, 12),
+        ("ddpm", 0.0, 100),
+        ("ddpm-large", 0.0, 12),
+        ("ddim", 1.0, 12),
+        ("ddim", 0.5, 12),
+    ],
+)
+def test_mean_and_variance_of_a_gaussian_pixel(sampler, eta, steps, last):
+    """Each step is linear in x, so the law of the respaced chain is known exactly: a mean and a variance."""
+    schedule, centre, spread = Schedule.linear(T=100, beta_end=0.15), 0.25, 0.04
+    denoiser = GaussianDenoiser([centre], [[spread]], schedule)
+    sample(denoiser, schedule, range(N), sampler=sampler, eta=eta, steps=steps, prediction_type="sample", clip_x0=False,
+           shape=(1, 1, 1), batch_size=N)  # fmt: skip
+    x = last[0].double().flatten().numpy()
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.15, 100))[np.linspace(0, 99, steps).round().astype(int)]
+    mean, variance = 0.0, 1.0
+    for i in reversed(range(steps)):
+        ab, before = alpha_bar[i], alpha_bar[i - 1] if i else 1.0
+        gain = ab**0.5 * spread / (ab * spread + 1 - ab)  # x0_hat = centre + gain (x - a centre)
+        share = eta if sampler == "ddim" else 1.0
+        added = share**2 * (1 - before) / (1 - ab) * (1 - ab / before)
+        keep = ((1 - before - added) / (1 - ab)) ** 0.5  # x' = keep x + (sqrt(before) - keep a) x0_hat + sqrt(added) z
+        slope = keep + (before**0.5 - keep * ab**0.5) * gain
+        mean = slope * mean + (before**0.5 - keep * ab**0.5) * centre * (1 - gain * ab**0.5)
+        if sampler == "ddpm-large":  # the same mean, and beta for its variance; none in the last step
+            added = 1 - ab / before if i else 0.0
+        variance = slope**2 * variance + added
+    assert abs(x.mean() - mean) < 4 * (variance / N) ** 0.5
+    assert abs(x.var(ddof=1) - variance) < 4 * variance * (2 / N) ** 0.5
+    assert abs(mean - centre) < 0.01
+    # Few steps lose variance, or bring too much of it with beta; many give it back.
+    assert abs(variance / spread - 1) < (0.25 if steps == 100 else 1.5 if sampler == "ddpm-large" else 0.8)
+
+
+def test_eta_one_is_ddpm(last):
+    """Song et al. 2021: with the noise of the posterior, DDIM's update is DDPM's."""
+    for settings in ({"sampler": "ddpm"}, {"sampler": "ddim", "eta": 1.0}):
+        sample(model, SCHEDULE, range(4), steps=20, shape=SHAPE, batch_size=4, **settings)
+    assert (last[0] - last[1]).abs().max() < 1e-4
+    assert last[0].std() > 0.1
+
+
+def test_ddim_without_noise_draws_none():
+    """The starting noise decides all: a generator that was used further would show in the number of steps."""
+    images = [sample(model, SCHEDULE, [3], steps=5, shape=SHAPE, eta=eta) for eta in (0.0, 0.0, 0.5)]
+    assert np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
+
+
+# Seed i makes image i
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return UNet2DModel(sample_size=8, block_out_channels=[8, 16], layers_per_block=1, norm_num_groups=4,
+                       down_block_types=["DownBlock2D", "AttnDownBlock2D"], attention_head_dim=4,
+                       up_block_types=["AttnUpBlock2D", "UpBlock2D"]).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{"eta": 1.0}, *({"sampler": sampler} for sampler in SAMPLERS)])
+def test_seed_i_makes_image_i_whatever_number_and_order(network, settings):
+    settings = {**settings, "steps": 3, "batch_size": 4}
+    seeds = [7, 0, 3, 100, 2, 5, 2**31]
+    images = sample(network, SCHEDULE, seeds, **settings)
+    assert images.shape == (7, 3, 8, 8) and len(np.unique(images, axis=0)) == 7
+    assert np.array_equal(sample(network, SCHEDULE, seeds[::-1], **settings)[::-1], images)
+    for count in range(1, 7):  # every remainder of a batch
+        assert np.array_equal(sample(network, SCHEDULE, seeds[:count], **settings), images[:count])
+    assert np.array_equal(sample(network, SCHEDULE, np.array([3]), **settings)[0], images[2])
+    assert np.array_equal(sample(network, SCHEDULE, [3, 3, 7, 3], **settings), images[[2, 2, 0, 2]])
+
+
+def test_the_global_generator_has_no_part(network):
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(sample(network, SCHEDULE, [0], sampler="ddpm", steps=3))
+    assert np.array_equal(*states)
+    after = torch.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_all_start_from_the_same_noise_whatever_the_steps():
+    starts = []
+
+    def spy(x, t):
+        starts.append(x.clone())
+        return torch.zeros_like(x)
+
+    for steps in (1, 2, 5):
+        before = len(starts)
+        sample(spy, SCHEDULE, [1, 2], steps=steps, shape=SHAPE, batch_size=2)
+        assert torch.equal(starts[before], starts[0])
+
+
+def test_no_seeds_no_images(network):
+    assert sample(network, SCHEDULE, [], steps=2).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**40, 2**64])
+def test_a_seed_that_the_generator_cannot_tell_from_a_smaller_one_is_refused(seed):
+    """PyTorch's generator on the CPU takes the low 32 bits: 2^32 makes image 0 again, and 2^64 is no seed at all."""
+    with pytest.raises(InputError, match=f"seed is {seed}"):
+        sample(model, SCHEDULE, [0, seed], steps=1, shape=SHAPE)
+
+
+# What every sampler shares
+
+
+def counting(calls, answer=model):
+    def spy(x, t):
+        calls.append(t.tolist())
+        return answer(x, t)
+
+    return spy
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_calls_are_counted_and_at_the_respaced_timesteps(sampler, steps):
+    calls = []
+    sample(counting(calls), SCHEDULE, range(5), sampler=sampler, steps=steps, shape=SHAPE, batch_size=2)
+    assert len(calls) == 3 * evaluations(sampler, steps)  # three batches
+    timesteps = respaced_timesteps(steps, 1000)
+    if sampler == "heun":  # at the node that a DDIM step leads to, and again at the corrected one
+        timesteps = timesteps[:1] + [t for t in timesteps[1:] for _ in range(2)]
+    assert calls == [[t, t] for t in timesteps] * 3
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_any_number_of_steps_on_a_short_schedule(sampler, last):
+    schedule = Schedule.cosine(7)
+    denoiser = GaussianDenoiser(MEAN, COVARIANCE, schedule)
+    for steps in range(1, 8):
+        sample(denoiser, schedule, range(3), sampler=sampler, steps=steps, prediction_type="sample", shape=(1, 2, 2))
+        assert last[-1].isfinite().all() and last[-1].abs().max() <= 1
+    sample(denoiser, Schedule([0.5]), [0], sampler=sampler, steps=1, prediction_type="sample", shape=(1, 2, 2))
+
+
+# Not heun on cosine: sigma falls by thousands in its first step, and its correction, rounding and all, grows with that.
+@pytest.mark.parametrize(
+    ("sampler", "schedule"),
+    [(sampler, schedule) for sampler in SAMPLERS for schedule in (SCHEDULE, Schedule.sigmoid())]
+    + [(sampler, Schedule.cosine()) for sampler in SAMPLERS if sampler != "heun"],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_the_prediction_type_makes_no_difference(sampler, schedule, last):
+    """One denoiser answers x0, epsilon and v by turns; float32 alone tells them apart."""
+    denoiser = GaussianDenoiser(MEAN, COVARIANCE, schedule)
+    for kind in ("sample", "epsilon", "v_prediction"):
+
+        def answer(x, t, kind=kind):
+            x, t = x.double(), int(t[0])
+            x0, (a, s) = denoiser(x, t), schedule.scales(t, x)
+            return prediction_target(x0, (x - a * x0) / s, t, schedule, kind).float()
+
+        sample(answer, schedule, range(8), sampler=sampler, steps=10, prediction_type=kind, shape=(1, 2, 2))
+    assert (last[1] - last[0]).abs().max() < 2e-3 and (last[2] - last[0]).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_clipping_is_the_same_for_all(sampler, last):
+    """An answer beyond [-1, 1] is what its clipped value would be, at every call, and passes if it is not clipped."""
+    answers = {factor: lambda x, t, factor=factor: factor * torch.sign(x.flip(-1)) for factor in (1.0, 3.0)}
+    settings = {"sampler": sampler, "steps": 5, "prediction_type": "sample", "shape": SHAPE}
+    clipped = [sample(answer, SCHEDULE, range(4), **settings) for answer in answers.values()]
+    assert np.array_equal(*clipped) and last[1].abs().max() == 1
+    sample(answers[3.0], SCHEDULE, range(4), **settings, clip_x0=False)
+    assert last[2].abs().max() == 3
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_variance_channels_are_split_off(sampler):
+    """They decide the noise of "ddpm" and nothing else."""
+
+    def wide(x, t):
+        return torch.cat([model(x, t), torch.full_like(x, 0.5)], dim=1)
+
+    plain, split = (
+        sample(answer, SCHEDULE, range(3), sampler=sampler, steps=5, shape=SHAPE) for answer in (model, wide)
+    )
+    assert np.array_equal(plain, split) == (sampler != "ddpm")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_zero_terminal_snr(sampler, last):
+    """With v or x0, where it is defined; refused before the first call where it is not."""
+    schedule, calls = SCHEDULE.rescale_zero_terminal_snr(), []
+    denoiser = GaussianDenoiser(MEAN, COVARIANCE, schedule)
+    settings = {"sampler": sampler, "shape": (1, 2, 2), "clip_x0": False}
+
+    def ask(steps, kind="sample"):
+        sample(counting(calls, denoiser), schedule, range(8), steps=steps, prediction_type=kind, **settings)
+
+    for steps in (1, 20):
+        with pytest.raises(InputError, match="epsilon does not determine x0 where SNR = 0|not defined from SNR = 0"):
+            ask(steps, "epsilon")
+    if sampler in ("unipc", "heun"):
+        with pytest.raises(InputError, match="is not defined from SNR = 0"):
+            ask(20)
+    assert calls == []
+    ask(1)
+    assert torch.allclose(last[-1].double().flatten(1), MEAN.expand(8, 4), atol=1e-6)  # all that noise alone tells
+    if sampler not in ("unipc", "heun"):
+        ask(100)
+        assert (last[-1].double().flatten(1).mean(0) - MEAN).abs().max() < 0.6 and last[-1].std() > 0.1
+
+
+def test_batches_come_as_they_are_drawn_and_are_the_images_of_sample():
+    calls, settings = [], {"steps": 3, "shape": SHAPE, "batch_size": 4}
+    batches = sample_batches(counting(calls), SCHEDULE, range(10), **settings)
+    assert calls == []
+    first = next(batches)
+    assert len(calls) == 3 and first.dtype == np.uint8 and first.shape == (4, *SHAPE)
+    rest = list(batches)
+    assert [len(batch) for batch in rest] == [4, 2]
+    assert np.array_equal(np.concatenate([first, *rest]), sample(model, SCHEDULE, range(10), **settings))
+
+
+def test_gradients_are_off_within_and_left_as_they_were_between():
+    states = []
+
+    def spy(x, t):
+        states.append(torch.is_grad_enabled())
+        return torch.zeros_like(x)
+
+    for _ in sample_batches(spy, SCHEDULE, range(2), steps=1, shape=SHAPE, batch_size=1):
+        states.append(torch.is_grad_enabled())
+    assert states == [False, True, False, True]
+
+
+def test_sample_and_its_batches_take_the_same_settings():
+    assert inspect.signature(sample) == inspect.signature(sample_batches)
+
+
+def test_sampling_needs_torch_and_numpy_alone():
+    done = bare(
+        "from debiaslib import Schedule, sample\n"
+        f"for sampler in {SAMPLERS}:\n"
+        "    images = sample(lambda x, t: x, Schedule.linear(), [0], sampler=sampler, steps=4, shape=(3, 4, 4))\n"
+        "print(images.shape)\n"
+    )
+    assert done.stdout == "(1, 3, 4, 4)\n", done.stderr
+
+
+# Bytes
+
+
+def test_bytes_are_rounded_to_the_nearest():
+    level = torch.arange(256, dtype=torch.float64)
+    for offset in (-0.49, 0.0, 0.49):
+        assert torch.equal(to_uint8(((level + offset) / 127.5 - 1).float()), level.to(torch.uint8))
+    assert to_uint8(torch.tensor([-3.0, -1.003, 1.003, 7.0])).tolist() == [0, 0, 255, 255]
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_bytes_to_floats_and_back(kind):
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    floats = to_float(kind(levels))
+    assert floats.dtype == torch.float32 and (floats.min(), floats.max()) == (-1, 1)
+    assert np.abs(floats.double().numpy() - (levels / 127.5 - 1)).max() < 1e-7
+    assert np.array_equal(to_uint8(floats).numpy(), levels)
+
+
+def test_the_mean_of_many_is_not_darkened():
+    values = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) * 1.9 - 0.95
+    bias = (to_uint8(values).double().mean() / 127.5 - 1 - values.double().mean()).item()
+    assert abs(bias) < 4 * (1 / 127.5) / (12 * 100_000) ** 0.5  # flooring would be 0.004, a hundred times as much
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"sampler": "dddim"}, "sampler 'dddim' is unknown; did you mean 'ddim'?"),
+        ({"seeds": [0, -1]}, "seed is -1; it must be a whole number >= 0"),
+        ({"seeds": [0.5]}, "seed is 0.5"),
+        ({"seeds": [True]}, "seed is True"),
+        ({"eta": 1.1}, "eta is 1.1; it must be a finite number >= 0 and <= 1"),
+        ({"eta": -0.1}, "eta is -0.1"),
+        ({"eta": 0.5, "sampler": "heun"}, "eta is 0.5; it is the noise of 'ddim', and the sampler is 'heun'"),
+        ({"eta": float("nan")}, "eta is nan"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"prediction_type": "eps"}, "prediction_type 'eps' is unknown; did you mean 'epsilon'?"),
+        ({"shape": None}, "shape is not given and the model does not say it"),
+    ],
+)
+def test_bad_input_is_one_line_before_the_model_is_called(settings, line):
+    def never(x, t):
+        raise AssertionError("the model was called")
+
+    arguments = {"seeds": [0], "shape": SHAPE, "steps": 2, **settings}
+    with pytest.raises(InputError) as caught:
+        sample(never, SCHEDULE, arguments.pop("seeds"), **arguments)
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"sampler": "dddim"}, {"seeds": [-1]}, {"batch_size": 0}])
+def test_batches_refuse_at_once_and_not_with_the_first_image(settings):
+    arguments = {"seeds": [0], "shape": SHAPE, **settings}
+    with pytest.raises(InputError):
+        sample_batches(model, SCHEDULE, arguments.pop("seeds"), **arguments)
+
+
+def test_an_answer_of_another_shape():
+    with pytest.raises(InputError, match="the model answers"):
+        sample(lambda x, t: x[:, :1], SCHEDULE, [0], steps=1, shape=SHAPE)

@@ -1,0 +1,482 @@
+"""Schedules against the published formulas in float64, against diffusers within its float32, and golden numbers."""
+
+import math
+from dataclasses import FrozenInstanceError
+from decimal import Decimal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from debiaslib.diffusion.schedule import Schedule, check_schedule
+from debiaslib.errors import InputError
+
+# ours, the betas as published (numpy, float64), diffusers' name
+LINEAR = (Schedule.linear, lambda T, b0=1e-4, b1=0.02: np.linspace(b0, b1, T), "linear")
+SCALED = (
+    Schedule.scaled_linear,
+    lambda T, b0=0.00085, b1=0.012: np.linspace(b0**0.5, b1**0.5, T) ** 2,
+    "scaled_linear",
+)
+SIGMOID = (
+    Schedule.sigmoid,
+    lambda T, b0=1e-4, b1=0.02: b0 + (b1 - b0) / (1 + np.exp(-np.linspace(-6, 6, T))),
+    "sigmoid",
+)
+
+
+def cosine_betas(T, s=0.008, max_beta=0.999):
+    def f(i):
+        return math.cos((i / T + s) / (1 + s) * math.pi / 2) ** 2
+
+    return np.array([min(1 - f(i + 1) / f(i), max_beta) for i in range(T)])
+
+
+COSINE = (Schedule.cosine, cosine_betas, "squaredcos_cap_v2")
+ALL = [LINEAR, SCALED, COSINE, SIGMOID]
+NAMES = ["linear", "scaled_linear", "cosine", "sigmoid"]
+DEFAULTS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "cosine": (1e-4, 0.02), "sigmoid": (1e-4, 0.02)}
+every_schedule = pytest.mark.parametrize("ours, betas, theirs", ALL, ids=NAMES)
+# First t (0-based) with S < 1; statistics of the debiased weight, its share on the last step, its effective sample size
+# (mean w)^2 / mean w^2. Written with the digits that are known.
+GOLDEN = {
+    "linear": {"S_0": "9999", "S_T": "4.036e-5", "first": "259", "min": "0.0100", "max": "157.4", "mean": "17.82",
+               "median": "3.43", "share": "0.009", "ess": "0.242"},
+    "cosine": {"S_0": "2.42e4", "S_T": "2.43e-9", "first": "496", "min": "0.0064", "max": "2.03e4", "mean": "24.8",
+               "median": "1.01", "share": "0.818", "ess": "0.001"},
+    "scaled_linear": {"S_0": "1175", "S_T": "4.68e-3", "first": "354", "min": "0.029", "max": "14.6", "mean": "3.02",
+                      "median": "1.62", "ess": "0.450"},
+}  # fmt: skip
+
+
+def reference(betas):
+    """alpha_bar by another route than a cumulative product: exact sums of log(1 - beta)."""
+    logs = np.log1p(-betas)
+    return np.exp([math.fsum(logs[: t + 1]) for t in range(len(logs))])
+
+
+def diffusers_scheduler(theirs, T=1000, **options):
+    name = {"squaredcos_cap_v2": "cosine"}.get(theirs, theirs)
+    start, end = DEFAULTS[name]
+    return DDPMScheduler(T, beta_start=start, beta_end=end, beta_schedule=theirs, clip_sample=False, **options)
+
+
+def refused(call, *arguments, **options):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@every_schedule
+@pytest.mark.parametrize("T", [1, 2, 10, 1000, 4000])
+def test_the_published_formula_in_float64(ours, betas, theirs, T):
+    table = ours(T).alpha_bar
+    assert table.dtype == torch.float64 and table.shape == (T,)
+    wanted = reference(betas(T))
+    assert np.abs(table.numpy() - wanted).max() < 1e-12
+    assert np.abs(table.numpy() / wanted - 1).max() < 1e-10
+
+
+@every_schedule
+@pytest.mark.parametrize("T", [50, 1000])
+def test_diffusers_within_its_float32(ours, betas, theirs, T):
+    table = diffusers_scheduler(theirs, T).alphas_cumprod
+    assert table.dtype == torch.float32
+    assert (ours(T).alpha_bar - table).abs().max() < 1e-6
+
+
+@every_schedule
+@settings(max_examples=100)
+@given(T=st.integers(1, 600))
+def test_any_number_of_timesteps(ours, betas, theirs, T):
+    schedule = ours(T)
+    assert schedule.T == len(schedule.snr) == T
+    assert np.allclose(schedule.alpha_bar.numpy(), reference(betas(T)), rtol=1e-10, atol=0)
+    assert (schedule.snr > 0).all() and (schedule.snr.diff() < 0).all()
+
+
+@every_schedule
+def test_a_schedule_without_arguments_is_the_published_one(ours, betas, theirs):
+    schedule = ours()
+    assert schedule.T == 1000 and schedule.name == ours.__name__
+    assert np.allclose(schedule.alpha_bar.numpy(), reference(betas(1000)), rtol=1e-10, atol=0)
+
+
+@given(T=st.integers(1, 300), start=st.floats(1e-6, 0.9), end=st.floats(1e-6, 0.9), which=st.sampled_from([0, 1, 3]))
+def test_any_betas(T, start, end, which):
+    ours, betas, _ = ALL[which]
+    assert np.allclose(ours(T, start, end).alpha_bar.numpy(), reference(betas(T, start, end)), rtol=1e-9, atol=0)
+
+
+@given(T=st.integers(1, 300), s=st.floats(0, 0.5), max_beta=st.floats(0.1, 0.9999))
+def test_any_cosine(T, s, max_beta):
+    table = Schedule.cosine(T, s=s, max_beta=max_beta).alpha_bar.numpy()
+    assert np.allclose(table, reference(cosine_betas(T, s, max_beta)), rtol=1e-9, atol=0)
+
+
+def test_the_betas_are_not_rescaled_with_the_number_of_timesteps():
+    assert Schedule.linear(10).alpha_bar[0] == Schedule.linear(1000).alpha_bar[0] == 1 - 1e-4
+    assert Schedule.linear(10).snr[-1] > 1  # ten steps of these betas leave most of the signal
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_numbers(name):
+    golden, snr = GOLDEN[name], getattr(Schedule, name)(1000).snr.numpy()
+    weight = snr**-0.5
+    found = {
+        "S_0": snr[0],
+        "S_T": snr[-1],
+        "first": int((snr < 1).argmax()),
+        "min": weight.min(),
+        "max": weight.max(),
+        "mean": weight.mean(),
+        "median": np.median(weight),
+        "share": weight[-1] / weight.sum(),
+        "ess": weight.mean() ** 2 / (weight**2).mean(),
+    }
+    for key, wanted in golden.items():
+        last_digit = 10.0 ** Decimal(wanted).as_tuple().exponent
+        assert abs(found[key] - float(wanted)) <= 0.5001 * last_digit, (key, found[key], wanted)
+
+
+def test_over_half_of_the_debiased_weight_lies_on_the_last_tenth():
+    weight = Schedule.linear(1000).snr.numpy() ** -0.5
+    assert weight[900:].sum() / weight.sum() == pytest.approx(0.566, abs=5e-4)
+
+
+@every_schedule
+def test_add_noise_is_the_forward_process(ours, betas, theirs):
+    schedule, generator = ours(1000), torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 6, 3, 4, 4, generator=generator, dtype=torch.float64)
+    t = torch.tensor([0, 1, 250, 500, 998, 999])
+    alpha_bar = reference(betas(1000))[t.numpy()].reshape(-1, 1, 1, 1)
+    wanted = np.sqrt(alpha_bar) * x0.numpy() + np.sqrt(1 - alpha_bar) * noise.numpy()
+    assert np.allclose(schedule.add_noise(x0, noise, t).numpy(), wanted, rtol=0, atol=1e-12)
+
+    scheduler = diffusers_scheduler(theirs)
+    theirs_x_t = scheduler.add_noise(x0.float(), noise.float(), t)
+    ours_x_t = schedule.add_noise(x0.float(), noise.float(), t)
+    assert ours_x_t.dtype == torch.float32
+    # 1 - alpha_bar loses digits in float32 near t = 0, so sqrt(1 - alpha_bar) is off by about 1e-6 there.
+    assert (ours_x_t - theirs_x_t).abs().max() < 2e-5
+    scheduler.alphas_cumprod = schedule.alpha_bar  # their arithmetic on our table
+    assert (schedule.add_noise(x0, noise, t) - scheduler.add_noise(x0, noise, t)).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor, lambda t: torch.tensor([t]), lambda t: [t]])
+def test_one_timestep_for_all(kind):
+    schedule = Schedule.linear(10)
+    x0, noise = torch.ones(2, 3, 2, 2), torch.full((2, 3, 2, 2), 2.0)
+    wanted = schedule.alpha_bar[7].sqrt() + 2 * (1 - schedule.alpha_bar[7]).sqrt()
+    x_t = schedule.add_noise(x0, noise, kind(7))
+    assert x_t.shape == x0.shape
+    assert torch.allclose(x_t, wanted.float().expand_as(x_t))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8])
+def test_every_integer_type_indexes(dtype):
+    # torch reads a uint8 index as a mask.
+    schedule, x0 = Schedule.linear(3), torch.ones(3, 1)
+    t = torch.tensor([2, 0, 1], dtype=dtype)
+    wanted = schedule.alpha_bar[[2, 0, 1]].sqrt().float().reshape(3, 1)
+    assert torch.equal(schedule.add_noise(x0, torch.zeros(3, 1), t), wanted)
+
+
+@pytest.mark.parametrize("t", [-1, 1000, torch.tensor([0, 1000]), torch.tensor([5, -3]), torch.tensor([0, 2**40]),
+                               torch.tensor([5, 1000]), torch.tensor([-1, 5])])  # fmt: skip
+def test_t_outside(t):
+    line = refused(Schedule.linear().add_noise, torch.zeros(2, 1), torch.zeros(2, 1), t)
+    outside = {int(v) for v in torch.as_tensor(t).reshape(-1)} - set(range(1000))
+    assert line == f"t is {outside.pop()}; it must be in [0, 1000)"
+
+
+@pytest.mark.parametrize("t", [0.0, 3.5, math.nan, True, torch.tensor([1.0]), torch.tensor([True]), torch.tensor([1j])])
+def test_t_that_is_no_whole_number(t):
+    line = refused(Schedule.linear().add_noise, torch.zeros(1, 1), torch.zeros(1, 1), t)
+    assert line == f"t has dtype {torch.as_tensor(t).dtype}; timesteps are whole numbers"
+
+
+@pytest.mark.parametrize("t", [None, "first", ["a"], [[1], [2, 3]], 10**30])
+def test_t_that_is_no_number_at_all(t):
+    line = refused(Schedule.linear().add_noise, torch.zeros(1, 1), torch.zeros(1, 1), t)
+    assert line == f"t is {t!r}; it must be a whole number, or a tensor of them"
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 5), (1, 3), (3, 3), (2, 3, 1), (2,)])
+def test_noise_of_another_shape_is_not_stretched(shape):
+    line = refused(Schedule.linear().add_noise, torch.zeros(2, 3), torch.zeros(shape), 0)
+    assert line == f"noise has shape {shape}; it must be (2, 3)"
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_timesteps_are_one_or_as_many_as_images(count):
+    line = refused(Schedule.linear().add_noise, torch.zeros(3, 1), torch.zeros(3, 1), torch.arange(count))
+    assert line == f"t has {count} entries; it must be a whole number, or one for each of 3 images"
+
+
+@pytest.mark.parametrize("thing", ["linear", None, 1000, SimpleNamespace(alpha_bar=0.5)])
+def test_what_is_no_schedule(thing):
+    line = f"schedule is {thing!r}; it must be a Schedule, such as Schedule.linear(T=1000)"
+    assert refused(check_schedule, thing) == line
+
+
+def test_a_schedule_is_returned_as_it_is():
+    schedule = Schedule.linear(10)
+    assert check_schedule(schedule) is schedule
+
+
+def test_images_of_whole_numbers_are_refused():
+    # sqrt(alpha_bar) as uint8 is 0: the answer would be black images and no error.
+    image = torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)
+    line = refused(Schedule.linear().add_noise, image, torch.zeros(1, 3, 2, 2), 0)
+    assert line == "the images have dtype torch.uint8; they must be floating-point, in [-1, 1]"
+
+
+@every_schedule
+def test_zero_terminal_rescaling(ours, betas, theirs):
+    schedule = ours(1000)
+    rescaled = schedule.rescale_zero_terminal_snr()
+    root = np.sqrt(reference(betas(1000)))
+    wanted = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2  # Lin et al. 2024, algorithm 1
+    assert np.abs(rescaled.alpha_bar.numpy() - wanted).max() < 1e-12
+    in_diffusers = np.cumprod(1 - rescale_zero_terminal_snr(torch.from_numpy(betas(1000))).numpy())
+    assert np.abs(rescaled.alpha_bar.numpy() - in_diffusers).max() < 1e-12
+    assert rescaled.snr[-1] == 0 and rescaled.alpha_bar[-1] == 0
+    assert rescaled.snr[0] == pytest.approx(float(schedule.snr[0]), rel=1e-9)
+    assert (rescaled.snr.diff() < 0).all()
+    assert schedule.snr[-1] > 0  # the schedule itself is as it was
+
+
+def test_rescaling_as_a_diffusers_scheduler_does_it():
+    scheduler = diffusers_scheduler("scaled_linear", rescale_betas_zero_snr=True)
+    table = Schedule.scaled_linear().rescale_zero_terminal_snr().alpha_bar
+    assert (table - scheduler.alphas_cumprod).abs().max() < 2e-6
+
+
+@given(T=st.integers(2, 400), which=st.sampled_from([0, 1, 2, 3]))
+def test_rescaling_any_number_of_timesteps_and_twice(T, which):
+    once = ALL[which][0](T).rescale_zero_terminal_snr()
+    assert once.snr[-1] == 0 and (once.snr.diff() < 0).all()
+    assert torch.allclose(once.rescale_zero_terminal_snr().alpha_bar, once.alpha_bar, rtol=1e-12, atol=0)
+
+
+# the schedule of a diffusers scheduler
+
+SOLVERS = [DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler, EulerDiscreteScheduler]
+
+
+def solver(kind, name, T=1000, **options):
+    start, end = DEFAULTS[name]
+    theirs = {"cosine": "squaredcos_cap_v2"}.get(name, name)
+    return kind(T, beta_start=start, beta_end=end, beta_schedule=theirs, **options)
+
+
+def relative(one, other):
+    return (one.snr / other.snr - 1).abs()
+
+
+@pytest.mark.parametrize("T", [50, 1000])
+@pytest.mark.parametrize("kind, name", [(kind, name) for kind in SOLVERS for name in NAMES
+                                        if name != "sigmoid" or kind is DDPMScheduler])  # fmt: skip
+def test_the_schedule_of_a_diffusers_scheduler(kind, name, T):
+    ours, schedule = getattr(Schedule, name)(T), Schedule.from_diffusers(solver(kind, name, T))
+    assert schedule.alpha_bar.dtype == torch.float64 and schedule.T == T
+    assert schedule.name == {"cosine": "squaredcos_cap_v2"}.get(name, name)
+    assert (schedule.alpha_bar - ours.alpha_bar).abs().max() < 1e-7
+    # A float32 beta near 1, as in the cosine schedule's last steps, leaves 1 - beta few digits.
+    steps = 1 - ours.alpha_bar[1:] / ours.alpha_bar[:-1]
+    far_from_one = torch.cat([torch.ones(1, dtype=torch.bool), steps.cummax(0).values < 0.5])
+    assert relative(schedule, ours)[far_from_one].max() < 1e-6
+    assert relative(schedule, ours).max() < 1e-4
+
+
+def test_it_keeps_the_digits_that_their_own_table_has_lost():
+    scheduler = solver(DDPMScheduler, "linear")
+    alpha_bar = scheduler.alphas_cumprod.double()
+    assert abs(alpha_bar[0] / (1 - alpha_bar[0]) / Schedule.linear().snr[0] - 1) > 1e-5
+    assert relative(Schedule.from_diffusers(scheduler), Schedule.linear()).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine"])
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_the_schedule_of_a_rescaled_scheduler(kind, name):
+    """Solvers that put 2^-24 in the place of the last alpha_bar still mean SNR = 0."""
+    ours = getattr(Schedule, name)().rescale_zero_terminal_snr()
+    schedule = Schedule.from_diffusers(solver(kind, name, rescale_betas_zero_snr=True))
+    assert (schedule.alpha_bar - ours.alpha_bar).abs().max() < 2e-6
+    assert schedule.snr[-1] == 0 and (schedule.snr.diff() < 0).all()
+
+
+def test_betas_of_ones_own():
+    betas = np.linspace(0.001, 0.3, 20)
+    schedule = Schedule.from_diffusers(DDPMScheduler(20, trained_betas=betas.tolist()))
+    assert np.allclose(schedule.alpha_bar.numpy(), reference(betas), rtol=1e-5, atol=0)
+
+
+def test_an_alpha_bar_that_the_betas_do_not_give_is_taken_as_it_is():
+    scheduler = solver(DDPMScheduler, "linear")
+    scheduler.alphas_cumprod = Schedule.cosine().alpha_bar.float()
+    schedule = Schedule.from_diffusers(scheduler)
+    assert torch.equal(schedule.alpha_bar, scheduler.alphas_cumprod.double())
+
+
+@pytest.mark.parametrize("change, taken", [(5e-5, False), (2e-4, True), (-5e-5, False), (-2e-4, True)])
+def test_what_counts_as_rounding_of_a_scheduler(change, taken):
+    """Float32 leaves an alpha_bar of the usual schedules an error of 1e-5 at most; a change of 2e-4 is meant."""
+    scheduler = solver(DDPMScheduler, "linear")
+    rounding = (scheduler.alphas_cumprod / Schedule.linear().alpha_bar - 1).abs().max()
+    assert rounding < 2e-5
+    scheduler.alphas_cumprod[500:] *= 1 + change
+    schedule = Schedule.from_diffusers(scheduler)
+    assert (relative(schedule, Schedule.linear()).max() > 1e-4) == taken
+    assert torch.equal(schedule.alpha_bar, scheduler.alphas_cumprod.double()) == taken
+
+
+@pytest.mark.parametrize("more", [{}, {"betas": None}, {"config": {}}, {"config": {"beta_schedule": "bent"}}], ids=str)
+def test_what_has_no_more_than_an_alpha_bar(more):
+    table = Schedule.cosine(20).alpha_bar.float()
+    schedule = Schedule.from_diffusers(SimpleNamespace(alphas_cumprod=table, **more))
+    assert torch.equal(schedule.alpha_bar, table.double())
+    assert schedule.name == more.get("config", {}).get("beta_schedule", "SimpleNamespace")
+
+
+def test_the_scheduler_is_left_as_it_was():
+    scheduler = solver(DDPMScheduler, "linear")
+    before = scheduler.betas.clone(), scheduler.alphas_cumprod.clone()
+    Schedule.from_diffusers(scheduler).alpha_bar.zero_()
+    assert torch.equal(scheduler.betas, before[0]) and torch.equal(scheduler.alphas_cumprod, before[1])
+
+
+def test_one_timestep_cannot_be_rescaled():
+    assert refused(Schedule.linear(1).rescale_zero_terminal_snr).startswith("T is 1;")
+
+
+@pytest.mark.parametrize("T", [0, -1, 2.5, 10.0, "10", None, True, math.nan])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_number_of_timesteps_that_is_none(name, T):
+    assert refused(getattr(Schedule, name), T) == f"T is {T!r}; it must be a whole number >= 1"
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 1, 1.5, math.nan, math.inf, "0.1", None])
+@pytest.mark.parametrize("name", ["beta_start", "beta_end"])
+@pytest.mark.parametrize("ours", [Schedule.linear, Schedule.scaled_linear, Schedule.sigmoid])
+def test_betas_out_of_range(ours, name, value):
+    assert refused(ours, 10, **{name: value}) == f"{name} is {value!r}; it must be a finite number > 0 and < 1"
+
+
+def test_cosine_arguments_out_of_range():
+    assert refused(Schedule.cosine, 10, s=-1) == "s is -1; it must be a finite number >= 0"
+    assert refused(Schedule.cosine, 10, max_beta=1) == "max_beta is 1; it must be a finite number > 0 and < 1"
+
+
+@pytest.mark.parametrize(
+    "table, line",
+    [
+        ([], "alpha_bar has shape (0,); it must be one-dimensional and not empty"),
+        ([[0.9], [0.8]], "alpha_bar has shape (2, 1); it must be one-dimensional and not empty"),
+        (0.5, "alpha_bar has shape (); it must be one-dimensional and not empty"),
+        ([1.0, 0.5], "alpha_bar is 1.0 at t = 0; it must be in [0, 1)"),
+        ([0.5, -0.1], "alpha_bar is -0.1 at t = 1; it must be in [0, 1)"),
+        ([0.5, math.nan], "alpha_bar is nan at t = 1; it must be in [0, 1)"),
+        ([math.inf], "alpha_bar is inf at t = 0; it must be in [0, 1)"),
+        ([0.5, 0.5], "alpha_bar is 0.5 at t = 1; it must fall from each timestep to the next"),
+        ([0.4, 0.5], "alpha_bar is 0.5 at t = 1; it must fall from each timestep to the next"),
+        ([0.5, 0.4, 0.45, 0.3], "alpha_bar is 0.45 at t = 2; it must fall from each timestep to the next"),
+    ],
+)
+def test_a_table_that_is_no_schedule(table, line):
+    assert refused(Schedule, torch.tensor(table, dtype=torch.float64)) == line
+
+
+@pytest.mark.parametrize(
+    "table, text",
+    [
+        ("linear", "'linear'"),
+        (None, "None"),
+        ([[0.9], [0.5, 0.4]], "[[0.9], [0.5, 0.4]]"),
+        ([10**400], f"[1{'0' * 38}...{'0' * 19}]"),  # cut: a line stays a line
+    ],
+)
+def test_what_is_no_table_at_all(table, text):
+    assert refused(Schedule, table) == f"alpha_bar is {text}; it must be a table of numbers"
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+def test_a_tensor_that_torch_does_not_convert_is_no_table():
+    table = torch.tensor([0.75, 0.5]).to_mkldnn()  # of oneDNN's own layout, and in float32 alone
+    assert refused(Schedule, table).endswith("; it must be a table of numbers")
+
+
+def test_as_many_timesteps_as_float64_can_tell_apart():
+    # 2^-1074 is the smallest number above 0.
+    assert Schedule.linear(1074, 0.5, 0.5).alpha_bar[-1] == 2.0**-1074
+    line = "T is {}, which takes alpha_bar to 0 before t = T - 1; use smaller betas or T"
+    assert refused(Schedule.linear, 2000, 0.5, 0.5) == line.format(2000)
+    assert refused(Schedule.linear, 1_000_000) == line.format(1_000_000)
+    # What does not fall for another reason is not called too long.
+    line = "alpha_bar is 0.375 at t = 2; it must fall from each timestep to the next"
+    assert refused(Schedule.linear, 3, 0.5, 1e-17) == line
+
+
+@pytest.mark.parametrize("ours", [Schedule.linear, Schedule.scaled_linear, Schedule.cosine, Schedule.sigmoid])
+def test_a_million_timesteps_are_the_most(ours):
+    assert refused(ours, 1_000_001) == "T is 1000001; it must be a whole number <= 1e+06"
+
+
+def test_a_million_timesteps_are_allowed():
+    assert Schedule.linear(1_000_000, 1e-9, 1e-9).T == 1_000_000
+
+
+@pytest.mark.parametrize("kind", [list, np.array, tuple, lambda v: torch.tensor(v, dtype=torch.float64)])
+def test_a_table_of_ones_own_keeps_its_digits(kind):
+    # torch reads a list as float32, which would lose nine digits of 1 - alpha_bar.
+    values = [0.99990000000001, 0.7, 0.1, 0.0]
+    schedule = Schedule(kind(values))
+    assert schedule.alpha_bar.dtype == torch.float64
+    assert schedule.alpha_bar.tolist() == values
+    assert schedule.snr[-1] == 0
+
+
+def test_a_schedule_is_fixed_and_equal_to_itself_alone():
+    one, other = Schedule.linear(10), Schedule.linear(10)
+    with pytest.raises(FrozenInstanceError):
+        one.name = "another"
+    assert one == one and one != other and len({one, other}) == 2
+
+
+def test_the_name_of_a_table_of_ones_own_and_of_a_rescaled_one():
+    assert Schedule([0.5, 0.1]).name == "custom"
+    assert Schedule([0.5, 0.1], "mine").rescale_zero_terminal_snr().name == "mine, zero-terminal"
+
+
+# where the tensors are: "meta" stands for any device that is not the CPU
+
+
+@pytest.mark.parametrize("t", [7, [0, 7], torch.tensor([0, 7])], ids=str)
+def test_timesteps_are_looked_at_on_the_cpu_whatever_the_default_device(t):
+    schedule, x0 = Schedule.linear(10), torch.ones(2, 3)
+    wanted = schedule.add_noise(x0, torch.zeros(2, 3), t)
+    with torch.device("meta"):
+        assert torch.equal(schedule.add_noise(x0, torch.zeros(2, 3, device="cpu"), t), wanted)
+
+
+def test_the_scales_are_on_the_device_of_the_images():
+    signal, sigma = Schedule.linear(10).scales(torch.tensor([0, 7]), torch.ones(2, 3, 4, device="meta"))
+    assert signal.device.type == sigma.device.type == "meta" and signal.shape == sigma.shape == (2, 1, 1)
+
+
+def test_no_images_at_all():
+    none = torch.zeros(0, 3, 4, 4)
+    assert Schedule.linear(10).add_noise(none, none, torch.zeros(0, dtype=torch.int64)).shape == (0, 3, 4, 4)

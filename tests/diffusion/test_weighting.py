@@ -1,0 +1,716 @@
+"""The loss weight: one objective in three units, the published formulas, the identities, the limits at SNR = 0."""
+
+import math
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.training_utils import compute_snr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import Normal, kl_divergence
+
+from debiaslib.diffusion.prediction import PREDICTION_TYPES, prediction_target, to_x0_epsilon
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.diffusion.strategies import KNOWN, parse_strategy
+from debiaslib.diffusion.weighting import loss_weight
+from debiaslib.errors import InputError
+
+LINEAR = Schedule.linear()
+TERMINAL = LINEAR.rescale_zero_terminal_snr()
+
+
+def edm(S, sigma_data):
+    """lambda(sigma) of Karras et al. 2022 on the denoiser, whose error is the error of epsilon times sigma."""
+    sigma = 1 / np.sqrt(S)
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2 * sigma**2
+
+
+def sigmoid(S, bias):
+    """sigmoid(bias - log S) (-d log S/dt), t in [0, 1], by central differences; beside S = 0 by those of S itself."""
+    log, dt = np.log(S), 1 / len(S)
+    weight = np.empty_like(S)
+    for i in range(len(S)):
+        before, after = max(i - 1, 0), min(i + 1, len(S) - 1)
+        fall = (log[before] - log[after]) / ((after - before) * dt)
+        if not np.isfinite(fall):
+            fall = (S[before] - S[after]) / ((after - before) * dt) / S[i]
+        weight[i] = fall / (1 + np.exp(log[i] - bias))
+    return weight
+
+
+def vlb(S):
+    """beta_t / (2 alpha_t (1 - alpha_bar_t)) of Ho et al. 2020, from alpha_bar = S / (1 + S) in exact arithmetic."""
+    alpha_bar = [Fraction(float(value)) / (1 + Fraction(float(value))) for value in S]
+    alpha = [now / before for now, before in zip(alpha_bar, [Fraction(1), *alpha_bar], strict=False)]
+    pairs = zip(alpha, alpha_bar, strict=True)
+    return np.array([float((1 - a) / (2 * a * (1 - a_bar))) if a else math.inf for a, a_bar in pairs])
+
+
+# The weight of the epsilon loss as published, in numpy.
+EPSILON = {
+    "constant": lambda S: np.ones_like(S),
+    "debiased": lambda S: 1 / np.sqrt(S),
+    "inverse_snr": lambda S: 1 / S,
+    "p2": lambda S, k, gamma: 1 / (k + S) ** gamma,
+    "min_snr": lambda S, gamma: np.minimum(S, gamma) / S,
+    "soft_min_snr": lambda S, gamma: gamma / (S + gamma),
+    "max_snr": lambda S, gamma: np.maximum(S, gamma) / S,
+    "edm": edm,
+    "sigmoid": sigmoid,
+    "vlb": vlb,
+}
+POSITIVE = st.floats(0.01, 100)
+STRATEGIES = st.one_of(
+    st.sampled_from(["constant", "debiased", "inverse_snr", "vlb"]),
+    st.builds("p2(k={},gamma={})".format, st.one_of(st.just(0), st.floats(1e-6, 10)), st.floats(0, 3)),
+    st.builds("{}(gamma={})".format, st.sampled_from(["min_snr", "soft_min_snr", "max_snr"]), POSITIVE),
+    st.builds("edm(sigma_data={})".format, POSITIVE),
+    st.builds("sigmoid(bias={})".format, st.floats(-8, 8)),
+)
+ALL = st.shared(STRATEGIES, key="strategy")
+# "sigmoid" needs two timesteps for the slope of log S.
+EXPONENTS = ALL.flatmap(
+    lambda strategy: st.lists(
+        st.floats(-6, 6),
+        min_size=1 + strategy.startswith("sigmoid"),
+        max_size=12,
+        unique_by=lambda exponent: round(exponent, 4),
+    )
+)
+
+
+def published(strategy, snr):
+    parsed = parse_strategy(strategy)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return EPSILON[parsed.name](snr, **dict(parsed.arguments))
+
+
+def accuracy(strategy, snr, rel=1e-12):
+    """What float64 can hold: a weight made of the difference of neighbours loses the digits that they share."""
+    log = np.log(np.asarray(snr))
+    if strategy.startswith("sigmoid"):
+        return rel + 1e-14 / (log[:-1] - log[1:]).min()
+    if strategy == "vlb":
+        alpha_bar = 1 / (1 + 1 / np.asarray(snr))
+        return rel + 4e-16 / (1 - alpha_bar / np.r_[1.0, alpha_bar[:-1]]).min()
+    return rel
+
+
+def schedule_of(exponents):
+    """A schedule whose SNR is 10^exponent, falling. SNR in [1e-6, 1e6]."""
+    snr = 10.0 ** np.unique(np.round(exponents, 4))[::-1]
+    return Schedule(torch.from_numpy(snr / (1 + snr)))
+
+
+def refused(*arguments, **options):
+    with pytest.raises(InputError) as caught:
+        loss_weight(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def close(one, other, rel=1e-12):
+    return np.allclose(np.asarray(one), np.asarray(other), rtol=rel, atol=0)
+
+
+def estimates(output, x_t, t, schedule, prediction_type):
+    """The network's estimate in all three units, from its output in one of them."""
+    x0_hat, epsilon_hat = to_x0_epsilon(output, x_t, t, schedule, prediction_type)
+    return {kind: prediction_target(x0_hat, epsilon_hat, t, schedule, kind) for kind in PREDICTION_TYPES}
+
+
+# one objective, three units
+
+
+@settings(max_examples=600)
+@given(ALL, EXPONENTS, st.sampled_from(PREDICTION_TYPES), st.booleans(), st.integers(0, 2**32))
+def test_the_three_losses_and_their_gradients_agree(strategy, exponents, answered, bounded, seed):
+    schedule = schedule_of(exponents)
+    t = torch.arange(schedule.T)
+    generator = torch.Generator().manual_seed(seed)
+    x0, noise, answer = torch.randn(3, schedule.T, 24, generator=generator, dtype=torch.float64)
+    x_t = schedule.add_noise(x0, noise, t)
+    # Any network's answer, in any of the three units, read as an estimate of epsilon.
+    epsilon_hat = to_x0_epsilon(answer, x_t, t, schedule, answered)[1].clone().requires_grad_()
+    estimate = estimates(epsilon_hat, x_t, t, schedule, "epsilon")
+
+    losses, gradients = {}, {}
+    for kind in PREDICTION_TYPES:
+        weight = loss_weight(strategy, schedule, kind, max_weight=2.0 if bounded else None)
+        error = (estimate[kind] - prediction_target(x0, noise, t, schedule, kind)).square().mean(1)
+        losses[kind] = weight * error
+        gradients[kind] = torch.autograd.grad(losses[kind].sum(), epsilon_hat, retain_graph=True)[0]
+
+    expected = published(strategy, schedule.snr.numpy())
+    expected = torch.from_numpy(np.minimum(expected, 2.0) if bounded else expected)
+    squared = (epsilon_hat - noise).square().mean(1).detach()
+    slope = expected[:, None] * 2 * (epsilon_hat - noise).detach() / 24
+    rel = accuracy(strategy, schedule.snr, 1e-10)
+    for kind in PREDICTION_TYPES:
+        assert close(losses[kind].detach(), expected * squared, rel), kind
+        assert close(losses[kind].detach(), losses["epsilon"].detach(), 1e-10), kind
+        distance = (gradients[kind] - slope).norm(dim=1) / slope.norm(dim=1)
+        assert distance.max() < rel, kind
+        apart = (gradients[kind] - gradients["epsilon"]).norm(dim=1) / gradients["epsilon"].norm(dim=1)
+        assert apart.max() < 1e-10, kind
+
+
+@settings(max_examples=500)
+@given(ALL, EXPONENTS)
+def test_the_published_formulas(strategy, exponents):
+    snr = schedule_of(exponents).snr
+    weight, rel = published(strategy, snr.numpy()), accuracy(strategy, snr)
+    assert close(loss_weight(strategy, snr), weight, rel)
+    assert close(loss_weight(strategy, snr, "sample"), weight * snr.numpy(), rel)
+    assert close(loss_weight(strategy, snr, "v_prediction"), weight * (snr / (1 + snr)).numpy(), rel)
+
+
+def test_every_known_weighting_is_tested():
+    assert set(EPSILON) == set(KNOWN)
+
+
+# identities
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+@pytest.mark.parametrize("schedule", [LINEAR, Schedule.cosine(), Schedule.scaled_linear()], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "one, factor, other",
+    [
+        ("debiased", 1, "p2(k=0,gamma=0.5)"),
+        ("inverse_snr", 1, "p2(k=0,gamma=1)"),
+        ("constant", 1, "p2(k=3,gamma=0)"),
+        ("constant", 1, "p2(k=0,gamma=0)"),
+        ("soft_min_snr(gamma=5)", 5, "p2(k=5,gamma=1)"),
+        ("soft_min_snr(gamma=0.3)", 0.3, "p2(k=0.3,gamma=1)"),
+        ("constant", 1, "min_snr(gamma=1e9)"),
+        ("constant", 1, "max_snr(gamma=1e-12)"),
+        ("max_snr(gamma=1e9)", 1e9, "inverse_snr"),
+        ("edm(sigma_data=0.5)", 1, lambda S: 1 + 4 / S),
+        ("edm(sigma_data=1)", 1, lambda S: 1 + 1 / S),
+        ("edm(sigma_data=1e12)", 1, "constant"),
+        ("edm(sigma_data=1e-9)", 1e18, "inverse_snr"),
+    ],
+)
+def test_identities_between_weightings(kind, schedule, one, factor, other):
+    assert close(loss_weight(one, schedule, kind), factor * loss_weight(other, schedule, kind))
+
+
+def test_the_debiased_weight_in_the_units_of_the_forward_process():
+    a, s = LINEAR.alpha_bar.sqrt(), (1 - LINEAR.alpha_bar).sqrt()
+    assert close(loss_weight("debiased", LINEAR), s / a)
+    assert close(loss_weight("debiased", LINEAR, "sample"), a / s)
+    assert close(loss_weight("debiased", LINEAR, "v_prediction"), a * s)
+    assert loss_weight("debiased", LINEAR, "v_prediction").max() <= 0.5
+    assert close(loss_weight("debiased", [1.0], "v_prediction"), [0.5])  # its maximum, at S = 1
+
+
+def test_other_weights_in_the_units_of_the_forward_process():
+    a2, s2 = LINEAR.alpha_bar, 1 - LINEAR.alpha_bar
+    assert close(loss_weight("constant", LINEAR, "v_prediction"), a2)
+    assert close(loss_weight("inverse_snr", LINEAR, "v_prediction"), s2)
+    assert close(loss_weight("p2(k=1,gamma=1)", LINEAR), s2)
+    assert close(loss_weight("inverse_snr", LINEAR, "sample"), torch.ones(1000))
+    assert close(loss_weight("max_snr(gamma=1)", LINEAR, "sample"), LINEAR.snr.clamp(min=1))  # Salimans & Ho 2022
+    assert close(loss_weight(lambda S: 1 + 1 / S, LINEAR, "v_prediction"), torch.ones(1000))  # the plain error of v
+    assert close(loss_weight("edm(sigma_data=1)", LINEAR, "v_prediction"), torch.ones(1000))
+    assert close(loss_weight("edm", LINEAR, "sample"), a2 / s2 + 4)
+
+
+@pytest.mark.parametrize(
+    "strategy, mean",
+    [
+        ("debiased", "17.82"),
+        ("p2(k=1,gamma=1)", ".7245"),
+        ("p2(k=1,gamma=0.5)", ".8059"),
+        ("min_snr(gamma=5)", ".9131"),
+        ("inverse_snr", "1311"),
+        ("edm(sigma_data=0.5)", "5246"),
+        (lambda S: 1 + 4 / S, "5246"),
+    ],
+)
+def test_golden_means(strategy, mean):
+    last_digit = 10.0 ** -len(mean.partition(".")[2])
+    assert abs(float(loss_weight(strategy, LINEAR).mean()) - float(mean)) <= 0.5001 * last_digit
+
+
+# edm, sigmoid and vlb, each by another route
+
+
+@pytest.mark.parametrize("sigma_data", [0.1, 0.5, 1, 3])
+def test_edm_is_their_weight_of_the_denoiser(sigma_data):
+    """Karras et al. 2022: lambda(sigma) |D(x0 + sigma n) - x0|^2; its minimum over sigma is 1/sigma_data^2."""
+    sigma = ((1 - LINEAR.alpha_bar) / LINEAR.alpha_bar).sqrt().numpy()
+    weight = loss_weight(f"edm(sigma_data={sigma_data})", LINEAR, "sample").numpy()
+    assert close(weight, (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2)
+    # c_out^2 lambda = 1: with their preconditioning every noise level starts with the same loss.
+    c_out = sigma * sigma_data / np.sqrt(sigma**2 + sigma_data**2)
+    assert close(weight * c_out**2, np.ones(1000))
+
+
+@pytest.mark.parametrize("bias", [-3, -1, 0, 2])
+@pytest.mark.parametrize("schedule", [LINEAR, Schedule.cosine(), Schedule.scaled_linear(), Schedule.linear(2)],
+                         ids=["linear", "cosine", "scaled_linear", "two"])  # fmt: skip
+def test_sigmoid_by_central_differences(schedule, bias):
+    weight = loss_weight(f"sigmoid(bias={bias})", schedule)
+    snr = schedule.snr.numpy()
+    assert close(weight, sigmoid(snr, bias), accuracy("sigmoid", snr))
+    # Without the slope it is soft Min-SNR (peers of Kingma & Gao).
+    slope = np.gradient(-np.log(snr), 1 / len(snr))
+    assert close(weight, loss_weight(f"soft_min_snr(gamma={math.exp(bias)!r})", schedule).numpy() * slope, 1e-11)
+
+
+def test_the_slope_of_sigmoid_is_that_of_the_cosine_schedules_closed_form():
+    """log S = -2 log tan(pi/2 t) has the slope -2 pi / sin(pi t) (Hoogeboom et al. 2023)."""
+    schedule, bias = Schedule.cosine(4000, s=0), -1
+    slope = 2 * np.pi / np.sin(np.pi * np.arange(1, 4001) / 4000)
+    wanted = slope / (1 + np.exp(np.log(schedule.snr.numpy()) - bias))
+    inner = slice(200, 3800)  # the ends are steep, and the betas of the last steps are clipped
+    assert np.allclose(loss_weight("sigmoid", schedule).numpy()[inner], wanted[inner], rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("bias", [-2, -1, 1])
+@pytest.mark.parametrize("centre, width", [(-3, 1), (0, 1.5), (3, 1)])
+def test_sigmoid_weighs_the_axis_of_log_snr_whatever_the_schedule(bias, centre, width):
+    """Mean over t of w(t) f(log S(t)) = integral of sigmoid(bias - L) f(L) dL, for linear and cosine alike."""
+
+    def error(log):
+        return np.exp(-(((log - centre) / width) ** 2))
+
+    axis = np.linspace(-9, 9, 20_001)
+    wanted = np.trapezoid(error(axis) / (1 + np.exp(axis - bias)), axis)
+    for schedule in (LINEAR, Schedule.cosine(), Schedule.linear(4000, 2.5e-5, 0.005)):
+        log = schedule.snr.log().numpy()
+        assert (loss_weight(f"sigmoid(bias={bias})", schedule).numpy() * error(log)).mean() == pytest.approx(
+            wanted, rel=2e-3
+        )
+
+
+def test_sigmoid_needs_a_slope():
+    for kind in PREDICTION_TYPES:
+        line = refused("sigmoid", [1.0], kind)
+        assert line == "the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR"
+
+
+def test_golden_vlb():
+    weight = loss_weight("vlb", LINEAR)
+    assert float(weight[0]) == pytest.approx(0.5, abs=5e-4) and float(weight[-1]) == pytest.approx(0.0102, abs=5e-5)
+    assert weight.max() == weight[0]
+
+
+@pytest.mark.parametrize("betas", [np.linspace(1e-4, 0.02, 1000), np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2])
+def test_vlb_from_the_betas(betas):
+    alpha_bar = np.cumprod(1 - betas)
+    weight = loss_weight("vlb", Schedule(alpha_bar))
+    assert close(weight, betas / (2 * (1 - betas) * (1 - alpha_bar)), 1e-10)
+
+
+def test_vlb_is_the_divergence_of_the_reverse_steps():
+    """KL(q(x_{t-1}|x_t,x0) || p(x_{t-1}|x_t)) with sigma_t^2 = beta_t, less what a perfect network leaves of it."""
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    ab = torch.cumprod(1 - betas, dim=0)
+    weight, generator = loss_weight("vlb", LINEAR), torch.Generator().manual_seed(0)
+    for t in (1, 2, 17, 250, 600, 998, 999):
+        x0, noise, epsilon_hat = torch.randn(3, 500, generator=generator, dtype=torch.float64)
+        x_t = ab[t].sqrt() * x0 + (1 - ab[t]).sqrt() * noise
+        x0_hat = (x_t - (1 - ab[t]).sqrt() * epsilon_hat) / ab[t].sqrt()
+
+        def mean(x0, t=t, x_t=x_t):
+            old = ab[t - 1].sqrt() * betas[t] * x0 + (1 - betas[t]).sqrt() * (1 - ab[t - 1]) * x_t
+            return old / (1 - ab[t])
+
+        posterior = Normal(mean(x0), (betas[t] * (1 - ab[t - 1]) / (1 - ab[t])).sqrt())
+        divergence = kl_divergence(posterior, Normal(mean(x0_hat), betas[t].sqrt()))
+        perfect = kl_divergence(posterior, Normal(mean(x0), betas[t].sqrt()))
+        assert torch.allclose(divergence - perfect, weight[t] * (epsilon_hat - noise) ** 2, rtol=1e-8, atol=1e-12)
+    # The first step as if it were Gaussian too: its mean is x0_hat, its variance beta_0.
+    x0_error = ((1 - ab[0]) / ab[0]).sqrt() * (epsilon_hat - noise)
+    first = kl_divergence(Normal(x0, betas[0].sqrt()), Normal(x0 + x0_error, betas[0].sqrt()))
+    assert torch.allclose(first, weight[0] * (epsilon_hat - noise) ** 2, rtol=1e-8, atol=1e-12)
+
+
+def test_vlb_keeps_its_digits_at_a_large_snr():
+    snr = schedule_of([6, 5.9998, 5.5, 3, 0]).snr
+    assert close(loss_weight("vlb", snr), vlb(snr.numpy()))
+
+
+@pytest.mark.parametrize("strategy", ["sigmoid", "vlb"])
+def test_a_weight_of_neighbouring_timesteps_refuses_a_table_that_does_not_fall(strategy):
+    wanted = f"the {strategy!r} weight needs the SNR at consecutive timesteps; this table does not fall throughout"
+    # SNR at a batch's timesteps, which serves every other weighting; and one timestep twice.
+    for snr in (LINEAR.snr[[500, 20, 900, 10]], [3.0, 2.0, 2.0, 1.0]):
+        assert refused(strategy, snr) == wanted
+
+
+def test_a_sigma_data_too_small_for_a_float():
+    assert "infinite" in refused("edm(sigma_data=1e-200)", LINEAR)
+
+
+# against diffusers
+
+
+@pytest.mark.parametrize("gamma", [1, 5, 20])
+@pytest.mark.parametrize("name, theirs", [("linear", "linear"), ("scaled_linear", "scaled_linear"),
+                                          ("cosine", "squaredcos_cap_v2")])  # fmt: skip
+def test_min_snr_as_in_the_training_scripts_of_diffusers(name, theirs, gamma):
+    schedule, t = getattr(Schedule, name)(1000), torch.arange(1000)
+    start, end = (0.00085, 0.012) if name == "scaled_linear" else (1e-4, 0.02)
+    scheduler = DDPMScheduler(1000, beta_start=start, beta_end=end, beta_schedule=theirs)
+    # Their own float32 table loses digits of 1 - alpha_bar; the same arithmetic on a float64 table does not.
+    for source, tolerance in (
+        (scheduler, 5e-7 / (1 - schedule.alpha_bar) + 1e-4),
+        (schedule_namespace(schedule), 1e-6),
+    ):
+        snr = compute_snr(source, t).double()
+        clipped = torch.stack([snr, gamma * torch.ones_like(snr)], dim=1).min(dim=1)[0]
+        for kind, formula in {"epsilon": clipped / snr, "v_prediction": clipped / (snr + 1)}.items():
+            ours = loss_weight(f"min_snr(gamma={gamma})", schedule, kind)
+            assert ((ours / formula - 1).abs() <= tolerance).all(), kind
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_scheduler_of_diffusers_as_the_argument(name, kind):
+    for theirs, options, schedule in (
+        (DDPMScheduler, {"beta_schedule": "linear"}, LINEAR),
+        (DDPMScheduler, {"beta_schedule": "sigmoid"}, Schedule.sigmoid()),
+        (DPMSolverMultistepScheduler, {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+         Schedule.scaled_linear()),
+    ):  # fmt: skip
+        table = loss_weight(name, theirs(1000, **options), kind)
+        assert table.dtype == torch.float64 and table.shape == (1000,)
+        assert close(table, loss_weight(name, schedule, kind), 1e-6)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_zero_terminal_scheduler_of_diffusers(name):
+    """Their rescaled betas are 1 - alpha in float32, which leaves SNR(0) three digits and some."""
+    scheduler = DDPMScheduler(1000, rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    table, ours = loss_weight(name, scheduler, "v_prediction"), loss_weight(name, TERMINAL, "v_prediction")
+    assert table.isfinite().all() and (table[-1] == 0) == (ours[-1] == 0)
+    assert close(table, ours, 2e-3)
+    if name in ("debiased", "inverse_snr", "max_snr", "edm", "sigmoid", "vlb"):
+        assert "infinite where SNR = 0" in refused(name, scheduler)
+
+
+@pytest.mark.parametrize("thing", [FlowMatchEulerDiscreteScheduler(), EDMEulerScheduler(), "linear", None],
+                         ids=lambda thing: type(thing).__name__)  # fmt: skip
+def test_what_is_no_schedule_is_one_line(thing):
+    assert refused("debiased", thing) == (
+        f"a {type(thing).__name__} holds no SNR; give a Schedule, a diffusers scheduler with alphas_cumprod, "
+        "or a table of SNR(t)"
+    )
+
+
+def schedule_namespace(schedule):
+    return SimpleNamespace(alphas_cumprod=schedule.alpha_bar)
+
+
+def test_snr_as_in_diffusers():
+    snr = compute_snr(schedule_namespace(LINEAR), torch.arange(1000))
+    assert ((LINEAR.snr / snr.double() - 1).abs() < 1e-6).all()
+
+
+# SNR = 0
+
+INF = math.inf
+TERMINAL_LAST = float(TERMINAL.snr[-2])  # the last SNR above 0
+
+
+@pytest.mark.parametrize(
+    "strategy, epsilon, sample, v",
+    [
+        ("constant", 1, 0, 0),
+        ("debiased", INF, 0, 0),
+        ("inverse_snr", INF, 1, 1),
+        ("p2(k=1,gamma=1)", 1, 0, 0),
+        ("p2(k=2,gamma=1)", 0.5, 0, 0),
+        ("p2(k=4,gamma=0.5)", 0.5, 0, 0),
+        ("p2(k=0.5,gamma=3)", 8, 0, 0),
+        ("p2(k=0,gamma=0)", 1, 0, 0),
+        ("p2(k=0,gamma=0.25)", INF, 0, 0),
+        ("p2(k=0,gamma=0.99)", INF, 0, 0),
+        ("p2(k=0,gamma=1)", INF, 1, 1),
+        ("p2(k=0,gamma=1.01)", INF, INF, INF),
+        ("p2(k=0,gamma=2)", INF, INF, INF),
+        ("p2(k=0,gamma=50)", INF, INF, INF),
+        ("min_snr(gamma=5)", 1, 0, 0),
+        ("min_snr(gamma=0.01)", 1, 0, 0),
+        ("soft_min_snr(gamma=5)", 1, 0, 0),
+        ("max_snr(gamma=1)", INF, 1, 1),
+        ("max_snr(gamma=3)", INF, 3, 3),
+        ("edm(sigma_data=0.5)", INF, 4, 4),
+        ("edm(sigma_data=2)", INF, 0.25, 0.25),
+        ("sigmoid(bias=-1)", INF, 1000 * TERMINAL_LAST, 1000 * TERMINAL_LAST),  # sigmoid(infinity) (-dS/dt)
+        ("sigmoid(bias=-30)", INF, 1000 * TERMINAL_LAST, 1000 * TERMINAL_LAST),
+        ("vlb", INF, TERMINAL_LAST / (1 + TERMINAL_LAST) / 2, TERMINAL_LAST / (1 + TERMINAL_LAST) / 2),  # beta = 1
+    ],
+)
+def test_limits_at_zero_snr(strategy, epsilon, sample, v):
+    for kind, limit in zip(PREDICTION_TYPES, (epsilon, sample, v), strict=True):
+        if limit == INF:
+            line = refused(strategy, TERMINAL, kind)
+            assert "infinite where SNR = 0" in line and "max_weight" in line and kind in line
+        else:
+            weight = loss_weight(strategy, TERMINAL, kind)
+            assert float(weight[-1]) == pytest.approx(limit, rel=1e-12, abs=0)
+            # Nothing but the last entry knows of the limit.
+            positive = TERMINAL.snr[:-1].numpy()
+            factor = {"epsilon": 1, "sample": positive, "v_prediction": positive / (1 + positive)}[kind]
+            wanted = published(strategy, TERMINAL.snr.numpy())[:-1] * factor
+            assert close(weight[:-1], wanted, accuracy(strategy, positive))
+
+
+def test_the_way_out_is_named_and_works():
+    line = "the epsilon weight of 'debiased' is infinite where SNR = 0; "
+    assert refused("debiased", TERMINAL) == line + "use prediction_type='v_prediction', or bound it with max_weight"
+    assert loss_weight("debiased", TERMINAL, "v_prediction")[-1] == 0
+    assert loss_weight("debiased", TERMINAL, max_weight=50)[-1] == 50
+    assert loss_weight("inverse_snr", TERMINAL, max_weight=50)[-1] == 50
+    # p2(k=0,gamma=2) is infinite in every unit, so v is no way out.
+    assert loss_weight("p2(k=0,gamma=2)", TERMINAL, max_weight=7)[-1] == pytest.approx(7)
+
+
+def test_the_way_out_is_not_the_one_already_taken():
+    line = refused("p2(k=0,gamma=2)", TERMINAL, "v_prediction")
+    assert line == "the v_prediction weight of 'p2(k=0,gamma=2)' is infinite where SNR = 0; bound it with max_weight"
+    # The mean of the epsilon table is what normalize divides by, and it is infinite here.
+    line = refused("debiased", TERMINAL, "v_prediction", normalize=True)
+    assert line == "normalize divides by the mean epsilon weight of 'debiased', which is infinite; use max_weight"
+
+
+@pytest.mark.parametrize("kind, at_zero", [("epsilon", 10), ("sample", 0), ("v_prediction", 0)])
+def test_a_bounded_weight_at_zero_snr(kind, at_zero):
+    weight = loss_weight("debiased", TERMINAL, kind, max_weight=10)
+    assert float(weight[-1]) == pytest.approx(at_zero, abs=1e-100)
+    assert loss_weight("debiased", TERMINAL, kind, max_weight=10, normalize=True).isfinite().all()
+
+
+def test_a_callable_at_zero_snr():
+    assert loss_weight(lambda S: 1 / (1 + S), TERMINAL)[-1] == 1
+    assert loss_weight(lambda S: 1 / S, TERMINAL, "sample")[-1] == pytest.approx(1)
+    assert "infinite where SNR = 0" in refused(lambda S: 1 / S, TERMINAL)
+
+
+@settings(max_examples=200)
+@given(STRATEGIES.filter(lambda s: not s.startswith("sigmoid")), st.sampled_from(PREDICTION_TYPES))
+def test_zero_snr_gives_a_limit_or_the_documented_error(strategy, kind):
+    snr = torch.tensor([1.0, 1e-3, 0.0], dtype=torch.float64)
+    try:
+        weight = loss_weight(strategy, snr, kind)
+    except InputError as error:
+        assert "infinite where SNR = 0" in str(error)
+        return
+    assert weight.isfinite().all() and (weight >= 0).all()
+    # A finite limit is what the weight tends to.
+    near = [loss_weight(strategy, [1.0, 1e-3, tiny], kind)[-1] for tiny in (1e-60, 1e-120)]
+    assert abs(near[1] - weight[-1]) <= abs(near[0] - weight[-1]) + 1e-12 * weight[-1]
+
+
+def test_sigmoid_at_zero_snr_is_that_of_ever_finer_timesteps():
+    """The x0 weight sigmoid(bias - log S) (-dS/dt) falls to 0 with the SNR, as -dS/dt does."""
+    last = [loss_weight("sigmoid", Schedule.linear(T, 0.1 / T, 20 / T).rescale_zero_terminal_snr(), "sample")[-1]
+            for T in (100, 1000, 10_000)]  # fmt: skip
+    assert last[0] > 5 * last[1] > 25 * last[2] > 0
+
+
+def test_a_tiny_snr_is_no_zero():
+    # 40,000 and more steps of the linear schedule reach such SNRs.
+    weight = loss_weight("debiased", torch.tensor([1e-250, 1e-300], dtype=torch.float64))
+    assert close(weight, [1e125, 1e150])
+    # S^-1.5 alone would be more than a float holds.
+    assert close(loss_weight("p2(k=0,gamma=1.5)", [1e-210, 1e-250], "sample"), [1e105, 1e125])
+
+
+# max_weight and normalize
+
+
+@given(ALL, EXPONENTS, st.floats(0.001, 1000), st.sampled_from(PREDICTION_TYPES))
+def test_max_weight_bounds_the_epsilon_weight_before_conversion(strategy, exponents, bound, kind):
+    snr = schedule_of(exponents).snr
+    factor = {"epsilon": torch.ones_like(snr), "sample": snr, "v_prediction": snr / (1 + snr)}[kind]
+    wanted = np.minimum(published(strategy, snr.numpy()), bound) * factor.numpy()
+    assert close(loss_weight(strategy, snr, kind, max_weight=bound), wanted, accuracy(strategy, snr))
+
+
+@given(ALL, EXPONENTS, st.one_of(st.none(), st.floats(0.001, 1000)), st.sampled_from(PREDICTION_TYPES))
+def test_normalize_divides_by_the_mean_of_the_epsilon_table(strategy, exponents, bound, kind):
+    snr = schedule_of(exponents).snr
+    epsilon = np.minimum(published(strategy, snr.numpy()), np.inf if bound is None else bound)
+    plain = loss_weight(strategy, snr, kind, max_weight=bound)
+    normalized = loss_weight(strategy, snr, kind, max_weight=bound, normalize=True)
+    assert close(normalized, plain.numpy() / epsilon.mean(), accuracy(strategy, snr))
+    if kind == "epsilon":
+        assert float(normalized.mean()) == pytest.approx(1, rel=1e-12)
+
+
+def test_a_weight_that_is_zero_everywhere_cannot_be_normalized():
+    line = refused(lambda S: 0 * S, LINEAR, normalize=True)
+    assert line.startswith("normalize divides by the mean weight of '<function") and line.endswith("', which is 0")
+
+
+# arguments
+
+
+@pytest.mark.parametrize("strategy", ["p2(gamma=0.5)", parse_strategy("p2(gamma=0.5)"), lambda S: (1 + S) ** -0.5])
+def test_a_name_a_parsed_name_and_a_callable(strategy):
+    assert close(loss_weight(strategy, LINEAR), (1 + LINEAR.snr) ** -0.5)
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_a_prediction_type_is_known_by_its_letters(kind):
+    """A name that was put together, as one read from a file is, is not the same object as the one in the source."""
+    read = "".join([kind[:3], kind[3:]])
+    assert read is not kind
+    assert torch.equal(loss_weight("debiased", LINEAR, read), loss_weight("debiased", LINEAR, kind))
+    assert refused("p2(k=0,gamma=2)", TERMINAL, read) == refused("p2(k=0,gamma=2)", TERMINAL, kind)
+
+
+def test_a_callable_that_answers_a_list_keeps_its_digits():
+    # torch reads a list as float32, which would lose nine digits.
+    weight = loss_weight(lambda S: [0.1 + 1e-12] * len(S), LINEAR)
+    assert weight.dtype == torch.float64 and close(weight, np.full(1000, 0.1 + 1e-12), 1e-15)
+
+
+def test_what_is_given_by_name_and_what_by_place():
+    by_place = loss_weight("debiased", LINEAR, "sample")
+    assert torch.equal(by_place, loss_weight(strategy="debiased", schedule_or_snr=LINEAR, prediction_type="sample"))
+    with pytest.raises(TypeError):  # True could be meant for either
+        loss_weight("debiased", LINEAR, "sample", True)
+
+
+def test_a_callable_sees_the_snr():
+    seen = []
+    loss_weight(lambda S: seen.append(S.clone()) or torch.ones_like(S), LINEAR)
+    assert torch.equal(seen[0], LINEAR.snr)
+    assert close(loss_weight(lambda S: S.numpy() ** -0.5, LINEAR), loss_weight("debiased", LINEAR))
+
+
+@pytest.mark.parametrize("kind", [lambda s: s, lambda s: s.snr, lambda s: s.snr.numpy(), lambda s: s.snr.tolist()],
+                         ids=["schedule", "tensor", "numpy", "list"])  # fmt: skip
+def test_a_schedule_or_its_snr(kind):
+    # A list in float32, as torch reads it, would be off by 1e-7.
+    table = loss_weight("debiased", kind(LINEAR))
+    assert table.dtype == torch.float64 and table.shape == (1000,) and table.device.type == "cpu"
+    assert close(table, LINEAR.snr.numpy() ** -0.5, 1e-14)
+
+
+def test_a_float32_table_gives_float64_and_is_left_as_it_was():
+    snr = LINEAR.snr.float()
+    before = snr.clone()
+    weight = loss_weight("debiased", snr, max_weight=2, normalize=True)
+    assert weight.dtype == torch.float64
+    assert torch.equal(snr, before)
+    loss_weight("constant", LINEAR, "sample").zero_()
+    assert (LINEAR.snr > 0).all()  # the answer is no view of the schedule
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v", "", None, 3, "Epsilon", ["epsilon"]])
+def test_an_unknown_prediction_type(kind):
+    assert refused("debiased", LINEAR, kind).startswith(f"prediction_type {kind!r} is unknown;")
+
+
+def test_unknown_strategies():
+    assert "did you mean 'debiased'?" in refused("debaised", LINEAR)
+    assert "it must be a finite number > 0" in refused("min_snr(gamma=-1)", LINEAR)
+    assert "it must be a finite number >= 0" in refused("p2(k=1e999)", LINEAR)
+    assert "it must be a finite number > 0" in refused("edm(sigma_data=0)", LINEAR)
+    assert "it must be a finite number" in refused("sigmoid(bias=1e999)", LINEAR)
+    for strategy in (None, 3, ["debiased"], {"debiased": 1}):
+        assert "it must be a string" in refused(strategy, LINEAR)
+
+
+@pytest.mark.parametrize("bound", [0, -1, math.nan, math.inf, "5", True])
+def test_max_weight_out_of_range(bound):
+    assert refused("debiased", LINEAR, max_weight=bound) == f"max_weight is {bound!r}; it must be a finite number > 0"
+
+
+@pytest.mark.parametrize(
+    "snr, line",
+    [
+        ([1.0, -1e-9], "the SNR table has values that are negative or not finite"),
+        ([1.0, math.nan], "the SNR table has values that are negative or not finite"),
+        ([math.inf, 1.0], "the SNR table has values that are negative or not finite"),
+        ([[1.0, 2.0]], "the SNR table has shape (1, 2); it must be one-dimensional and not empty"),
+        (3.0, "the SNR table has shape (); it must be one-dimensional and not empty"),
+    ],
+)
+def test_a_table_that_is_no_snr(snr, line):
+    assert refused("debiased", torch.tensor(snr)) == line
+
+
+@pytest.mark.parametrize("snr", [[], np.array([]), torch.zeros(0)], ids=["list", "numpy", "torch"])
+def test_a_table_of_nothing(snr):
+    assert refused("debiased", snr) == "the SNR table has shape (0,); it must be one-dimensional and not empty"
+
+
+@pytest.mark.parametrize("library", [np.array, torch.tensor], ids=["numpy", "torch"])
+@pytest.mark.parametrize("values", [[2j, 1j], [True, False]], ids=["complex", "bool"])
+def test_a_table_of_what_is_no_real_number(library, values):
+    table = library(values)
+    assert refused("debiased", table) == f"the SNR table is {table.dtype}; it must hold real numbers"
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [[2.0], [1.0, 0.5]], [10**400, 1], {2.0: 1.0}, [2j, 1j]])
+def test_a_list_of_what_is_no_number(values):
+    assert refused("debiased", values).startswith(f"a {type(values).__name__} holds no SNR; give a Schedule")
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+def test_a_tensor_that_torch_does_not_convert_holds_no_snr():
+    table = torch.tensor([0.75, 0.5]).to_mkldnn()  # of oneDNN's own layout, and in float32 alone
+    assert refused("debiased", table).startswith("a Tensor holds no SNR; give a Schedule")
+
+
+@pytest.mark.parametrize("normalize", ["yes", 1, None, 0.0])
+def test_normalize_is_true_or_false(normalize):
+    line = refused("debiased", LINEAR, normalize=normalize)
+    assert line == f"normalize {normalize!r} is unknown; known: True, False"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda S: -S,
+        lambda S: S.clamp(max=0) - 1e-9,
+        lambda S: S * math.nan,
+        lambda S: S * math.inf,
+        lambda S: S[:5],
+        lambda S: torch.ones(len(S) + 1),
+        lambda S: S[None],
+        lambda S: 2.0,
+    ],
+)
+def test_a_callable_that_answers_nonsense(answer):
+    wanted = f"the weighting {answer!r} must give one finite weight >= 0 for each of the 1000 timesteps"
+    assert refused(answer, LINEAR) == wanted
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["debiased", None, [1.0, [2.0]], [[1.0], [1.0, 2.0]], ["a"], [10**400]],
+    ids=["text", "None", "ragged", "ragged too", "list of text", "too large"],
+)
+def test_a_callable_that_answers_no_numbers(answer):
+    _refuses_what_it_answers(lambda S: answer)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+def test_a_callable_that_answers_what_torch_does_not_convert():
+    _refuses_what_it_answers(lambda S: S.float().to_mkldnn())
+
+
+def _refuses_what_it_answers(weight):
+    for snr in ([1.0], [2.0, 1.0]):
+        wanted = f"the weighting {weight!r} must give one finite weight >= 0 for each of the {len(snr)} timesteps"
+        assert refused(weight, snr) == wanted
+
+
+def test_a_weight_too_large_for_a_float():
+    # SNR is nowhere 0 here, so the message must not say so but name the smallest.
+    line = refused("p2(k=0.1,gamma=1000)", LINEAR)
+    assert f"infinite where SNR = {float(LINEAR.snr[-1]):.3g};" in line

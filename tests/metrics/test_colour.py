@@ -1,0 +1,382 @@
+"""Colour distances: CIELAB against golden numbers, distances against closed forms, brute force and scipy's."""
+
+import itertools
+import math
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from debiaslib.data.minifaces import render
+from debiaslib.diffusion.sampling import to_uint8
+from debiaslib.errors import InputError
+from debiaslib.metrics import colour
+from debiaslib.metrics.colour import (
+    energy_distance,
+    evaluate_colour,
+    layout_colours_lab,
+    mean_colours_lab,
+    to_lab,
+    wasserstein,
+)
+from debiaslib.metrics.distances import evaluate, mean_colours
+from debiaslib.metrics.features import load_extractor
+
+
+def images_of(n, seed=0, low=0, high=256, side=8):
+    return np.random.default_rng(seed).integers(low, high, (n, 3, side, side)).astype(np.uint8)
+
+
+def normal(n, d, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def value_of(rows):
+    return {row["metric"]: row["value"] for row in rows}
+
+
+# CIELAB
+
+
+@pytest.mark.parametrize(
+    ("rgb", "lab"),
+    [
+        ((255, 255, 255), (100, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((255, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 255, 0), (87.73, -86.18, 83.18)),
+        ((0, 0, 255), (32.30, 79.19, -107.86)),
+        ((255, 255, 0), (97.14, -21.55, 94.48)),
+        ((0, 255, 255), (91.11, -48.09, -14.13)),
+        ((255, 0, 255), (60.32, 98.23, -60.82)),
+        ((119, 119, 119), (50.03, 0, 0)),
+        ((128, 128, 128), (53.59, 0, 0)),
+        ((1, 1, 1), (0.2742, 0, 0)),  # on the linear pieces of both curves: 903.3 * (1/255) / 12.92
+    ],
+)
+def test_golden_colours(rgb, lab):
+    # The published values differ by up to 0.01, with the digits of the matrix and of the white point.
+    assert to_lab(np.array(rgb, np.uint8)) == pytest.approx(lab, abs=0.012)
+    assert to_lab(np.array(rgb) / 255) == pytest.approx(to_lab(np.array(rgb, np.uint8)), abs=1e-12)
+
+
+def test_the_matrix_is_the_standards_to_its_four_digits():
+    printed = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]  # IEC 61966-2-1
+    assert np.abs(colour._TO_XYZ - printed).max() < 5.1e-5
+
+
+def test_both_curves_are_continuous_where_their_pieces_meet():
+    # sRGB's meet at 0.04045 (to its printed digits), CIELAB's at Y = (6/29)^3, a grey of code 0.0929.
+    grey = np.repeat(np.linspace(0, 0.2, 20001)[:, None], 3, 1)
+    steps = np.diff(to_lab(grey)[:, 0])
+    assert steps.min() > 0 and steps.max() < 2.2e-3
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_greys_have_no_hue_and_are_ordered(a, b):
+    lab = to_lab(np.array([[a] * 3, [b] * 3]))
+    assert np.abs(lab[:, 1:]).max() < 1e-12
+    assert (lab[0, 0] < lab[1, 0]) == (a < b) or abs(a - b) < 1e-12
+    assert lab[:, 0].min() >= -1e-12 and lab[:, 0].max() <= 100 + 1e-12
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.tuples(*[st.floats(0, 0.99)] * 3), st.integers(0, 2))
+def test_more_of_any_channel_is_lighter(rgb, channel):
+    more = np.array(rgb)
+    more[channel] += 0.01
+    assert to_lab(more)[0] > to_lab(np.array(rgb))[0]
+
+
+def test_what_to_lab_refuses():
+    for rgb in (np.array([0.5, 0.5, 1.01]), np.array([-0.01, 0, 0]), np.array([2, 0, 0]), np.array([np.nan, 0, 0])):
+        with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
+            to_lab(rgb)
+    for rgb in (np.zeros((3, 4)), np.zeros(()), np.array(["red"] * 3)):
+        with pytest.raises(InputError, match=r"numbers \(\.\.\., 3\)"):
+            to_lab(rgb)
+
+
+# Images to colours
+
+
+def test_the_mean_is_of_code_values():
+    images = np.zeros((1, 3, 4, 4), np.uint8)
+    images[:, :, :2] = 255
+    assert mean_colours_lab(images) == pytest.approx(to_lab(np.full((1, 3), 0.5)), abs=1e-12)
+    # The mean of linear light would be far lighter: Y = 1/2 is L* = 76.07.
+    assert mean_colours_lab(images)[0, 0] == pytest.approx(53.39, abs=0.01)
+
+
+def test_layout_cells_are_in_reading_order():
+    images = np.zeros((2, 3, 8, 8), np.uint8)
+    images[1, 0, 2:4, 6:8] = 255
+    lab = layout_colours_lab(images)
+    assert lab.shape == (2, 16, 3)
+    assert np.flatnonzero(lab[1].any(1)).tolist() == [7]
+    assert lab[1, 7] == pytest.approx(to_lab(np.array([1.0, 0, 0])))
+    assert np.array_equal(layout_colours_lab(images[..., ::2, ::2]), lab)
+
+
+@pytest.mark.parametrize("side", [4, 7, 10, 16])
+def test_layout_is_of_the_pooled_features(side):
+    images = images_of(5, side=side)
+    pooled = load_extractor("pooled").features(images)
+    assert layout_colours_lab(images) == pytest.approx(to_lab(pooled.reshape(5, 3, 16).transpose(0, 2, 1)), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 3, 4, 4)), np.zeros((3, 4, 4), np.uint8), np.zeros((0, 3, 4, 4), np.uint8)]
+)
+def test_bad_images_are_refused(images):
+    for function in (mean_colours_lab, layout_colours_lab):
+        with pytest.raises(InputError, match="must be uint8"):
+            function(images)
+    with pytest.raises(InputError, match="^reference images are"):
+        evaluate_colour(images_of(4), images)
+
+
+def test_a_layout_of_too_few_pixels():
+    with pytest.raises(InputError, match="3x3; a layout needs at least 4x4"):
+        layout_colours_lab(images_of(2, side=3))
+
+
+# Wasserstein
+
+
+def test_wasserstein_by_brute_force():
+    a, b = normal(6, 3), normal(6, 3, 1)
+    distances = np.linalg.norm(a[:, None] - b, axis=-1)
+    best = min(distances[range(6), order].mean() for order in itertools.permutations(range(6)))
+    assert wasserstein(a, b) == pytest.approx(best, rel=1e-12)
+
+
+def test_wasserstein_in_one_dimension_is_scipys():
+    a, b = normal(200, 1), normal(200, 1, 1) * 2 + 0.5
+    assert wasserstein(a, b) == pytest.approx(stats.wasserstein_distance(a[:, 0], b[:, 0]), rel=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.lists(st.floats(-50, 50), min_size=3, max_size=3))
+def test_algebra_of_wasserstein(seed, n, shift):
+    random = np.random.default_rng(seed)
+    a, b = random.standard_normal((2, n, 3)) * 10
+    value = wasserstein(a, b)
+    close = pytest.approx(value, rel=1e-9, abs=1e-9)
+    assert wasserstein(b, a) == close
+    assert wasserstein(a[::-1], random.permutation(b)) == close
+    assert wasserstein(a + shift, b + shift) == close
+    assert wasserstein(a, a) == 0
+    # A shift moves every point by its own length: no matching does better.
+    assert wasserstein(a, a + shift) == pytest.approx(np.linalg.norm(shift), rel=1e-9, abs=1e-9)
+    assert value >= np.linalg.norm(a.mean(0) - b.mean(0)) - 1e-9
+
+
+def test_what_wasserstein_refuses():
+    with pytest.raises(InputError, match="4 and 5 points"):
+        wasserstein(normal(4, 3), normal(5, 3))
+    with pytest.raises(InputError, match="1000 at most"):
+        wasserstein(np.zeros((1001, 1)), np.zeros((1001, 1)))
+    with pytest.raises(InputError, match=r"\(4, 3\) and \(4, 2\)"):
+        wasserstein(normal(4, 3), normal(4, 2))
+    with pytest.raises(InputError, match="not finite"):
+        wasserstein(normal(4, 3), np.full((4, 3), np.nan))
+
+
+# Energy distance
+
+
+def test_energy_distance_in_one_dimension_is_scipys():
+    # scipy's is the square root, and of all pairs, a point with itself too: n / (n - 1) of the within means apart.
+    a, b = normal(60, 1), normal(90, 1, 1) + 0.7
+    within = [np.abs(x - x.T).mean() for x in (a, b)]
+    biased = energy_distance(a, b)[0] + within[0] / 59 + within[1] / 89
+    assert biased == pytest.approx(stats.energy_distance(a[:, 0], b[:, 0]) ** 2, rel=1e-12)
+
+
+def test_energy_distance_by_brute_force_and_by_chunks():
+    a, b = normal(7, 3), normal(5, 3, 1)
+
+    def mean(x, y, same):
+        pairs = [
+            math.dist(p, q) for (i, p), (j, q) in itertools.product(enumerate(x), enumerate(y)) if not same or i != j
+        ]
+        return math.fsum(pairs) / len(pairs)
+
+    def brute(x, y):
+        return 2 * mean(x, y, False) - mean(x, x, True) - mean(y, y, True)
+
+    value, error = energy_distance(a, b)
+    assert value == pytest.approx(brute(a, b), rel=1e-12)
+    left = [brute(np.delete(a, i, 0), b) for i in range(7)], [brute(a, np.delete(b, j, 0)) for j in range(5)]
+    assert error**2 == pytest.approx(6 * np.var(left[0]) + 4 * np.var(left[1]), rel=1e-9)
+    large = normal(3000, 2), normal(2500, 2, 1)  # more than one chunk
+    across = np.linalg.norm(large[0][:, None] - large[1], axis=-1)
+    rows, columns = colour._sums(*large)
+    assert rows == pytest.approx(across.sum(1)) and columns == pytest.approx(across.sum(0))
+
+
+def test_energy_distance_of_normals_has_its_closed_form():
+    # E|X - X'| of N(0, 1) is 2 / sqrt(pi); of a difference N(m, 2) it is the folded normal's mean.
+    m, expected = 1.5, 2 * stats.foldnorm.mean(1.5 / 2**0.5, scale=2**0.5) - 4 / math.pi**0.5
+    random = np.random.default_rng(0)
+    results = [
+        energy_distance(random.standard_normal((150, 1)), random.standard_normal((300, 1)) + m) for _ in range(200)
+    ]
+    values, errors = np.array(results).T
+    assert abs(values.mean() - expected) < 4 * values.std(ddof=1) / 200**0.5
+    assert 0.85 < values.std(ddof=1) / errors.mean() < 1.15
+
+
+def test_energy_distance_of_equal_distributions_is_zero_on_average_and_its_error_not_too_small():
+    values, errors = np.array([energy_distance(normal(100, 3, 2 * s), normal(200, 3, 2 * s + 1)) for s in range(60)]).T
+    assert abs(values.mean()) < 4 * values.std(ddof=1) / 60**0.5
+    assert (values < 0).any()
+    assert values.std(ddof=1) < 1.1 * errors.mean()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(3, 20), st.integers(3, 20), st.floats(0.1, 20))
+def test_algebra_of_energy_distance(seed, n, m, scale):
+    random = np.random.default_rng(seed)
+    a, b, shift = random.standard_normal((n, 3)), random.standard_normal((m, 3)) + 1, random.standard_normal(3)
+    value, error = energy_distance(a, b)
+    close = pytest.approx((value, error), rel=1e-6, abs=1e-9)
+    assert energy_distance(b, a) == close
+    assert energy_distance(a[::-1] + shift, b + shift) == close
+    assert energy_distance(scale * a, scale * b) == pytest.approx((scale * value, scale * error), rel=1e-6, abs=1e-8)
+
+
+def test_energy_distance_needs_three_points_of_each():
+    assert len(energy_distance(normal(3, 2), normal(3, 2, 1))) == 2
+    with pytest.raises(InputError, match="N and M >= 3"):
+        energy_distance(normal(2, 2), normal(3, 2))
+
+
+# Rows
+
+
+def test_rows_have_the_keys_of_the_other_metrics():
+    images, reference = images_of(60), images_of(70, 1)
+    keys = list(evaluate(images, reference, load_extractor("pooled"), cache=False)[0])
+    rows = evaluate_colour(images, reference)
+    assert all(list(row)[:11] == keys[:11] and set(row) >= set(keys) for row in rows)
+    assert len({row["metric"] for row in rows}) == len(rows) == 12
+    for row in rows:
+        assert (row["features"], row["dtype"], row["weights_sha256"]) == ("colour", "float64", None)
+        assert isinstance(row["value"], float) and (row["se"] is None or isinstance(row["se"], float))
+    counts = {row["metric"]: (row["n"], row["n_reference"]) for row in rows}
+    assert counts["colour_w1"] == (60, 60)
+    assert counts["colour_energy"] == counts["layout_energy"] == (60, 70)
+    assert counts["mean_red"] == counts["spread_lightness"] == (60, 0)
+
+
+def test_mean_and_spread_are_of_the_mean_colours():
+    images = images_of(50) // np.uint8(2)
+    values, colours = value_of(evaluate_colour(images, images)), mean_colours(images)
+    for c, name in enumerate(("red", "green", "blue")):
+        assert values[f"mean_{name}"] == pytest.approx(colours[:, c].mean())
+        assert values[f"spread_{name}"] == pytest.approx(colours[:, c].std(ddof=1))
+    lab = mean_colours_lab(images)
+    assert values["mean_chroma"] == pytest.approx(np.sqrt(lab[:, 1] ** 2 + lab[:, 2] ** 2).mean())
+
+
+@pytest.mark.parametrize("draw", ["standard_normal", "random", "standard_exponential"])
+def test_standard_errors_of_mean_and_spread(draw):
+    sets = getattr(np.random.default_rng(0), draw)((400, 300))
+    for function in (colour.mean_with_error, colour.spread_with_error):
+        values, errors = np.array([function(one) for one in sets]).T
+        assert 0.85 < values.std(ddof=1) / np.median(errors) < 1.25
+    assert colour.spread_with_error(np.full(5, 0.3)) == (0, 0)
+
+
+def test_a_uniform_shift_is_measured_in_delta_e():
+    """All images grey, one level apart: every distance is known in closed form."""
+    grey = np.broadcast_to(np.arange(100, 140, dtype=np.uint8)[:, None, None, None], (40, 3, 8, 8))
+    lighter = grey + np.uint8(20)
+    values = value_of(evaluate_colour(lighter, grey))
+    lightness = to_lab(np.stack([np.arange(256, dtype=np.uint8)] * 3, 1))[:, 0]
+    moved = lightness[120:160].mean() - lightness[100:140].mean()
+    assert values["colour_w1"] == pytest.approx(moved, rel=1e-9)
+    # A flat image's layout is its mean colour, 16 times.
+    assert values["layout_energy"] == pytest.approx(values["colour_energy"], rel=1e-9) and values["layout_energy"] > 1
+    assert values["mean_chroma"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_layout_is_seen_where_the_mean_is_the_same():
+    images = render(range(300))
+    rows = {row["metric"]: row for row in evaluate_colour(images[:, :, ::-1], images)}
+    # The same colours, so the unbiased estimate is a little below zero.
+    assert abs(rows["colour_energy"]["value"]) < 0.5 < 10 * rows["layout_energy"]["se"] < rows["layout_energy"]["value"]
+    assert rows["colour_w1"]["value"] == pytest.approx(0, abs=1e-12)
+
+
+def test_real_images_are_close_and_shifted_ones_are_not():
+    reference, images = render(range(800)), render(range(300), seed=1)
+    real = {row["metric"]: row for row in evaluate_colour(images, reference)}
+    assert abs(real["colour_energy"]["value"]) < 3 * real["colour_energy"]["se"]
+    assert abs(real["layout_energy"]["value"]) < 3 * real["layout_energy"]["se"]
+    darker = np.maximum(images, 40) - np.uint8(40)
+    dark = {row["metric"]: row for row in evaluate_colour(darker, reference)}
+    assert dark["colour_w1"]["value"] > 2 * real["colour_w1"]["value"]
+    for metric in ("colour_energy", "layout_energy"):
+        assert dark[metric]["value"] > 5 * dark[metric]["se"]
+
+
+def test_images_sorted_by_class_are_taken_from_all_over():
+    reference = images_of(1500)
+    reference[750:] //= 4  # a dark class, last
+    rows = evaluate_colour(reference[np.random.default_rng(0).permutation(1500)[:600]], reference)
+    mixed = value_of(rows)["colour_w1"]
+    first = wasserstein(mean_colours_lab(reference[::5]), mean_colours_lab(reference[:300]))
+    assert mixed < first / 4
+
+
+def test_limits_bound_the_cost(monkeypatch):
+    monkeypatch.setattr(colour, "W1_LIMIT", 10)
+    monkeypatch.setattr(colour, "ENERGY_LIMIT", 20)
+    rows = evaluate_colour(images_of(50), images_of(90, 1))
+    assert [(row["n"], row["n_reference"]) for row in rows[:4]] == [(10, 10), (20, 20), (20, 20), (50, 0)]
+
+
+def test_speed():
+    images, reference = images_of(500, side=16), images_of(2048, 1, side=16)
+    start = time.process_time()
+    evaluate_colour(images, reference)
+    assert time.process_time() - start < 3  # takes 0.35 s
+
+
+# Rounding
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """float32 images (400, 3, 16, 16) in [-1, 1] on no grid of levels: faces brought to a smooth range."""
+    faces = torch.from_numpy(render(range(400))).float() / 127.5 - 1
+    return faces * 0.7713 + 0.1 * torch.rand(faces.shape, generator=torch.Generator().manual_seed(0)) - 0.05
+
+
+def test_rounding_to_uint8_fakes_no_shift_and_flooring_does(smooth):
+    level = (smooth.double() + 1) * 127.5
+    exact = level.mean((2, 3)).numpy()
+    rounded, floored = to_uint8(smooth).numpy(), level.floor().to(torch.uint8).numpy()
+    assert abs((rounded.mean((2, 3)) - exact).mean()) < 0.02
+    assert (floored.mean((2, 3)) - exact).mean() == pytest.approx(-0.5, abs=0.02)
+    lab = to_lab(exact / 255)
+    faked = np.linalg.norm((mean_colours_lab(rounded) - lab).mean(0))
+    by_flooring = np.linalg.norm((mean_colours_lab(floored) - lab).mean(0))
+    assert faked < 0.01
+    assert 0.15 < by_flooring < 0.3  # half a level of 255, at about 0.4 Delta L* a level
+    assert wasserstein(mean_colours_lab(floored), lab) > 10 * wasserstein(mean_colours_lab(rounded), lab)
+
+
+def test_no_torch():
+    code = "import debiaslib.metrics.colour, debiaslib.figures.colour, sys; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

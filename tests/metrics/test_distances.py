@@ -1,0 +1,552 @@
+"""Distances: closed forms, invariances, torch-fidelity end to end, the cache, and what is refused."""
+
+import hashlib
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from debiaslib.errors import InputError
+from debiaslib.metrics import distances as metrics
+from debiaslib.metrics.distances import (
+    evaluate,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    mean_colours,
+    mean_interval,
+    precision_recall,
+)
+from debiaslib.metrics.feature_cache import reference_features
+from debiaslib.metrics.features import PooledPixels, load_extractor
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def pooled():
+    return load_extractor("pooled")
+
+
+def normal(n, d, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def images_of(count, seed, low=0, high=256, side=8):
+    return np.random.default_rng(seed).integers(low, high, (count, 3, side, side), dtype=np.uint8)
+
+
+def error_of(call, *arguments, **options):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# Against torch-fidelity's own calculate_metrics, from images to numbers
+
+
+class Images(torch.utils.data.Dataset):
+    def __init__(self, images):
+        self.images = torch.from_numpy(images)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
+def end_to_end(generated, reference, **options):
+    import torch_fidelity
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    class Pooled(torch_fidelity.FeatureExtractorBase):
+        def __init__(self, name, features_list, **unused):
+            super().__init__(name, features_list)
+            self.network = PooledPixels()
+
+        @staticmethod
+        def get_provided_features_list():
+            return ("pooled",)
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric):
+            return "pooled"
+
+        @staticmethod
+        def can_be_compiled():
+            return False
+
+        def forward(self, images):
+            return (self.network(images),)
+
+    if "test-pooled" not in FEATURE_EXTRACTORS_REGISTRY:
+        torch_fidelity.register_feature_extractor("test-pooled", Pooled)
+    return torch_fidelity.calculate_metrics(
+        input1=Images(generated),
+        input2=Images(reference),
+        feature_extractor="test-pooled",
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Generated images that are darker and less varied, so that precision and recall differ."""
+    return images_of(90, 0, 40, 160), images_of(120, 1)
+
+
+def test_rows_are_torch_fidelitys(pair, pooled):
+    rows = {row["metric"]: row for row in evaluate(*pair, pooled, cache=False)}
+    theirs = end_to_end(*pair, fid=True, prc=True)
+    assert rows["fd_pooled"]["value"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+    assert rows["precision"]["value"] == theirs["precision"]
+    assert rows["recall"]["value"] == theirs["recall"]
+    assert theirs["precision"] != theirs["recall"]  # else an exchange of the two sets would go unseen
+
+
+def test_kernel_distance_is_torch_fidelitys_on_the_same_subsets(pair, pooled):
+    generated, reference = pair
+    value, error = kernel_distance(pooled.features(generated), pooled.features(reference), subsets=3)
+    estimates = []
+    for pairs in metrics._parts(len(generated), len(reference), 3, metrics.SEED):
+        assert len(pairs) == 1
+        ours, theirs = pairs[0]
+        row = end_to_end(generated[ours], reference[theirs], kid=True, kid_subsets=1, kid_subset_size=30)
+        estimates.append(row["kernel_inception_distance_mean"])
+    assert value == pytest.approx(np.mean(estimates), abs=1e-10)
+    assert error == pytest.approx(np.std(estimates, ddof=1) / math.sqrt(3), abs=1e-10)
+
+
+# Frechet distance
+
+
+def exactly(mean, covariance, n=200, seed=0):
+    """n features whose sample mean and covariance are these."""
+    white = normal(n, len(mean), seed)
+    white -= white.mean(0)
+    white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white.T))).T
+    return white @ np.linalg.cholesky(covariance).T + mean
+
+
+def test_frechet_distance_of_known_gaussians():
+    rotation, _ = np.linalg.qr(normal(4, 4))
+    first, second = np.array([1.0, 4.0, 9.0, 0.25]), np.array([4.0, 1.0, 1.0, 1.0])
+    means = np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 1.0, 0.0, 3.0])
+    features = [
+        exactly(mean, rotation @ np.diag(variance) @ rotation.T, seed=seed)
+        for seed, (mean, variance) in enumerate(zip(means, (first, second), strict=True))
+    ]
+    expected = 1 + 4 + ((np.sqrt(first) - np.sqrt(second)) ** 2).sum()  # the covariances commute
+    assert frechet_distance(*features) == pytest.approx(expected, rel=1e-10)
+
+
+def test_frechet_distance_of_covariances_that_do_not_commute():
+    first, second = np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([[4.0, -1.0], [-1.0, 1.0]])
+    # tr (AB)^(1/2) of 2x2 matrices: (tr AB + 2 sqrt(det AB))^(1/2)
+    product = first @ second
+    root = math.sqrt(np.trace(product) + 2 * math.sqrt(np.linalg.det(product)))
+    found = frechet_distance(exactly(np.zeros(2), first), exactly(np.zeros(2), second, seed=1))
+    assert found == pytest.approx(np.trace(first) + np.trace(second) - 2 * root, rel=1e-10)
+
+
+def by_matrix_square_root(a, b):
+    """The formula as published, through scipy's Schur method; torch-fidelity takes eigenvalues."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    first, second = np.cov(a.T), np.cov(b.T)
+    root = scipy.linalg.sqrtm(first @ second).real
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 20), (150, 400, 64), (65, 65, 64)])
+def test_frechet_distance_by_matrix_square_root(n, m, d):
+    mixing = normal(d, d, 5) / math.sqrt(d)
+    a, b = normal(n, d) @ mixing, (normal(m, d, 1) * 1.2 + 0.1) @ mixing
+    assert frechet_distance(a, b) == pytest.approx(by_matrix_square_root(a, b), rel=1e-6)
+
+
+def test_statistics_are_in_float64():
+    import torch_fidelity.metric_fid as theirs
+
+    a, b = ((1000 + normal(3000, 4, seed)).astype(np.float32) for seed in (0, 1))
+    expected = by_matrix_square_root(a, b)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
+    # What would happen without: the mean of float32 features is a float32.
+    rough = theirs.fid_statistics_to_metric(
+        *(theirs.fid_features_to_statistics(torch.from_numpy(part)) for part in (a, b)), verbose=False
+    )
+    assert abs(rough["frechet_inception_distance"] / expected - 1) > 1e-6
+
+
+sets = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(8, 40), st.integers(8, 40))
+
+
+def drawn(case):
+    seed, d, n, m = case
+    mixing = normal(d, d, seed + 2)
+    return normal(n, d, seed), normal(m, d, seed + 1) @ mixing + 1, mixing
+
+
+@settings(max_examples=40, deadline=None)
+@given(sets, st.floats(-5, 5), st.floats(0.1, 10))
+def test_algebra_of_the_frechet_distance(case, shift, scale):
+    a, b, mixing = drawn(case)
+    rotation, _ = np.linalg.qr(mixing)
+    value = frechet_distance(a, b)
+    close = pytest.approx(value, rel=1e-6, abs=1e-6)
+    assert frechet_distance(b, a) == close
+    assert frechet_distance(a[::-1], np.roll(b, 3, axis=0)) == close
+    assert frechet_distance(a + shift, b + shift) == close
+    assert frechet_distance(a @ rotation, b @ rotation) == close
+    assert frechet_distance(scale * a, scale * b) == pytest.approx(scale**2 * value, rel=1e-6, abs=1e-5)
+    assert 0 <= frechet_distance(a, a) < 1e-6
+    assert frechet_distance(a, a + shift) == pytest.approx(a.shape[1] * shift**2, rel=1e-6, abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sets)
+def test_algebra_of_the_others(case):
+    a, b, mixing = drawn(case)
+    rotation, _ = np.linalg.qr(mixing)
+    value, error = kernel_distance(a, b, subsets=4)
+    assert kernel_distance(a @ rotation, b @ rotation, subsets=4) == pytest.approx((value, error), rel=1e-8, abs=1e-9)
+    shares = precision_recall(a, b)
+    assert precision_recall(b, a) == shares[::-1]
+    assert precision_recall(a[::-1], b[::-1]) == shares
+    assert precision_recall(a, a) == (1, 1)
+
+
+def test_frechet_distance_needs_more_images_than_features():
+    text = error_of(frechet_distance, normal(100, 10), normal(10, 10))
+    assert "10 features" in text
+    assert "N is 10" in text
+    assert frechet_distance(normal(100, 10), normal(10, 10, 1), allow_singular=True) > 0
+    assert frechet_distance(normal(11, 10), normal(11, 10, 1)) > 0
+
+
+def test_frechet_bias_falls_with_n():
+    """The reason why numbers of different N must not be compared."""
+    pairs = {n: [(normal(n, 8, seed), normal(n, 8, seed + 50)) for seed in range(5)] for n in (50, 800)}
+    small, large = (np.mean([frechet_distance(*pair) for pair in pairs[n]]) for n in (50, 800))
+    assert 8 < small / large < 32  # 1/N: 16
+
+
+# Kernel distance
+
+
+def brute_force(x, y):
+    def kernel(a, b):
+        return (math.fsum(float(u) * float(v) for u, v in zip(a, b, strict=True)) / len(a) + 1) ** 3
+
+    def within(z):
+        count = len(z)
+        total = math.fsum(kernel(z[i], z[j]) for i in range(count) for j in range(count) if i != j)
+        return total / (count * (count - 1))
+
+    return within(x) + within(y) - 2 * math.fsum(kernel(a, b) for a in x for b in y) / (len(x) * len(y))
+
+
+@pytest.mark.parametrize(("n", "m", "size", "pairs"), [(40, 40, 20, 1), (41, 123, 20, 3), (60, 25, 12, 2)])
+def test_kernel_distance_by_brute_force(n, m, size, pairs):
+    x, y = normal(n, 5), normal(m, 5, 1) * 1.5 + 0.2
+    parts = metrics._parts(n, m, 2, 7)
+    assert [len(subset) for subset in parts] == [pairs, pairs]
+    assert all(len(ours) == len(theirs) == size for subset in parts for ours, theirs in subset)
+    estimates = [np.mean([brute_force(x[i], y[j]) for i, j in subset]) for subset in parts]
+    value, error = kernel_distance(x, y, subsets=2, seed=7)
+    assert value == pytest.approx(np.mean(estimates), rel=1e-12)
+    assert error == pytest.approx(abs(estimates[0] - estimates[1]) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m", "limit"), [(100, 100, 1000), (57, 1003, 1000), (230, 31, 1000), (500, 900, 12)])
+def test_subsets_are_disjoint_and_use_nearly_all(monkeypatch, n, m, limit):
+    monkeypatch.setattr(metrics, "PART", limit)
+    parts = metrics._parts(n, m, 10, 0)
+    for side, count in enumerate((n, m)):
+        subsets = [np.unique(np.concatenate([pair[side] for pair in subset])) for subset in parts]
+        used = np.concatenate(subsets)
+        assert len(used) == len(np.unique(used)) <= count
+        size = len(parts[0][0][0])
+        assert len(used) > count - 10 * size - 10 or len(used) == 10 * size
+        assert size <= limit
+
+
+def test_kernel_distance_of_equal_distributions_is_zero_within_its_error():
+    scores = []
+    for seed in range(30):
+        value, error = kernel_distance(normal(200, 6, 2 * seed), normal(600, 6, 2 * seed + 1))
+        scores.append(value / error)
+    # Student's t with 9 degrees of freedom: standard deviation 1.13; unbiased: mean 0 within 4 standard errors.
+    assert abs(np.mean(scores)) < 4 * 1.13 / math.sqrt(30)
+    assert 0.7 < np.std(scores) < 1.8
+
+
+def test_standard_error_is_that_of_repeated_draws():
+    rows = np.array([kernel_distance(normal(200, 6, 2 * s) * 1.2, normal(600, 6, 2 * s + 1)) for s in range(40)])
+    assert 0.7 < rows[:, 0].std(ddof=1) / rows[:, 1].mean() < 1.4
+
+
+def test_sorted_images_do_not_bias_the_kernel_distance():
+    x, y = normal(400, 3), normal(400, 3, 1)
+    value, error = kernel_distance(x[np.argsort(x[:, 0])], y[np.argsort(-y[:, 0])])
+    assert abs(value) < 4 * error < 12 * kernel_distance(x, y)[1]
+
+
+# Precision and recall
+
+
+def test_precision_and_recall_are_not_exchanged():
+    reference = np.concatenate([normal(100, 2), normal(100, 2, 1) + 50])
+    generated = normal(100, 2, 2)  # one mode of two, all of it plausible
+    precision, recall = precision_recall(generated, reference)
+    assert precision > 0.85
+    assert recall < 0.55
+    assert precision_recall(generated + 1000, reference) == (0, 0)
+
+
+def test_precision_recall_by_brute_force():
+    generated, reference = normal(30, 3), normal(40, 3, 1) * 1.5
+
+    def share(points, manifold, k):
+        own = np.linalg.norm(manifold[:, None] - manifold, axis=-1)
+        radius = np.sort(own, axis=1)[:, k]
+        inside = (np.linalg.norm(points[:, None] - manifold, axis=-1) <= radius).any(1)
+        return np.float32(inside.mean())  # as torch-fidelity rounds it
+
+    for k in (1, 3, 29):
+        expected = share(generated, reference, k), share(reference, generated, k)
+        assert precision_recall(generated, reference, neighbors=k) == expected
+    assert "29" not in error_of(precision_recall, generated, reference, neighbors=30)
+
+
+# Inception score
+
+
+def test_inception_score():
+    classes = np.arange(200) % 5
+    certain = 100.0 * np.eye(5)[classes]
+    assert inception_score(np.zeros((200, 5))) == pytest.approx((1, 0), abs=1e-12)
+    value, error = inception_score(certain)
+    assert 4.3 < value < 5  # parts of 20: not all classes are equally many
+    assert 0 < error < 0.2
+    logits = normal(60, 4)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    order = np.random.RandomState(metrics.SEED).permutation(60)
+    scores = [np.exp((q * np.log(q / q.mean(0))).sum(1).mean()) for q in np.split(p[order], 3)]
+    expected = np.mean(scores), np.std(scores, ddof=1) / math.sqrt(3)
+    assert inception_score(logits, splits=3) == pytest.approx(expected, rel=1e-10)
+    assert "20 images" in error_of(inception_score, logits[:19])
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("metric", [frechet_distance, kernel_distance, precision_recall])
+def test_bad_features_are_refused(metric):
+    good, bad = normal(40, 3), normal(40, 3)
+    bad[[3, 5], 1] = np.nan, np.inf
+    assert "generated features are not finite for 2 of 40" in error_of(metric, bad, good)
+    assert "reference features are not finite" in error_of(metric, good, bad)
+    assert "d = 3" in error_of(metric, good, normal(40, 4))
+    assert "(40,)" in error_of(metric, good[:, 0], good)
+    assert "N >= 2" in error_of(metric, good[:1], good)
+    assert "complex128" in error_of(metric, good, good * 1j)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("metric", [frechet_distance, kernel_distance])
+def test_overflow_is_an_error(metric):
+    assert "too large" in error_of(metric, normal(40, 3) * 1e200, normal(40, 3))
+
+
+def test_too_few_images_and_bad_options():
+    few, more = normal(19, 3), normal(40, 3)
+    assert "N is 19" in error_of(kernel_distance, few, more)
+    assert "subsets" in error_of(kernel_distance, more, more, subsets=1)
+    assert "neighbors" in error_of(precision_recall, more, more, neighbors=0)
+    assert "neighbors is 19" in error_of(precision_recall, few, more, neighbors=19)
+
+
+def test_tensors_and_float32_are_taken():
+    a, b = normal(40, 3).astype(np.float32), normal(40, 3, 1).astype(np.float32)
+    expected = frechet_distance(a.astype(float), b.astype(float))
+    assert frechet_distance(torch.from_numpy(a), torch.from_numpy(b)) == expected == frechet_distance(a, b)
+
+
+# Rows
+
+
+def test_rows(pooled):
+    generated, reference = images_of(60, 0), images_of(70, 1)
+    rows = evaluate(generated, reference, pooled, cache=False)
+    assert [row["metric"] for row in rows] == ["fd_pooled", "kid_pooled", "precision", "recall"]
+    keys = ["metric", "value", "se", "features", "n", "n_reference"]
+    keys += ["library", "version", "extractor", "weights_sha256", "dtype", "batch"]
+    for row in rows:
+        assert list(row) == keys
+        assert (row["n"], row["n_reference"], row["features"], row["dtype"]) == (60, 70, "pooled", "float64")
+        assert (row["library"], row["batch"]) == ("torch-fidelity", 64)
+        assert isinstance(row["value"], float)
+        assert (row["se"] is None) == (row["metric"] != "kid_pooled")
+
+
+def test_rows_with_logits(pooled):
+    class WithLogits:
+        name, dimension, dtype, weights_sha256 = "inception", 48, "float32", "0" * 64
+        distance, kernel, rule, device = "fid", "kid", "stand-in", "cpu"
+
+        def features(self, images, batch_size=64):
+            return pooled.features(images)
+
+        def features_and_logits(self, images, batch_size=64):
+            return pooled.features(images), pooled.features(images)[:, :10].astype(np.float32)
+
+    rows = evaluate(images_of(60, 0), images_of(70, 1), WithLogits(), cache=False)
+    assert [row["metric"] for row in rows] == ["fid", "kid", "precision", "recall", "is"]
+    assert rows[-1]["value"] >= 1
+    assert rows[-1]["se"] > 0
+
+
+def test_a_worse_set_is_further_away(pooled):
+    reference = images_of(300, 1)
+    near, far = (evaluate(images_of(100, 2, 0, high), reference, pooled, cache=False) for high in (250, 150))
+    for a, b in zip(near[:2], far[:2], strict=True):
+        assert a["value"] < b["value"]
+
+
+def test_rows_refuse_what_cannot_be_compared(pooled):
+    assert "8x8 and the reference 4x4" in error_of(evaluate, images_of(60, 0), images_of(60, 0, side=4), pooled)
+    assert "N is 48" in error_of(evaluate, images_of(48, 0), images_of(60, 0), pooled)
+    assert len(evaluate(images_of(48, 0), images_of(60, 0), pooled, cache=False, allow_singular=True)) == 4
+    grey = images_of(60, 0) / np.float32(2)
+    assert "reference images are float32" in error_of(evaluate, images_of(60, 0), grey, pooled)
+
+
+# The cache of the reference's features
+
+
+@pytest.fixture
+def counted(pooled, tmp_path, monkeypatch):
+    """The pooled extractor, with a list of how many images each call was for; the cache is in tmp_path."""
+    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path))
+    calls = []
+
+    def features(images, batch_size=64):
+        calls.append(len(images))
+        return pooled.features(images, batch_size)
+
+    fields = {name: getattr(pooled, name) for name in pooled.__dataclass_fields__ if name != "network"}
+    generated = pooled.features_and_logits
+    return SimpleNamespace(**fields, features=features, features_and_logits=generated, calls=calls)
+
+
+def test_cached_features_are_the_same(counted, tmp_path):
+    images = images_of(30, 0)
+    first, second = (reference_features(images, counted, "print") for _ in range(2))
+    assert counted.calls == [30]
+    assert np.array_equal(first, second)
+    assert first.dtype == second.dtype
+    assert sorted(path.suffix for path in (tmp_path / "features").iterdir()) == [".npy", ".sha256"]
+
+
+def test_whatever_changes_them_makes_them_anew(counted):
+    images = images_of(30, 0)
+    reference_features(images, counted, "print")
+    reference_features(images, counted, "other print")
+    assert reference_features(images, counted, "print", n=20).shape == (20, 48)
+    for name in ("weights_sha256", "dtype", "rule", "name"):
+        setattr(counted, name, "another")
+        reference_features(images, counted, "print")
+    assert counted.calls == [30, 30, 20, 30, 30, 30, 30]
+    assert "n is 31" in error_of(reference_features, images, counted, "print", n=31)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "no sidecar", "pickle"])
+def test_damaged_features_are_made_anew(counted, tmp_path, damage):
+    images = images_of(30, 0)
+    expected = reference_features(images, counted, "print")
+    (path,) = (tmp_path / "features").glob("*.npy")
+    content = bytearray(path.read_bytes())
+    if damage == "no sidecar":
+        path.with_suffix(".sha256").unlink()
+    elif damage == "pickle":
+        np.save(path, np.array([{}]), allow_pickle=True)
+        path.with_suffix(".sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    else:
+        content[-5] ^= 1
+        path.write_bytes({"cut": content[:-8], "flip": content, "empty": b""}[damage])
+    for _ in range(2):
+        assert np.array_equal(reference_features(images, counted, "print"), expected)
+    assert counted.calls == [30, 30]
+
+
+def test_evaluate_caches_by_content(counted, tmp_path):
+    generated, reference = images_of(60, 0), images_of(70, 1)
+    rows = evaluate(generated, reference, counted)
+    assert evaluate(generated, reference.copy(), counted) == rows
+    assert counted.calls == [70]
+    changed = reference.copy()
+    changed[69, 2, 7, 7] ^= 255
+    assert evaluate(generated, changed, counted)[0]["value"] != rows[0]["value"]
+    image_set = SimpleNamespace(images=reference, fingerprint="given")
+    for _ in range(2):
+        assert evaluate(generated, image_set, counted) == rows
+    assert counted.calls == [70, 70, 70]
+    evaluate(generated, reference, counted, cache=tmp_path / "elsewhere")
+    assert len(list((tmp_path / "elsewhere").glob("*.npy"))) == 1
+    evaluate(generated, reference, counted, cache=False)
+    assert counted.calls == [70] * 5
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(counted, tmp_path):
+    (tmp_path / "features").write_text("a file in the place of the folder")
+    with pytest.warns(UserWarning, match="not cached"):
+        assert reference_features(images_of(5, 0), counted, "print").shape == (5, 48)
+
+
+# Intervals and colours
+
+
+def test_mean_interval():
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    half = 4.302652729749464 / math.sqrt(3)  # the table's t for 2 degrees of freedom, 95 %
+    assert (mean, low, high) == pytest.approx((2, 2 - half, 2 + half), rel=1e-12)
+    mean, low, high = mean_interval([7.5])
+    assert mean == 7.5
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert mean_interval([4, 4, 4]) == (4, 4, 4)
+    assert mean_interval(iter([1, 2]), level=0.5) == pytest.approx((1.5, 1, 2))
+    for values in ([], [1, float("nan")]):
+        error_of(mean_interval, values)
+    error_of(mean_interval, [1, 2], level=95)
+
+
+def test_mean_interval_covers_as_often_as_it_says():
+    samples = normal(2000, 4)
+    covered = [low <= 0 <= high for _, low, high in map(mean_interval, samples)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+def test_mean_colours():
+    images = np.zeros((2, 3, 4, 4), np.uint8)
+    images[0, 0], images[1, 2, :2] = 255, 255
+    assert np.array_equal(mean_colours(images), [[1, -1, -1], [-1, -1, 0]])
+    error_of(mean_colours, images[0])

@@ -1,0 +1,96 @@
+"""A notebook's parameters: known names of the declared types, or one line; cells as IPython's `In` holds them."""
+
+import pytest
+
+from debiaslib.errors import InputError
+from debiaslib.study.check_parameters import check_parameters
+
+DECLARED = """experiment: str = "quick"  # an experiment of config/ by name
+weighting: str = "debiased"  # of those in the experiment
+seed: int = 0  # of the run
+level: float = 0.95  # of the intervals
+shown: bool = True  # draw it
+steps: list = [2, 5]  # in rows
+"""
+VALUES = {"experiment": "quick", "weighting": "debiased", "seed": 0, "level": 0.95, "shown": True, "steps": [2, 5]}
+
+
+def namespace(*cells, **changed):
+    """What `globals()` holds after those cells; IPython's `In` begins with an empty entry."""
+    return {"In": ["", *cells], **VALUES, **changed}
+
+
+def refused(*cells, **changed):
+    with pytest.raises(InputError) as caught:
+        check_parameters(namespace(*cells, **changed))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_notebook_as_it_stands():
+    check_parameters(namespace(DECLARED, "from debiaslib.study.study import begin"))
+
+
+def test_parameters_that_papermill_gave():
+    injected = '# Parameters\nexperiment = "cifar10"\nseed = 3\nlevel = 0.5\nshown = False\nsteps = [1]\n'
+    check_parameters(namespace(DECLARED, injected, experiment="cifar10", seed=3, level=0.5, shown=False, steps=[1]))
+
+
+def test_an_unknown_parameter_names_the_nearest_and_all():
+    line = refused(DECLARED, '# Parameters\nexperimnet = "cifar10"\n', experimnet="cifar10")
+    assert line.startswith("parameter 'experimnet' is unknown; did you mean 'experiment'?")
+    assert line.endswith("known: experiment, weighting, seed, level, shown, steps")
+
+
+def test_the_first_unknown_of_several_is_named():
+    assert "'sede'" in refused(DECLARED, "# Parameters\nseed = 1\nsede = 2\nother = 3\n", seed=1, sede=2, other=3)
+
+
+def test_names_that_come_after_the_injected_cell_are_no_parameters():
+    assert "parameter 'later' is unknown" in refused(DECLARED, "# Parameters\nlater = 1\n", "later: int = 2", later=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("seed", "0", "int"),
+        ("seed", 1.0, "int"),
+        ("seed", True, "int"),  # a bool is an int to Python
+        ("seed", None, "int"),
+        ("experiment", 3, "str"),
+        ("experiment", ["quick"], "str"),
+        ("level", "0.5", "float"),
+        ("level", False, "float"),
+        ("shown", 1, "bool"),
+        ("shown", "yes", "bool"),
+        ("steps", 5, "list"),
+        ("steps", "2, 5", "list"),
+    ],
+)
+@pytest.mark.parametrize("injected", [True, False])
+def test_a_value_of_another_type(name, value, kind, injected):
+    cells = [DECLARED, f"# Parameters\n{name} = {value!r}\n"] if injected else [DECLARED]
+    assert refused(*cells, **{name: value}) == f"parameter {name} is {value!r}; it must be of type {kind}"
+
+
+@pytest.mark.parametrize(("name", "value"), [("level", 1), ("steps", (1, 2)), ("seed", -1), ("experiment", "")])
+def test_values_that_the_declared_type_takes(name, value):
+    check_parameters(namespace(DECLARED, f"# Parameters\n{name} = {value!r}\n", **{name: value}))
+
+
+def test_no_cells_at_all():
+    check_parameters({})
+    check_parameters({"In": []})
+    check_parameters({"In": ["", "  \n"]})
+
+
+def test_a_cell_with_magics_declares_nothing_and_breaks_nothing():
+    check_parameters(namespace("%matplotlib inline\nseed: str = 'no'", DECLARED))
+
+
+def test_a_comment_about_parameters_within_a_cell_is_no_injected_cell():
+    check_parameters(namespace(DECLARED, "free = 1\n# Parameters are above"))
+
+
+def test_another_types_name_is_not_judged():
+    check_parameters(namespace("path: Path = 3", path=3))

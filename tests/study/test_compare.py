@@ -1,0 +1,234 @@
+"""Expected beside got: which rows are matched, which tolerance holds, what is printed, written and returned."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from debiaslib.errors import InputError
+from debiaslib.study import compare as module
+from debiaslib.study.compare import compare, main, summary
+
+SEEDS = (0, 1, 2, 3)
+
+
+def mse(values, model="debiased", n=256):
+    rows = [
+        {"model": model, "t": t, "quantity": "x0_mse", "mean": value * (1 + t), "se": 1e-6, "n": n, "seed": seed}
+        for seed, value in enumerate(values)
+        for t in (0, 900)
+    ]
+    return pd.DataFrame(rows).assign(difference=0.0, difference_se=0.0, split="train")
+
+
+def distances(weighting="debiased", seed=0, factor=1.0, **changes):
+    shared = {"weighting": weighting, "seed": seed, "sampler": "ddim", "steps": 20, "images_seen": 128000}
+    facts = {"features": "pooled", "n": 500, "n_reference": 2048, "extractor": "RGB", "dtype": "float64", **changes}
+    values = {"fd_pooled": (0.4, None), "kid_pooled": (0.002, 0.001), "precision": (0.8, None), "recall": (0.1, None)}
+    rows = [
+        {**shared, "metric": metric, "value": value * factor, "se": se, "weights_sha256": None, **facts}
+        for metric, (value, se) in values.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def write(folder, **tables):
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(folder / "tables" / f"{name.replace('__', '-')}.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def expected(tmp_path):
+    return write(tmp_path / "reference", mse=mse([0.3]), distances__debiased=distances())
+
+
+def results(tmp_path, **tables):
+    return write(tmp_path / "results", **tables)
+
+
+def error_of(call, *arguments, **options):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def row_of(table, metric, row=""):
+    (found,) = table[(table.metric == metric) & table.row.str.contains(row)].itertuples()
+    return found
+
+
+def test_the_same_tables_pass(expected):
+    table = compare(expected, expected)
+    assert list(table.columns) == module.COLUMNS
+    assert len(table) == 2 + 4
+    assert set(table.result) == {"pass"}
+    assert (table.difference == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "factor", "result", "rule"),
+    [
+        ("fd_pooled", 1.24, "pass", "stated tolerance"),
+        ("fd_pooled", 1.26, "fail", "stated tolerance"),
+        ("fd_pooled", 0.74, "fail", "stated tolerance"),
+        ("kid_pooled", 3.1, "pass", "standard errors"),  # 3 sqrt(2) x 0.001 = 0.00424 = 2.12 x 0.002
+        ("kid_pooled", 3.2, "fail", "standard errors"),
+        ("precision", 1.12, "pass", "stated tolerance"),
+        ("precision", 1.13, "fail", "stated tolerance"),
+        ("recall", 1.95, "pass", "stated tolerance"),  # 0.1 absolute
+    ],
+)
+def test_tolerances_of_one_seed(tmp_path, expected, metric, factor, result, rule):
+    got = results(tmp_path, distances__debiased=distances(factor=factor))
+    row = row_of(compare(got, expected), metric)
+    assert (row.result, row.rule) == (result, rule)
+    assert row.got == pytest.approx(row.expected * factor)
+
+
+def test_errors_by_timestep(tmp_path, expected):
+    got = results(tmp_path, mse=mse([0.3 * 1.09]), distances__debiased=distances())
+    assert set(compare(got, expected).result) == {"pass"}
+    got = results(tmp_path, mse=mse([0.3 * 1.11]))
+    assert [row_of(compare(got, expected), "x0_mse", f"t={t}$").result for t in (0, 900)] == ["fail", "fail"]
+
+
+def test_the_interval_over_seeds(tmp_path):
+    values = np.array([0.30, 0.36, 0.33, 0.27])
+    reference = write(tmp_path / "reference", mse=mse(values))
+    # Student's t of 3 degrees of freedom, 97.5 %: 3.18244630528
+    one = 3.18244630528 * values.std(ddof=1) * math.sqrt(1 / 4 + 1)
+    row = row_of(compare(results(tmp_path, mse=mse([0.5])), reference), "x0_mse", "t=0$")
+    assert (row.expected, row.got, row.rule) == (pytest.approx(values.mean()), 0.5, "interval over seeds")
+    assert row.tolerance == pytest.approx(one, rel=1e-9)
+    for sign in (-1, 1):
+        near, far = (values.mean() + sign * one * factor for factor in (0.99, 1.01))
+        assert row_of(compare(results(tmp_path, mse=mse([near])), reference), "x0_mse", "t=0$").result == "pass"
+        assert row_of(compare(results(tmp_path, mse=mse([far])), reference), "x0_mse", "t=0$").result == "fail"
+    row = row_of(compare(results(tmp_path, mse=mse([0.4, 0.5])), reference), "x0_mse", "t=0$")
+    assert row.got == pytest.approx(0.45)
+    assert row.tolerance == pytest.approx(one * math.sqrt((1 / 4 + 1 / 2) / (1 / 4 + 1)), rel=1e-9)
+
+
+def test_seeds_that_agree_leave_room_for_rounding(tmp_path):
+    reference = write(tmp_path / "reference", mse=mse([0.3] * 3))
+    got = results(tmp_path, mse=mse([0.3 * 1.005]))
+    assert {(row.result, row.rule) for row in compare(got, reference).itertuples()} == {("pass", "rounding")}
+    assert set(compare(results(tmp_path, mse=mse([0.3 * 1.02])), reference).result) == {"fail"}
+
+
+def test_the_interval_covers_as_often_as_it_says(tmp_path):
+    values = np.random.default_rng(0).normal(1, 0.2, (150, 5))
+    frames = [pd.concat([mse(row[part], model=f"m{i}") for i, row in enumerate(values)]) for part in (slice(4), [4])]
+    reference = write(tmp_path / "reference", mse=frames[0])
+    table = compare(results(tmp_path, mse=frames[1]), reference)
+    assert len(table) == 300
+    assert (table.result == "pass").mean() == pytest.approx(0.95, abs=0.05)
+
+
+def test_missing_rows_and_tables_are_said(tmp_path, expected):
+    table = compare(results(tmp_path, mse=mse([0.3])[:1]), expected)
+    assert row_of(table, "x0_mse", "t=900").result == "missing"
+    assert set(table[table.table == "distances-*.csv"].result) == {"missing"}
+    assert (table.result == "missing").sum() == 5
+    assert (table.result[:5] == "missing").all()
+    assert "distances-*.csv: 4 missing" in summary(table)
+
+
+def test_rows_that_only_got_has_are_not_judged(tmp_path, expected):
+    more = pd.concat([distances(), distances(sampler="ddpm", factor=9), distances(network="raw", factor=9)])
+    got = results(tmp_path, mse=mse([0.3]), distances__debiased=more, distances__constant=distances("constant"))
+    table = compare(got, expected)
+    assert len(table) == 6
+    assert set(table.result) == {"pass"}
+
+
+def test_what_was_measured_otherwise_fails(tmp_path, expected):
+    got = results(tmp_path, mse=mse([0.3]), distances__debiased=distances(n=1000))
+    row = row_of(compare(got, expected), "fd_pooled")
+    assert (row.result, row.difference) == ("fail", 0)
+    assert "n=1000" in row.rule and "expected n=500" in row.rule
+
+
+def test_not_a_number_is_no_success(tmp_path, expected):
+    broken = distances()
+    broken.loc[0, "value"] = math.nan
+    got = results(tmp_path, mse=mse([0.3]), distances__debiased=broken)
+    assert row_of(compare(got, expected), "fd_pooled").result == "fail"
+    assert row_of(compare(expected, got), "fd_pooled").result == "fail"
+    assert row_of(compare(got, got), "fd_pooled").result == "pass"
+
+
+def test_weights_are_exact(tmp_path):
+    table = pd.DataFrame({"t": [0, 1], "weighting": "debiased", "prediction_type": "epsilon", "raw": [0.01, 0.02]})
+    reference = write(tmp_path / "reference", weights=table)
+    assert set(compare(results(tmp_path, weights=table.assign(raw=[0.01, 0.02 * (1 + 9e-6)])), reference).result) == {
+        "pass"
+    }
+    table = compare(results(tmp_path, weights=table.assign(raw=[0.01, 0.02 * (1 + 2e-5)])), reference)
+    assert table.result.tolist() == ["fail", "pass"]
+    assert "t=1" in table.row[0]
+
+
+def test_given_tolerances(tmp_path, expected):
+    got = results(tmp_path, mse=mse([0.3 * 1.3]), distances__debiased=distances(factor=1.3))
+    table = compare(got, expected, {"": 0.31})
+    assert set(table.result) == {"pass"}
+    assert set(table.rule) == {"given tolerance"}
+    table = compare(got, expected, {"": 0.31, "fd_pooled": 0.2})
+    assert table[table.result == "fail"].metric.tolist() == ["fd_pooled"]
+    assert "did you mean 'fd_pooled'" in error_of(compare, got, expected, {"fd_poold": 0.2})
+    assert "tolerance is -1" in error_of(compare, got, expected, {"": -1})
+
+
+def test_the_worst_come_first(tmp_path, expected):
+    got = results(tmp_path, mse=mse([0.3 * 1.5]), distances__debiased=distances(factor=1.26))
+    table = compare(got, expected)
+    # 0.5/0.1, twice; 0.26 x 0.8 / 0.1; 0.26/0.25
+    assert table.metric[:4].tolist() == ["x0_mse", "x0_mse", "precision", "fd_pooled"]
+    assert "... and 4 more" in summary(table, limit=2)
+
+
+def test_command(tmp_path, expected, capsys):
+    got = results(tmp_path, mse=mse([0.3]), distances__debiased=distances(factor=1.1))
+    assert main(["--results", str(got), "--expected", str(expected)]) == 0
+    assert "6 of 6 rows as expected" in capsys.readouterr().out
+    written = pd.read_csv(got / "tables" / "compare.csv")
+    assert list(written.columns) == module.COLUMNS
+    assert len(written) == 6
+    assert main(["--results", str(got), "--expected", str(expected), "--tolerance", "0.2", "fd_pooled=0.05"]) == 1
+    assert "5 of 6 rows as expected" in capsys.readouterr().out
+    assert main(["--results", str(got), "--expected", str(expected)]) == 0  # its own table is not compared
+
+
+def test_what_there_is_nothing_to_compare_with(tmp_path, expected, monkeypatch):
+    monkeypatch.setattr(module, "checkout", lambda: tmp_path)
+    other = write(tmp_path / "other", mse=mse([0.3]))
+    text = error_of(main, ["--results", str(other)])
+    assert str(tmp_path / "results" / "reference" / "other") in text
+    assert "nowhere" in error_of(main, ["--results", str(tmp_path / "nowhere"), "--expected", str(expected)])
+    (tmp_path / "empty" / "tables").mkdir(parents=True)
+    assert "no tables to compare with" in error_of(compare, expected, tmp_path / "empty")
+    assert "tolerance is 'fd='" in error_of(
+        main, ["--results", str(other), "--expected", str(expected), "--tolerance", "fd="]
+    )
+    write(tmp_path / "results" / "reference" / "other", mse=mse([0.3]))
+    assert main(["--results", str(other)]) == 0
+
+
+def test_damaged_tables_are_one_line(tmp_path, expected):
+    got = results(tmp_path, mse=mse([0.3]).drop(columns="t"))
+    assert "no column 't'" in error_of(compare, got, expected)
+    (got / "tables" / "mse.csv").write_bytes(b"")
+    assert "cannot be read" in error_of(compare, got, expected)
+
+
+def test_it_imports_no_torch():
+    code = "import debiaslib.study.compare, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

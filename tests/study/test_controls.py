@@ -1,0 +1,105 @@
+"""The controls' contrasts, on tables whose ratios are known by construction."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from debiaslib.errors import InputError
+from debiaslib.study import controls
+from debiaslib.training.arms import parse_arm
+
+SEEDS = {0: 1.0, 1: 3.0, 2: 0.7}  # what a seed multiplies all outcomes by
+ARMS = {  # the outcomes' common level of each arm
+    "constant": 8.0,
+    "debiased": 2.0,
+    "constant; lr=0.008": 5.0,
+    "debiased; lr=0.008": 2.5,
+    "constant; max_grad_norm=1": 6.0,
+    "debiased; max_grad_norm=1": 3.0,
+    "debiased; max_grad_norm=1, normalize_weight=true": 1.5,
+    "debiased; normalize_weight=true": 2.0,
+    "debiased; timestep_sampling=weight": 1.0,
+    "constant; prediction_type=sample": 4.0,
+}
+
+
+def tables(arms=ARMS, raw=True):
+    distances, errors = [], []
+    for arm, level in arms.items():
+        parsed = parse_arm(arm)
+        for seed, factor in SEEDS.items():
+            for network in ("ema", "raw") if raw else ("ema",):
+                facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, "network": network}
+                value = level * factor * (2.0 if network == "raw" and parsed.weighting == "constant" else 1.0)
+                for metric in ("colour_w1", "fd_pooled", "fd_minifaces", "precision"):
+                    for steps in (5, 20):
+                        row = {"metric": metric, "steps": steps, "value": value, "sampler": "ddim", "images_seen": 640}
+                        distances += [{**facts, **row}, {**facts, **row, "images_seen": 64, "value": 99.0}]
+                for t in (50, 900):
+                    errors.append({**facts, "quantity": "x0_mse", "t": t, "value": value, "n": 9})
+    return controls.outcomes(pd.DataFrame(distances), pd.DataFrame(errors))
+
+
+@pytest.fixture(scope="module")
+def found():
+    return controls.contrasts(tables()).set_index(["condition", "outcome"])
+
+
+def test_outcomes_are_those_of_the_finished_networks():
+    table = tables()
+    assert set(table.outcome) == set(controls.OUTCOMES)
+    assert (table.value < 99).all()
+    assert len(table) == len(ARMS) * len(SEEDS) * 2 * len(controls.OUTCOMES)
+
+
+@pytest.mark.parametrize(
+    "condition, ratio",
+    [
+        ("as published", 2 / 8),
+        ("each at its best learning rate", 2 / 5),
+        ("lr 0.008", 2.5 / 5),
+        ("max_grad_norm 1", 3 / 6),
+        ("max_grad_norm 1, normalize_weight true", 1.5 / 6),
+        ("normalize_weight true", 2 / 8),
+        ("timestep_sampling weight", 1 / 8),
+        ("against constant with prediction_type sample", 2 / 4),
+        ("weights of the last step, no EMA", 2 / 16),
+    ],
+)
+def test_a_condition(found, condition, ratio):
+    for outcome in controls.OUTCOMES:
+        row = found.loc[condition, outcome]
+        assert (row.ratio, row.n) == (pytest.approx(ratio), 3)
+        assert row.share == pytest.approx(math.log(ratio) / math.log(1 / 4))
+        # The seeds multiply both arms alike, so the paired interval closes on the ratio.
+        assert (row.low, row.high) == (pytest.approx(ratio), pytest.approx(ratio))
+
+
+def test_nothing_else_is_compared(found):
+    assert len(set(found.index.get_level_values(0))) == 9
+
+
+def test_the_best_learning_rate_is_each_arms_own(found):
+    row = found.loc["each at its best learning rate", "colour, 20 steps"]
+    assert (row.arm, row.baseline) == ("debiased", "constant; lr=0.008")
+
+
+def test_the_sweep():
+    table = controls.sweep(tables(), default=0.002)
+    row = table[(table.weighting == "constant") & (table.lr == 0.008) & (table.outcome == "fd_pooled, 20 steps")]
+    assert row["mean"].item() == pytest.approx(5 * math.prod(SEEDS.values()) ** (1 / 3))
+    assert set(table.lr) == {0.002, 0.008} and (table.n == 3).all() and (table.low < table.high).all()
+
+
+def test_without_raw_weights_or_variants():
+    found = controls.contrasts(tables({"constant": 2.0, "debiased": 1.0}, raw=False))
+    assert set(found.condition) == {"as published"} and found.ratio.tolist() == pytest.approx([0.5] * 6)
+
+
+def test_arms_that_cannot_be_compared():
+    with pytest.raises(InputError, match="compare constant and debiased"):
+        controls.contrasts(tables({"constant": 1.0}))
+    table = tables()
+    with pytest.raises(InputError, match="not trained on the same seeds"):
+        controls.contrasts(table[(table.arm != "debiased") | (table.seed != 1)])

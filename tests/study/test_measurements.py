@@ -1,0 +1,503 @@
+"""The tables of an experiment at the smallest size: their columns and shapes, and their numbers made again by hand."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from debiaslib.diffusion.randomness import stream
+from debiaslib.diffusion.sampling import sample
+from debiaslib.errors import InputError
+from debiaslib.files import read_json
+from debiaslib.metrics.distances import evaluate
+from debiaslib.metrics.features import load_extractor
+from debiaslib.study import measurements
+from debiaslib.study.experiment import Experiment
+from debiaslib.study.study import Study, open_study
+from debiaslib.training import loop as training
+
+SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
+ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+SNR = ALPHA_BAR / (1 - ALPHA_BAR)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The smoke experiment, trained; what a test asks for is measured once."""
+    study = open_study(SMOKE, "", tmp_path_factory.mktemp("results"))
+    for weighting in ("constant", "debiased"):
+        study.run(weighting, 0)
+    return study
+
+
+def changed(study, **settings):
+    return dataclasses.replace(study, experiment=dataclasses.replace(study.experiment, **settings))
+
+
+def refused(call, *arguments):
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Weights: from the schedule alone
+
+
+def test_weights_are_the_published_formulas_in_each_unit(study):
+    table = measurements.weights(study)
+    assert list(table.columns) == ["t", "snr", "weighting", "label", "prediction_type", "raw", "normalized", "share"]
+    assert len(table) == 2 * 3 * 1000
+    of_epsilon = {"constant": np.ones(1000), "debiased": 1 / np.sqrt(SNR)}
+    unit = {"epsilon": 1, "sample": SNR, "v_prediction": SNR / (1 + SNR)}
+    for (weighting, kind), part in table.groupby(["weighting", "prediction_type"]):
+        assert part.t.tolist() == list(range(1000))
+        share = np.cumsum(of_epsilon[weighting]) / of_epsilon[weighting].sum()
+        raw = of_epsilon[weighting] * unit[kind]
+        columns = {"snr": SNR, "raw": raw, "normalized": raw / of_epsilon[weighting].mean(), "share": share}
+        for column, wanted in columns.items():
+            assert np.allclose(part[column], wanted, rtol=1e-6, atol=0), column
+        assert part.share.iloc[-1] == 1
+        if kind == "epsilon":
+            assert part.normalized.mean() == pytest.approx(1, abs=1e-6)
+    debiased = table[(table.weighting == "debiased") & (table.prediction_type == "epsilon")]
+    assert debiased.raw.mean() == pytest.approx(17.82, abs=0.005)  # the golden numbers of the linear schedule
+    assert 1 - debiased.share.iloc[899] == pytest.approx(0.566, abs=0.001)
+    assert set(table.label) == {"Constant", "Debiased"} or table.label.notna().all()
+
+
+# One step
+
+
+@pytest.fixture(scope="module")
+def one_step(study):
+    return measurements.one_step(study)
+
+
+def test_one_step_shapes(one_step):
+    arrays = one_step
+    shapes = {key: array.shape for key, array in arrays.items()}
+    K, N, M = 3, 4, 3
+    image = (3, 16, 16)
+    assert shapes == {"t": (K,), "names": (M,), "x0": (N, *image), "x_t": (K, N, *image), "x0_hat": (M, K, N, *image),
+                      "amplified_error": (M, K, N, *image), "residual": (M, K)}  # fmt: skip
+    assert arrays["t"].tolist() == [50, 500, 900] and arrays["names"].tolist() == ["constant", "debiased", "optimum"]
+    assert {arrays[key].dtype for key in ("x0", "x_t", "x0_hat", "amplified_error")} == {np.dtype("float32")}
+    assert np.abs(arrays["x0"]).max() <= 1
+
+
+def test_one_step_is_one_call_of_the_network(study, one_step):
+    arrays = one_step
+    x0 = arrays["x0"].astype(np.float64)
+    images = study.images().images[:512] / 127.5 - 1
+    assert all(np.abs(images - image).max(axis=(1, 2, 3)).min() < 1e-6 for image in x0)  # of those of the optimum
+    for k, t in enumerate((50, 500, 900)):
+        a, s = ALPHA_BAR[t] ** 0.5, (1 - ALPHA_BAR[t]) ** 0.5
+        noise = (arrays["x_t"][k] - a * x0) / s
+        assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.05
+        for m, weighting in enumerate(("constant", "debiased")):
+            with torch.no_grad():
+                output = study.model(weighting, 0)(torch.from_numpy(arrays["x_t"][k]), t).sample.double().numpy()
+            x0_hat = (arrays["x_t"][k] - s * output) / a
+            assert np.abs(arrays["x0_hat"][m, k] - x0_hat).max() < 1e-3 / a
+    assert arrays["residual"].max() > 0
+    assert (arrays["residual"] < 2e-6 / ALPHA_BAR[[50, 500, 900]] ** 0.5).all()  # float32's rounding of x_t, over a
+    error = np.abs(arrays["x0"] - arrays["x0_hat"] - arrays["amplified_error"]).max(axis=(2, 3, 4, 5))
+    assert np.allclose(error, arrays["residual"], rtol=1e-3, atol=1e-6)
+
+
+def test_the_optimum_of_one_step_is_the_posterior_mean(study, one_step):
+    arrays = one_step
+    images = (study.images().images[:512] / 127.5 - 1).reshape(512, -1)
+    for k, t in enumerate((50, 500, 900)):
+        x_t = arrays["x_t"][k].reshape(4, -1).astype(np.float64)
+        exponent = -((x_t[:, None] - ALPHA_BAR[t] ** 0.5 * images) ** 2).sum(axis=2) / (2 * (1 - ALPHA_BAR[t]))
+        p = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+        mean = (p / p.sum(axis=1, keepdims=True)) @ images
+        assert np.abs(arrays["x0_hat"][2, k].reshape(4, -1) - mean).max() < 1e-5
+
+
+# Errors by timestep
+
+
+@pytest.fixture(scope="module")
+def mse(study):
+    return measurements.mse(study)
+
+
+def value(table, column="mean", **where):
+    for key, wanted in where.items():
+        table = table[table[key] == wanted]
+    assert len(table) == 1, where
+    return table[column].iloc[0]
+
+
+def test_mse_columns_and_rows(mse):
+    table = mse
+    assert set(table.columns) == {
+        "split",
+        "seed",
+        "model",
+        "t",
+        "quantity",
+        "mean",
+        "se",
+        "n",
+        "difference",
+        "difference_se",
+    }
+    assert set(table.t) == {0, 100, 500, 999} and set(table.seed) == {0} and set(table.n) == {16}
+    train, heldout = (table[table.split == split] for split in ("train", "heldout"))
+    quantities = {"epsilon_mse", "x0_mse", "colour_mse", "excess", "colour_excess", "cross"}
+    assert set(train.quantity) == quantities | {"floor"}
+    assert set(heldout.quantity) == {"epsilon_mse", "x0_mse", "colour_mse"}  # no optimum, no floor
+    assert set(train.model) == {"constant", "debiased", "initial", "optimum"}
+    assert set(heldout.model) == {"constant", "debiased", "initial"}
+    assert set(train[train.quantity == "floor"].model) == {"optimum"}
+    assert len(train) == 4 * (3 * 6 + 3 + 1) and len(heldout) == 4 * 3 * 3
+    assert np.isfinite(table.drop(columns=["split", "model", "quantity"])).all().all()
+
+
+def errors_by_hand(study, split, weighting, t):
+    """Per-image squared errors of one network: {quantity: (16,)}; held-out images have noise of their own."""
+    images = study.images(split).images
+    images = images[:512] if split == "train" else images
+    chosen = np.sort(torch.randperm(len(images), generator=stream(0, "subset"))[:16].numpy())
+    x0 = images[chosen] / 127.5 - 1
+    noise = torch.randn(16, 3, 16, 16, generator=stream(0 if split == "train" else 1, "mse", t)).double().numpy()
+    a, s = ALPHA_BAR[t] ** 0.5, (1 - ALPHA_BAR[t]) ** 0.5
+    x_t = a * x0 + s * noise
+    with torch.no_grad():
+        output = study.model(weighting, 0)(torch.from_numpy(x_t).float(), t).sample.double().numpy()
+    x0_error = (x_t - s * output) / a - x0
+    return {
+        "epsilon_mse": ((output - noise) ** 2).mean(axis=(1, 2, 3)),
+        "x0_mse": (x0_error**2).mean(axis=(1, 2, 3)),
+        "colour_mse": (x0_error.mean(axis=(2, 3)) ** 2).mean(axis=1),
+    }
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+@pytest.mark.parametrize("t", [100, 999])
+def test_means_errors_and_paired_differences_by_hand(study, split, t, mse):
+    constant, debiased = (errors_by_hand(study, split, weighting, t) for weighting in ("constant", "debiased"))
+    for quantity, errors in debiased.items():
+        where = {"split": split, "t": t, "quantity": quantity, "model": "debiased"}
+        difference = errors - constant[quantity]
+        by_hand = {"mean": errors.mean(), "se": errors.std(ddof=1) / 4, "difference": difference.mean(),
+                   "difference_se": difference.std(ddof=1) / 4}  # fmt: skip
+        for column, wanted in by_hand.items():
+            assert value(mse, column, **where) == pytest.approx(wanted, rel=2e-3, abs=1e-4 * errors.mean()), column
+
+
+def test_the_constant_weighting_differs_from_itself_by_nothing(mse):
+    own = mse[mse.model == "constant"]
+    assert (own.difference == 0).all() and (own.difference_se == 0).all()
+    others = mse[mse.model == "debiased"]
+    assert (others.difference != 0).all() and (others.difference_se > 0).all()
+    for row in others[others.quantity != "floor"].itertuples():
+        where = {"split": row.split, "t": row.t, "quantity": row.quantity, "model": "constant"}
+        base = value(mse, **where)
+        assert row.difference == pytest.approx(row.mean - base, rel=1e-5, abs=1e-6 * (abs(row.mean) + abs(base)))
+
+
+def test_the_floor_is_the_optimums_own_error(mse):
+    table = mse
+    for t in (0, 100, 500, 999):
+        floor = value(table, t=t, quantity="floor")
+        assert floor == value(table, split="train", t=t, quantity="x0_mse", model="optimum")
+        if t >= 500:
+            assert value(table, split="train", t=t, quantity="x0_mse", model="debiased") > floor > 0
+    assert value(table, t=0, quantity="floor") < 1e-6
+
+
+@pytest.mark.parametrize("model", ["constant", "debiased", "initial"])
+def test_error_is_floor_and_excess_and_a_term_that_averages_to_zero(mse, model):
+    for t in (0, 100, 500, 999):
+        where = {"split": "train", "t": t, "model": model}
+        x0_mse, excess, cross = (value(mse, quantity=name, **where) for name in ("x0_mse", "excess", "cross"))
+        floor = value(mse, t=t, quantity="floor")
+        assert x0_mse == pytest.approx(floor + excess + cross, rel=1e-4, abs=1e-9)  # float32
+        assert abs(cross) <= 4.5 * value(mse, "se", quantity="cross", **where) + 1e-9
+
+
+# Samples
+
+
+@pytest.fixture(scope="module")
+def samples(study):
+    return {weighting: measurements.samples(study, weighting, 0) for weighting in ("constant", "debiased")}
+
+
+def test_samples_by_steps(study, samples):
+    arrays = samples["debiased"]
+    assert {key: array.shape for key, array in arrays.items()} == {
+        "steps": (3,),
+        "seeds": (4,),
+        "images": (3, 4, 3, 16, 16),
+    }
+    assert arrays["steps"].tolist() == [1, 2, 5] and arrays["seeds"].tolist() == [0, 1, 2, 3]
+    assert arrays["images"].dtype == np.uint8
+    settings = {"shape": (3, 16, 16), "steps": 5, "batch_size": 50}
+    again = sample(study.model("debiased", 0), study.schedule, [3, 1], **settings)
+    assert np.array_equal(again, arrays["images"][2, [3, 1]])  # whatever the order and number of seeds
+    assert not np.array_equal(samples["constant"]["images"], arrays["images"])
+
+
+def test_one_step_samples_are_the_estimate_from_noise_alone(study, samples):
+    noise = torch.stack([torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(4)])
+    a, s = ALPHA_BAR[999] ** 0.5, (1 - ALPHA_BAR[999]) ** 0.5
+    with torch.no_grad():
+        x0_hat = (noise - s * study.model("constant", 0)(noise, 999).sample) / a
+    expected = ((x0_hat.clamp(-1, 1) + 1) * 127.5).numpy()
+    assert np.abs(samples["constant"]["images"][0] - expected).max() < 0.6
+
+
+def test_samples_during_training(study, samples):
+    arrays = measurements.training_samples(study, "debiased", 0)
+    assert {key: array.shape for key, array in arrays.items()} == {
+        "images_seen": (2,),
+        "seeds": (4,),
+        "images": (2, 4, 3, 16, 16),
+    }
+    assert arrays["images_seen"].tolist() == [320, 640]
+    for i, seen in enumerate((320, 640)):
+        again = sample(study.model("debiased", 0, seen), study.schedule, range(4), steps=2, batch_size=50)
+        assert np.array_equal(arrays["images"][i], again)
+    assert np.array_equal(arrays["images"][1], samples["debiased"]["images"][1])  # two steps, at the end
+
+
+# Distances
+
+COLUMNS = {"weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value", "se",
+           "features", "n", "n_reference", "library", "version", "extractor", "weights_sha256", "dtype",
+           "batch"}  # fmt: skip
+METRICS = {"fd_minifaces", "kid_minifaces", "precision", "recall"}
+
+
+def by_minifaces(table):
+    """The rows of one feature network; test_colour and test_colour_law have the others."""
+    return table[table.features == "minifaces"]
+
+
+@pytest.fixture(scope="module")
+def distances(study):
+    return measurements.distances(study, "debiased", 0)
+
+
+def test_a_row_for_each_metric_number_of_steps_and_snapshot(distances):
+    assert set(distances.columns) == COLUMNS and np.isfinite(distances.value).all()
+    table = by_minifaces(distances)
+    settings = ("ema", "ddim"), ("ema", "dpm-solver++2"), ("raw", "ddim")
+    final = {(network, sampler, 640, steps) for network, sampler in settings for steps in (2, 5, 20)}
+    jobs = final | {("ema", "ddim", 320, 2)}  # the last one and two steps are in both panels and made once
+    keys = ["network", "sampler", "images_seen", "steps"]
+    assert set(table[keys].itertuples(index=False, name=None)) == jobs and len(table) == len(jobs) * 4
+    assert set(table.metric) == METRICS and (table.groupby(keys).metric.nunique() == 4).all()
+    for column, only in {"weighting": "debiased", "seed": 0, "n": 100, "n_reference": 200,
+                         "library": "torch-fidelity"}.items():  # fmt: skip
+        assert set(table[column]) == {only}
+    assert set(table[table.se.notna()].metric) == {"kid_minifaces"}
+    assert table.weights_sha256.str.fullmatch("[0-9a-f]{64}").all()
+
+
+@pytest.mark.parametrize("network, sampler", [("ema", "ddim"), ("raw", "ddim"), ("ema", "dpm-solver++2")])
+def test_a_distance_made_again(study, distances, network, sampler):
+    model = study.model("debiased", 0, raw=network == "raw")
+    images = sample(model, study.schedule, range(100), sampler=sampler, steps=5, batch_size=50)
+    train = study.images().images
+    chosen = np.sort(torch.randperm(len(train), generator=stream(0, "subset"))[:200].numpy())
+    table = by_minifaces(distances)
+    for row in evaluate(images, train[chosen], load_extractor("minifaces"), cache=False):
+        where = {"steps": 5, "metric": row["metric"], "network": network, "sampler": sampler}
+        assert value(table, "value", **where) == pytest.approx(row["value"], rel=1e-6)
+
+
+def test_many_steps_are_judged_on_images_of_their_own(study, distances):
+    some = changed(study, long_steps=(5, 10), long_samplers=("ddim", "ddpm"), long_images=70)
+    table = measurements.long_distances(some, "debiased", 0)
+    assert set(table.columns) == COLUMNS and set(table.n) == {70} and set(table.network) == {"ema"}
+    jobs = set(table[["sampler", "steps", "images_seen"]].itertuples(index=False, name=None))
+    assert jobs == {(sampler, steps, 640) for sampler in ("ddim", "ddpm") for steps in (5, 10)}
+    settings = {"sampler": "ddpm", "steps": 10, "batch_size": 50}
+    images, train = sample(study.model("debiased", 0), study.schedule, range(70), **settings), study.images().images
+    reference = np.ascontiguousarray(train[np.sort(torch.randperm(len(train), generator=stream(0, "subset"))[:200])])
+    wanted = {row["metric"]: row["value"] for row in evaluate(images, reference, load_extractor("minifaces"))}
+    got = by_minifaces(table[(table.sampler == "ddpm") & (table.steps == 10)])
+    assert dict(zip(got.metric, got.value, strict=True)) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_features_that_are_not_at_hand_are_left_out(study, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEBIASLIB_INCEPTION", str(tmp_path / "nothing.pth"))
+    few = {"features": ("pooled",), "distance_steps": (2,), "snapshot_steps": (2,), "raw_weights": False}
+    few |= {"further_samplers": ()}
+    some = changed(study, further_features=("minifaces", "inception"), **few)
+    assert set(measurements.distances(some, "debiased", 0).features) >= {"pooled", "minifaces"}
+    fewer = changed(some, distance_images=60)  # fewer than the 64 numbers of the further features
+    assert "minifaces" not in set(measurements.distances(fewer, "debiased", 0).features)
+
+
+def test_real_images_are_nearer_than_those_of_a_network_that_has_hardly_learned(study, distances):
+    every = measurements.real_distances(study)
+    assert set(every.columns) == COLUMNS and set(every.weighting) == {"real"} and set(every.n) == {100}
+    assert every[["seed", "network", "sampler", "steps", "images_seen"]].isna().all().all()
+    real, ours = by_minifaces(every), by_minifaces(distances)
+    assert set(real.metric) == METRICS and len(real) == 4 and set(real.n_reference) == {200}
+    where = {"steps": 5, "network": "ema", "sampler": "ddim", "metric": "fd_minifaces"}
+    assert value(real, "value", metric="fd_minifaces") < value(ours, "value", **where)
+
+
+def test_without_held_out_images_there_are_no_real_distances(study, monkeypatch):
+    monkeypatch.setattr(Study, "images", lambda self, split="train": None)
+    assert measurements.real_distances(study) is None
+
+
+# Made once, and again when it has to be
+
+
+def never(*arguments, **options):
+    raise AssertionError("it was made again")
+
+
+TABLES = {
+    "weights.csv": lambda study: measurements.weights(study),
+    "one_step.npz": lambda study: measurements.one_step(study),
+    "mse.csv": lambda study: measurements.mse(study),
+    "bias.csv": lambda study: measurements.bias(study),
+    "gradient_noise.csv": lambda study: measurements.gradient_noise(study),
+    "samples-debiased-s0.npz": lambda study: measurements.samples(study, "debiased", 0),
+    "training-debiased-s0.npz": lambda study: measurements.training_samples(study, "debiased", 0),
+    "distances-debiased-s0.csv": lambda study: measurements.distances(study, "debiased", 0),
+    "distances-real.csv": lambda study: measurements.real_distances(study),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_nothing_changed_nothing_is_made(study, name, monkeypatch):
+    first = TABLES[name](study)
+    path = study.folder / "tables" / name
+    times = path.stat().st_mtime_ns, path.with_name(f"{name}.json").stat().st_mtime_ns
+    monkeypatch.setattr(training, "_Training", never)
+    monkeypatch.setattr("debiaslib.study.study.atomic_path", never)  # what every table is written by
+    second = TABLES[name](open_study(SMOKE, "", study.results))
+    assert (path.stat().st_mtime_ns, path.with_name(f"{name}.json").stat().st_mtime_ns) == times
+    if isinstance(first, pd.DataFrame):
+        pd.testing.assert_frame_equal(first, second)
+    else:
+        assert first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
+
+
+CHANGES = {
+    "weights.csv": {"weightings": ("constant",)},
+    "one_step.npz": {"shown_images": 3},
+    "mse.csv": {"curve_images": 8},
+    "bias.csv": {"curve_images": 8},
+    "samples-debiased-s0.npz": {"grid_images": 3},
+    "training-debiased-s0.npz": {"snapshot_steps": (3,)},
+    "distances-debiased-s0.csv": {"distance_images": 101, "distance_steps": (2,)},
+    "distances-real.csv": {"reference_images": 150},
+}
+INERT = {
+    "weights.csv": {"curve_images": 8},
+    "mse.csv": {"grid_images": 3},
+    "samples-debiased-s0.npz": {"curve_images": 8},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_other_numbers_are_measured_again_and_nothing_is_trained(study, tmp_path, name, monkeypatch):
+    """In a copy of the results, so that the tables of the other tests stay."""
+    TABLES[name](study)
+    experiment = study.folder / "tables"
+    copied = dataclasses.replace(study, results=tmp_path)
+    (copied.folder / "tables").mkdir(parents=True)
+    for path in (experiment / name, experiment / f"{name}.json"):
+        (copied.folder / "tables" / path.name).write_bytes(path.read_bytes())
+    for weighting in ("constant", "debiased"):
+        study.run(weighting, 0)
+    (copied.folder / "runs").symlink_to(study.folder / "runs")
+    monkeypatch.setattr(training, "_Training", never)
+    path = copied.folder / "tables" / name
+    before = path.read_bytes()
+    if name in INERT:
+        TABLES[name](changed(copied, **INERT[name]))
+        assert path.read_bytes() == before
+    TABLES[name](changed(copied, **CHANGES[name]))
+    assert path.read_bytes() != before
+    record = read_json(path.with_name(f"{name}.json"))
+    wanted = [list(value) if isinstance(value, tuple) else value for value in CHANGES[name].values()]
+    assert all(value in record["inputs"].values() for value in wanted)
+
+
+def test_the_runs_and_the_held_out_images_are_part_of_what_a_table_is_made_from(study):
+    measurements.mse(study)
+    inputs = read_json(study.folder / "tables" / "mse.csv.json")["inputs"]
+    assert set(inputs["runs"]) == {"constant-s0", "debiased-s0"}
+    assert inputs["runs"]["debiased-s0"] == study.identity("debiased", 0)
+    assert inputs["runs"]["debiased-s0"]["ema"] == study.run("debiased", 0).record["snapshots"][-1]["sha256"]
+    assert inputs["heldout"] == study.images("heldout").fingerprint
+
+
+# The command
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["measurements", *arguments])
+    return measurements.main
+
+
+def test_a_measurement_that_is_unknown_or_of_one_run(monkeypatch, tmp_path):
+    base = ["--experiment", str(SMOKE), "--results", str(tmp_path)]
+    assert "did you mean 'mse'?" in refused(command(monkeypatch, "msee", *base))
+    assert "name its --weighting and --seed" in refused(command(monkeypatch, "weights", "samples", *base))
+    assert "did you mean 'debiased'?" in refused(command(monkeypatch, "samples", *base, "--weighting", "debased"))
+    assert list(tmp_path.rglob("*.npz")) == list(tmp_path.rglob("*.csv")) == []
+
+
+def test_the_command_makes_the_tables(monkeypatch, tmp_path):
+    command(monkeypatch, "weights", "--experiment", str(SMOKE), "--results", str(tmp_path))()
+    assert (tmp_path / "smoke" / "tables" / "weights.csv").is_file()
+
+
+def test_a_mistake_on_the_command_line_is_one_line():
+    arguments = [sys.executable, "-m", "debiaslib.study.measurements", "msee", "--experiment", str(SMOKE)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: measurement 'msee' is unknown") and done.stderr.count("\n") == 1
+
+
+def test_an_experiment_without_snapshot_steps_is_refused():
+    with pytest.raises(InputError, match="snapshot_steps is empty"):
+        Experiment(name="one", preset="minifaces16", snapshot_steps=[])
+
+
+# Weightings with unequal numbers of seeds
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory):
+    """Constant with two seeds, debiased with the first alone."""
+    stages = ({"arms": ["constant", "debiased"], "seeds": [0]}, {"arms": ["constant"], "seeds": [1]})
+    e = dataclasses.replace(open_study(SMOKE).experiment, variants=(), seeds=(0, 1), stages=stages)
+    return Study(e, tmp_path_factory.mktemp("ragged"))
+
+
+def test_each_weighting_is_measured_with_the_seeds_that_it_has(ragged):
+    table = measurements.mse(ragged)
+    trained = table[table.model.isin(["constant", "debiased"])]
+    assert {key: set(rows.seed) for key, rows in trained.groupby("model")} == {"constant": {0, 1}, "debiased": {0}}
+    found = measurements.bias(ragged)
+    seeds = found.dropna(subset="seed").groupby("model").seed.agg(set).to_dict()
+    assert seeds == {"constant": {0, 1}, "debiased": {0}}
+    assert set(found[found.quantity == "excess_common"].model) == {"constant"}
+    assert list(measurements.one_step(ragged)["names"]) == ["constant", "debiased", "optimum"]
+    assert set(measurements.arm_errors(ragged).groupby("weighting").seed.nunique().items()) == {
+        ("constant", 2),
+        ("debiased", 1),
+    }
+    assert not (ragged.folder / "runs" / "debiased-s1").exists()

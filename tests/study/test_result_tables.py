@@ -1,0 +1,121 @@
+"""Tables for a paper: what is averaged, and that bold is earned."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from debiaslib.errors import InputError
+from debiaslib.study.result_tables import as_latex, as_markdown, summarise_distances, write_result_tables
+
+
+def rows(weighting, values, metric="fd_pooled", steps=5, **more):
+    facts = {"weighting": weighting, "variant": "", "network": "ema", "sampler": "ddim", "steps": steps, "n": 500}
+    facts |= {"images_seen": 640, "metric": metric, "features": "pooled", "n_reference": 2048, **more}
+    return [{**facts, "seed": seed, "value": value} for seed, value in enumerate(values)]
+
+
+def summary(*parts):
+    return summarise_distances(pd.DataFrame(sum(parts, [])))
+
+
+CLEAR = rows("constant", [9.0, 10.0, 11.0]), rows("debiased", [4.0, 5.0, 6.1])
+
+
+def best(found):
+    return found[found.best].weighting.tolist()
+
+
+def test_mean_and_interval():
+    row = summary(*CLEAR).set_index("weighting").loc["constant"]
+    assert (row["mean"], row.seeds, row.n) == (10, 3, 500)
+    assert row.high - 10 == pytest.approx(4.302652729911275 / math.sqrt(3)) == 10 - row.low
+
+
+def test_bold_where_the_seeds_tell():
+    assert best(summary(*CLEAR)) == ["debiased"]
+    assert "| debiased | **5.0 ± 2.6** |" in as_markdown(summary(*CLEAR))
+    assert r"debiased & \textbf{5.0 $\pm$ 2.6} \\" in as_latex(summary(*CLEAR))
+
+
+def test_bold_is_paired():
+    """Overlapping intervals of the means, but every seed says the same."""
+    assert best(summary(rows("constant", [1.0, 5.0, 9.0]), rows("debiased", [0.5, 4.4, 8.5]))) == ["debiased"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [rows("debiased", [4.0, 14.0, 6.0])],  # the seeds disagree
+        [rows("debiased", [4.0, 5.0, 6.0]), rows("p2", [4.1, 4.8, 6.2])],  # the runner-up is too near
+    ],
+)
+def test_no_bold_where_they_do_not(others):
+    found = summary(rows("constant", [9.0, 10.0, 11.0]), *others)
+    assert best(found) == [] and "**" not in as_markdown(found) and "textbf" not in as_latex(found)
+
+
+def test_one_or_two_seeds_earn_no_bold():
+    assert best(summary(rows("constant", [9.0]), rows("debiased", [1.0]))) == []
+    assert best(summary(rows("constant", [9.0, 9.1]), rows("debiased", [1.0, 1.0001]))) == []
+    assert "| constant | 9 |" in as_markdown(summary(rows("constant", [9.0]), rows("debiased", [1.0])))
+
+
+def test_a_weighting_with_fewer_seeds_is_neither_beaten_nor_counted_as_more():
+    found = summary(*CLEAR, rows("p2", [9.0]))
+    assert best(found) == [] and found.set_index("weighting").seeds.to_dict() == {"constant": 3, "debiased": 3, "p2": 1}
+    assert "over 1 to 3 seeds" in as_markdown(found) and "| P2 (1, 1) | 9 |" in as_markdown(found)
+
+
+def test_higher_is_better_where_it_is():
+    found = summary(
+        *(rows(who, v, metric="precision") for who, v in [("constant", [0.9, 0.91, 0.92]), ("p2", [0.5, 0.5, 0.51])])
+    )
+    assert best(found) == ["constant"]
+
+
+def test_what_does_not_count():
+    extra = rows("debiased", [0.1] * 3, network="raw") + rows("debiased", [0.1] * 3, variant="lr=1")
+    extra += rows("debiased", [0.1] * 3, images_seen=64) + rows("debiased", [0.1] * 3, metric="mean_red")
+    assert summary(*CLEAR, extra).equals(summary(*CLEAR))
+
+
+def test_different_numbers_of_images_are_not_compared():
+    with pytest.raises(InputError, match="one n, so arms cannot be compared: 400 for debiased; 500 for constant"):
+        summary(rows("constant", [1.0]), rows("debiased", [1.0], n=400))
+
+
+def test_samplers_and_steps_are_apart():
+    found = summary(*CLEAR, rows("constant", [1.0], sampler="ddpm"), rows("constant", [2.0, 2.0, 2.0], steps=50))
+    assert len(found) == 4 and as_markdown(found).count("### ") == 2
+    assert as_latex(found).count(r"\begin{tabular}") == 2 and r"fd\_pooled" in as_latex(found)
+
+
+def test_files_are_written_from_what_lies_in_the_folder(tmp_path):
+    """As pandas reads them: an empty variant comes back as NaN and must still count as none."""
+    (tmp_path / "tables").mkdir()
+    for part in CLEAR:
+        for row in part:
+            name = f"distances-{row['weighting']}-s{row['seed']}.csv"
+            pd.DataFrame([row]).to_csv(tmp_path / "tables" / name, index=False)
+    changed = pd.DataFrame(rows("debiased", [0.1], variant="lr=1"))
+    changed.to_csv(tmp_path / "tables" / "distances-debiased--lr-1-s0.csv")
+    stale = pd.DataFrame(rows("inverse_snr", [0.1]))  # of a weighting that the experiment no longer has
+    stale.to_csv(tmp_path / "tables" / "distances-inverse_snr-s0.csv", index=False)
+    runs = [(arm, seed) for arm in ("constant", "debiased", "debiased; lr=1") for seed in (0, 1, 2)]
+    written = write_result_tables(tmp_path, runs)
+    assert [path.name for path in written] == ["results.csv", "results.md", "results.tex"]
+    assert "| debiased | **5.0 ± 2.6** |" in written[1].read_text(encoding="utf-8")
+    assert pd.read_csv(written[0]).best.tolist() == [False, True]
+    assert "SNR" not in written[1].read_text(encoding="utf-8")
+    assert write_result_tables(tmp_path / "nothing", runs) == []
+
+
+def test_many_steps_have_tables_of_their_own(tmp_path):
+    (tmp_path / "tables").mkdir()
+    for n, kind in ((500, "distances"), (100, "long")):
+        for row in rows("constant", [1.0], n=n):
+            pd.DataFrame([row]).to_csv(tmp_path / "tables" / f"{kind}-constant-s0.csv", index=False)
+    names = [path.name for path in write_result_tables(tmp_path, [("constant", 0)])]
+    assert names[3:] == ["results-long.csv", "results-long.md", "results-long.tex"]
+    assert [pd.read_csv(tmp_path / "tables" / names[i]).n.item() for i in (0, 3)] == [500, 100]

@@ -1,0 +1,200 @@
+"""A study's tables: made once from named inputs, again from others, never half; and what a reader sees of a mistake."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from debiaslib.errors import InputError
+from debiaslib.files import sha256_file
+from debiaslib.study.study import Study, begin, open_study
+
+SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
+
+
+@pytest.fixture
+def study(tmp_path):
+    return open_study(SMOKE, "", tmp_path)
+
+
+class Maker:
+    """Writes a text and counts how often."""
+
+    def __init__(self, text="made\n"):
+        self.text, self.calls = text, 0
+
+    def __call__(self, path):
+        self.calls += 1
+        assert not path.samefile(path.parent)
+        path.write_text(self.text)
+
+
+INPUTS = {"runs": {"debiased-s0": "ab"}, "t": (0, 5)}
+
+
+def test_a_table_is_made_once(study):
+    make = Maker()
+    path = study.table("some.csv", INPUTS, make)
+    assert path == study.folder / "tables" / "some.csv" and path.read_text() == "made\n"
+    before = path.stat().st_mtime_ns
+    assert study.table("some.csv", INPUTS, make) == path and make.calls == 1
+    assert study.table("some.csv", {"t": [0, 5], "runs": {"debiased-s0": "ab"}}, make) == path  # as JSON has it
+    assert make.calls == 1 and path.stat().st_mtime_ns == before
+
+
+def test_what_killed_makers_left_is_removed_and_nothing_else(study):
+    tables = study.folder / "tables"
+    tables.mkdir(parents=True)
+    for name in (".some.csv-abcdefgh.json", ".some-abcdefgh.csv", ".some-other-abcdefgh.csv", ".other-abcdefgh.csv"):
+        (tables / name).write_text("half")
+    study.table("some.csv", INPUTS, Maker())
+    left = sorted(path.name for path in tables.glob(".*-*"))
+    assert left == [".other-abcdefgh.csv", ".some-other-abcdefgh.csv"]
+
+
+def test_the_record_beside_it(study):
+    path = study.table("some.csv", INPUTS, Maker())
+    record = json.loads(path.with_name("some.csv.json").read_text())
+    assert record["table"] == "some.csv" and record["sha256"] == sha256_file(path)
+    assert record["inputs"] == {"runs": {"debiased-s0": "ab"}, "t": [0, 5]}
+    assert {"seconds", "commit", "clean", "packages", "python", "device", "threads"} <= set(record)
+
+
+@pytest.mark.parametrize("inputs", [{}, {**INPUTS, "t": [0, 6]}, {**INPUTS, "n": 5}, {"runs": {}, "t": [0, 5]}])
+def test_other_inputs_make_it_again(study, inputs):
+    study.table("some.csv", INPUTS, Maker())
+    make = Maker("other\n")
+    assert study.table("some.csv", inputs, make).read_text() == "other\n"
+    study.table("some.csv", inputs, make)
+    assert make.calls == 1
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "no record", "record of another", "record is a list"])
+def test_a_table_that_is_not_what_its_record_says_is_made_again(study, damage):
+    path = study.table("some.csv", INPUTS, Maker())
+    note = path.with_name("some.csv.json")
+    if damage == "changed":
+        path.write_text("mede\n")
+    elif damage == "cut":
+        path.write_text("ma")
+    elif damage == "gone":
+        path.unlink()
+    elif damage == "no record":
+        note.unlink()
+    elif damage == "record of another":
+        note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": "0" * 64}))
+    else:
+        note.write_text("[]")
+    make = Maker()
+    assert study.table("some.csv", INPUTS, make).read_text() == "made\n" and make.calls == 1
+    study.table("some.csv", INPUTS, make)
+    assert make.calls == 1
+
+
+def test_a_failure_leaves_the_old_table_and_a_later_call_makes_the_new(study):
+    path = study.table("some.csv", INPUTS, Maker())
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        study.table("some.csv", {}, fail)
+    assert path.read_text() == "made\n"
+    assert {p.name for p in path.parent.iterdir()} - {".some.csv.lock"} == {"some.csv", "some.csv.json"}
+    study.table("some.csv", INPUTS, fail)  # the old one still counts for its own inputs
+    assert study.table("some.csv", {}, Maker("new\n")).read_text() == "new\n"
+
+
+CALLER = """
+import sys, time
+from pathlib import Path
+from debiaslib.study.study import open_study
+
+def make(path):
+    with open(sys.argv[2] + "/made", "a") as file:
+        file.write("once\\n")
+    time.sleep(1)
+    path.write_text("slow")
+
+while not Path(sys.argv[2], "go").exists():
+    time.sleep(0.02)
+assert open_study(sys.argv[1], "", sys.argv[2]).table("slow.csv", {"n": 1}, make).read_text() == "slow"
+"""
+
+
+def test_processes_side_by_side_make_it_once(tmp_path):
+    command = [sys.executable, "-c", CALLER, str(SMOKE), str(tmp_path)]
+    callers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    (tmp_path / "go").touch()
+    said = [caller.communicate(timeout=60)[1] for caller in callers]
+    assert [caller.returncode for caller in callers] == [0, 0, 0], said
+    assert (tmp_path / "made").read_text() == "once\n"
+
+
+def test_a_run_that_is_not_there_has_no_identity(study):
+    with pytest.raises(InputError, match="is not complete; train it first"):
+        study.identity("debiased", 0)
+
+
+def test_the_folder_is_the_experiments_own(study, tmp_path):
+    assert study.folder == tmp_path / "smoke" and isinstance(study, Study)
+    assert (study.prediction_type, study.schedule.T, study.schedule.name) == ("epsilon", 1000, "linear")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        study.results = tmp_path
+
+
+# In a notebook
+
+CELLS = 'experiment: str = "quick"\ndataset: str = ""\nresults: str = ""\n'
+
+
+def test_a_notebook_begins_with_its_parameters(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    given = {"experiment": str(SMOKE), "dataset": "", "results": str(tmp_path)}
+    study = begin({"In": ["", CELLS, "# Parameters\nexperiment = 'smoke'"], **given})
+    assert study.experiment.name == "smoke" and study.results == tmp_path
+    with pytest.raises(InputError, match="did you mean 'experiment'"):
+        begin({"In": ["", CELLS, "# Parameters\nexperment = 'smoke'"], **given})
+    with pytest.raises(InputError, match="parameter results is 3; it must be of type str"):
+        begin({"In": ["", CELLS], **given, "results": 3})
+
+
+SHELL = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("experiment: str = 'quik'\\ndataset: str = ''\\nresults: str = ''", store_history=True)
+shell.run_cell("from debiaslib.study.study import begin\\nstudy = begin(globals())", store_history=True)
+"""
+
+
+def test_a_mistake_stands_in_the_notebook_without_a_traceback():
+    environment = {**os.environ, "IPYTHONDIR": os.devnull, "NO_COLOR": "1"}
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SHELL], capture_output=True, text=True, timeout=120, env=environment)
+    said = (done.stdout + done.stderr).strip()
+    assert time.monotonic() - started < 100
+    shown = [line for line in said.splitlines() if "InputError" in line]
+    assert shown == [line for line in said.splitlines() if "quik" in line] and len(shown) == 1, said
+    assert shown[0].startswith("InputError: experiment 'quik' is unknown; did you mean 'quick'?")
+    assert "Traceback" not in said and "File " not in said
+
+
+@pytest.mark.parametrize("device, wanted", [("cuda", "ieee"), ("cpu", "tf32")])
+def test_measurements_on_a_gpu_are_in_float32(device, wanted, tmp_path):
+    import torch
+
+    file, before = tmp_path / "there.yaml", torch.backends.cudnn.conv.fp32_precision
+    file.write_text(f"preset: minifaces16\ntraining: {{device: {device}}}\n", encoding="utf-8")
+    try:
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+        assert open_study(file, "", tmp_path).device == device
+        assert torch.backends.cudnn.conv.fp32_precision == wanted
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before

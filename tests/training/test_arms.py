@@ -1,0 +1,96 @@
+"""Arms: parsing, canonical form, names of folders, and that a mistake is one line."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from debiaslib.errors import InputError
+from debiaslib.training.arms import SETTINGS, parse_arm
+from debiaslib.training.config import TrainConfig
+
+VALUES = {
+    int: st.integers(1, 10**6),
+    float: st.floats(1e-9, 1e9),
+    bool: st.booleans(),
+    str: st.sampled_from(["epsilon", "weight"]),
+}
+VARIANTS = st.lists(st.sampled_from(sorted(SETTINGS)), unique=True, max_size=4).flatmap(
+    lambda names: st.fixed_dictionaries({name: VALUES[SETTINGS[name]] for name in names})
+)
+
+
+def written(value):
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize(
+    "text, canonical, slug, label",
+    [
+        ("debiased", "debiased", "debiased", "debiased"),
+        ("p2", "p2(k=1,gamma=1)", "p2-k1-gamma1", "P2 (1, 1)"),
+        ("debiased; lr=5e-4", "debiased; lr=0.0005", "debiased--lr-0.0005", "debiased, lr 0.0005"),
+        (" debiased ;lr = 5e-4 ", "debiased; lr=0.0005", "debiased--lr-0.0005", "debiased, lr 0.0005"),
+        (
+            "p2(k=1, gamma=.5); normalize_weight=true, max_grad_norm=1",
+            "p2(k=1,gamma=0.5); max_grad_norm=1, normalize_weight=true",
+            "p2-k1-gamma0.5--max_grad_norm-1--normalize_weight-true",
+            "P2 (1, 0.5), max_grad_norm 1, normalize_weight true",
+        ),
+        (
+            "constant; prediction_type=sample, images=64",
+            "constant; images=64, prediction_type=sample",
+            "constant--images-64--prediction_type-sample",
+            "constant, images 64, prediction_type sample",
+        ),
+    ],
+)
+def test_forms(text, canonical, slug, label):
+    arm = parse_arm(text)
+    assert (str(arm), arm.slug, arm.label) == (canonical, slug, label)
+    assert parse_arm(canonical) == arm == parse_arm(arm)
+
+
+@given(st.sampled_from(["debiased", "p2(k=1,gamma=0.5)", "constant"]), VARIANTS)
+def test_every_arm_survives_its_canonical_form(weighting, settings):
+    text = f"{weighting}; " + ", ".join(f"{key}={written(value)}" for key, value in settings.items())
+    arm = parse_arm(text if settings else weighting)
+    assert dict(arm.settings) == settings and arm.weighting == weighting
+    assert parse_arm(str(arm)) == arm
+    assert "/" not in arm.slug and " " not in arm.slug
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    [
+        ("debaised; lr=1", "did you mean 'debiased'?"),
+        ("debiased; lr", "write it as 'weighting' or 'weighting; name=value, ...'"),
+        ("debiased;", "cannot be read"),
+        ("debiased; lr=", "cannot be read"),
+        ("debiased; rate=1", "setting of a variant 'rate' is unknown"),
+        ("debiased; dataset=x", "setting of a variant 'dataset' is unknown"),
+        ("debiased; lr=1, lr=2", "gives lr twice"),
+        ("debiased; lr=fast", "lr is 'fast'; it must be a finite number"),
+        ("debiased; lr=nan", "lr is 'nan'; it must be a finite number"),
+        ("debiased; images=1.5", "images is '1.5'; it must be a whole number"),
+        ("debiased; learned_variance=yes", "learned_variance 'yes' is unknown"),
+        (3, "must be a string"),
+        (None, "must be a string"),
+    ],
+)
+def test_a_mistake_is_one_line(text, part):
+    with pytest.raises(InputError) as error:
+        parse_arm(text)
+    assert part in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) <= 300
+
+
+def test_an_arms_settings_are_settings_of_a_training():
+    fields = TrainConfig.__dataclass_fields__
+    for name, kind in SETTINGS.items():
+        assert fields[name].type in (kind, kind | None)
+
+
+def test_a_folder_cannot_be_named_after_settings_that_it_does_not_have():
+    needed = {"dataset": "minifaces", "resolution": 16, "network": {}, "images": 64, "batch_size": 64}
+    assert TrainConfig(**needed, lr=1e-3, variant="lr=1e-3").name == "debiased--lr-0.001-s0"
+    with pytest.raises(InputError, match="variant is 'lr=0.002', but lr is 0.001"):
+        TrainConfig(**needed, lr=1e-3, variant="lr=2e-3")

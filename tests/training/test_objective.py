@@ -1,0 +1,383 @@
+"""The loss of a training: which timesteps are drawn and how often, and one expected gradient for factor and density."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from debiaslib.diffusion.prediction import PREDICTION_TYPES
+from debiaslib.diffusion.randomness import stream
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.diffusion.weighting import loss_weight
+from debiaslib.errors import InputError
+from debiaslib.training import objective
+from debiaslib.training.config import TrainConfig
+from debiaslib.training.loop import train
+from debiaslib.training.objective import Objective, effective_sample_size
+from debiaslib.training.run import find_run
+
+SAMPLINGS = ["uniform", "stratified", "weight"]
+NETWORK = {
+    "sample_size": 8,
+    "block_out_channels": [8, 8],
+    "layers_per_block": 1,
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "norm_num_groups": 4,
+    "add_attention": False,
+}
+
+
+def config_of(**changes):
+    plain = {"dataset": "none", "resolution": 8, "network": NETWORK, "images": 1000, "batch_size": 8, "lr": 5e-3}
+    return TrainConfig(**{**plain, **changes})
+
+
+def made(**changes):
+    return Objective(config_of(**changes))
+
+
+def fixed_draw(monkeypatch, values):
+    """Let the next uniform numbers be these."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda size, **options: values.expand(size).clone())
+
+
+def drawn(loss, steps):
+    """The timesteps of the first steps, (steps, B)."""
+    return torch.stack([loss.timesteps(step) for step in range(steps)])
+
+
+def chi_square(counts, probabilities):
+    """How many standard deviations the statistic lies above its mean."""
+    wanted = counts.sum() * probabilities
+    return ((((counts - wanted) ** 2) / wanted).sum() - (len(counts) - 1)) / math.sqrt(2 * (len(counts) - 1))
+
+
+# which timesteps
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("size, T", [(1, 1), (1, 1000), (8, 7), (7, 50), (64, 1000)])
+def test_timesteps_are_those_of_the_schedule(sampling, size, T):
+    loss = made(timestep_sampling=sampling, batch_size=size, timesteps=T, weighting="p2")
+    t = drawn(loss, 50)
+    assert t.shape == (50, size) and t.dtype == torch.int64 and t.device.type == "cpu"
+    assert t.min() >= 0 and t.max() < T
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_timesteps_come_from_the_seed_and_the_step_alone(sampling):
+    one = made(timestep_sampling=sampling)
+    first = [one.timesteps(step) for step in range(20)]
+    torch.manual_seed(5)
+    again = made(timestep_sampling=sampling)
+    assert all(torch.equal(again.timesteps(step), first[step]) for step in reversed(range(20)))
+    other_seed = made(timestep_sampling=sampling, seed=1)
+    assert not any(torch.equal(other_seed.timesteps(step), first[step]) for step in range(20))
+    assert len({tuple(t.tolist()) for t in first}) == 20
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "stratified"])
+def test_all_weightings_of_a_seed_see_the_same_timesteps(sampling):
+    draws = [drawn(made(timestep_sampling=sampling, weighting=w), 20) for w in ("constant", "debiased", "p2", "edm")]
+    assert all(torch.equal(draw, draws[0]) for draw in draws)
+
+
+def test_uniform_timesteps_are_those_of_earlier_versions():
+    # A run made before there was a choice is gone on with.
+    for step in (0, 7):
+        wanted = torch.randint(1000, (8,), generator=stream(3, "timesteps", step))
+        assert torch.equal(made(seed=3).timesteps(step), wanted)
+
+
+@pytest.mark.parametrize("size, T", [(8, 50), (7, 50), (64, 1000), (100, 10), (1, 20)])
+def test_over_all_shifts_each_stratified_timestep_is_drawn_equally_often(monkeypatch, size, T):
+    loss, shifts = made(timestep_sampling="stratified", batch_size=size, timesteps=T), math.lcm(size, T)
+    counts = torch.zeros(T, dtype=torch.int64)
+    for j in range(shifts):
+        with monkeypatch.context() as patch:
+            fixed_draw(patch, (j + 0.5) / shifts)
+            counts += torch.bincount(loss.timesteps(0), minlength=T)
+    assert counts.tolist() == [shifts * size // T] * T
+
+
+@pytest.mark.parametrize("sampling, place", [("uniform", 0), ("stratified", 0), ("stratified", 5)])
+def test_one_place_of_the_batch_sees_every_timestep_equally_often(sampling, place):
+    t = drawn(made(timestep_sampling=sampling, timesteps=40), 8000)[:, place]
+    assert abs(chi_square(torch.bincount(t, minlength=40).double(), torch.full((40,), 1 / 40))) < 4
+
+
+def star_discrepancy(t, T):
+    """sup over x of |share of the points below x - x|, the points being (t + 1/2) / T."""
+    points, n = np.sort((t.numpy() + 0.5) / T), len(t)
+    rank = np.arange(n)
+    return max(np.abs(points - rank / n).max(), np.abs(points - (rank + 1) / n).max())
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_stratified_timesteps_have_the_lower_discrepancy(size):
+    found = {}
+    for sampling in ("uniform", "stratified"):
+        batches = drawn(made(timestep_sampling=sampling, batch_size=size), 200)
+        found[sampling] = np.array([star_discrepancy(t, 1000) for t in batches])
+    assert found["stratified"].max() <= 1 / size + 1e-3
+    assert found["stratified"].mean() < 0.5 * found["uniform"].mean()
+
+
+def test_each_stratum_has_one_timestep():
+    for t in drawn(made(timestep_sampling="stratified", batch_size=10), 50):
+        gaps = torch.diff(t.sort().values)
+        assert len(t) == 10 and gaps.min() >= 99 and gaps.max() <= 101
+
+
+@pytest.mark.parametrize("changes", [{"weighting": "debiased"}, {"weighting": "p2"},
+                                     {"weighting": "debiased", "prediction_type": "v_prediction"},
+                                     {"weighting": "debiased", "max_weight": 2.0},
+                                     {"weighting": "inverse_snr", "normalize_weight": True}], ids=str)  # fmt: skip
+def test_timesteps_are_drawn_as_often_as_the_weight_says(changes):
+    config = config_of(timestep_sampling="weight", batch_size=512, timesteps=100, **changes)
+    t = drawn(Objective(config), 200).flatten()
+    weight = loss_weight(config.weighting, Schedule.linear(100), config.prediction_type, max_weight=config.max_weight)
+    share, counts = weight / weight.sum(), torch.bincount(t, minlength=100).double()
+    standard_error = (len(t) * share * (1 - share)).sqrt()
+    assert ((counts - len(t) * share).abs() / standard_error).max() < 4.5
+    assert abs(chi_square(counts, share)) < 4
+
+
+EDGES = [0.0, 1e-300, 0.25, 0.5, 1 - 1e-9]
+
+
+@pytest.mark.parametrize("u", EDGES)
+def test_a_timestep_of_zero_weight_is_never_drawn(monkeypatch, u):
+    loss = made(timestep_sampling="weight", prediction_type="v_prediction", zero_terminal_snr=True)
+    fixed_draw(monkeypatch, u)
+    assert loss.timesteps(0).max() < 999
+
+
+def test_a_last_timestep_of_zero_weight_is_not_drawn_by_the_largest_number_below_one(monkeypatch):
+    loss = made(timestep_sampling="weight", prediction_type="v_prediction", zero_terminal_snr=True)
+    fixed_draw(monkeypatch, 1 - 2**-53)
+    assert loss.timesteps(0).max() < 999
+
+
+def test_zero_weights_anywhere(monkeypatch):
+    table = torch.tensor([0.0, 0, 2, 0, 1, 1, 0, 0], dtype=torch.float64)
+    monkeypatch.setattr(objective, "loss_weight", lambda *arguments, **options: table)
+    loss = made(timestep_sampling="weight", batch_size=1000, timesteps=8)
+    counts = torch.bincount(drawn(loss, 20).flatten(), minlength=8)
+    assert counts[table == 0].tolist() == [0] * 5
+    assert (counts[table > 0] / 20_000).tolist() == pytest.approx([0.5, 0.25, 0.25], abs=0.015)
+    for u, t in ((0.0, 2), (0.4999, 2), (0.5, 4), (0.7499, 4), (0.75, 5), (1 - 2**-53, 5)):
+        with monkeypatch.context() as patch:
+            fixed_draw(patch, u)
+            assert set(loss.timesteps(0).tolist()) == {t}
+
+
+# one expected gradient
+
+
+class Toy(torch.nn.Module):
+    """A linear answer with a scale that depends on t."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor([0.3, -0.2, 0.1]))
+
+    def forward(self, x, t):
+        u = (t / 20).to(x).view(-1, 1, 1, 1)
+        return x * (self.scale[0] + self.scale[1] * u + self.scale[2] * u**2)
+
+
+def gradient(loss, x0, t, noise):
+    toy = Toy()
+    value = loss.loss(toy, x0, t, noise)[0]
+    value.backward()
+    return torch.cat([value.detach()[None], toy.scale.grad]).double()
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+@pytest.mark.parametrize("weighting", ["debiased", "constant", "p2", "min_snr", "edm", "vlb"])
+def test_factor_and_density_have_one_expected_gradient(monkeypatch, kind, weighting):
+    """Summed over all timesteps, each as often as it is drawn: read from the draws of a fine grid of numbers."""
+    x0, noise = torch.randn(2, 1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    grid, expected = 200_000, {}
+    for sampling in SAMPLINGS:
+        drawing = {"timestep_sampling": sampling, "batch_size": grid, "images": grid}
+        loss = made(**drawing, weighting=weighting, prediction_type=kind, timesteps=20)
+        if sampling == "weight":
+            with monkeypatch.context() as patch:
+                fixed_draw(patch, (torch.arange(grid) + 0.5) / grid)
+                probability = torch.bincount(loss.timesteps(0), minlength=20) / grid
+        else:
+            probability = torch.full((20,), 1 / 20)
+        expected[sampling] = sum(p * gradient(loss, x0, torch.tensor([t]), noise) for t, p in enumerate(probability))
+    for sampling in ("stratified", "weight"):
+        distance = (expected[sampling] - expected["uniform"]).norm() / expected["uniform"].norm()
+        assert distance < (1e-6 if sampling == "stratified" else 2e-4)
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_the_measured_gradients_agree_within_their_standard_errors(kind):
+    x0 = torch.randn(64, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    means, errors = {}, {}
+    for sampling in SAMPLINGS:
+        loss, gradients = made(timestep_sampling=sampling, prediction_type=kind, batch_size=64, timesteps=20), []
+        for step in range(400):
+            noise = torch.randn(x0.shape, generator=stream(9, sampling, step))
+            gradients.append(gradient(loss, x0, loss.timesteps(step), noise))
+        gradients = torch.stack(gradients)
+        means[sampling], errors[sampling] = gradients.mean(0), gradients.std(0) / 20
+    for sampling in ("stratified", "weight"):
+        error = (errors[sampling] ** 2 + errors["uniform"] ** 2).sqrt()
+        assert ((means[sampling] - means["uniform"]).abs() / error).max() < 4
+        assert (error < 0.2 * means["uniform"].abs().max()).all()  # the test can fail
+
+
+def test_the_loss_by_hand():
+    loss = made(weighting="debiased", prediction_type="v_prediction")
+    generator = torch.Generator().manual_seed(0)
+    x0, noise, answer = torch.randn(3, 4, 3, 2, 2, generator=generator)
+    t = torch.tensor([0, 10, 500, 999])
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[t.numpy()]
+    a, s = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+    shown = []
+    value, mse = loss.loss(lambda x, at: shown.append((x, at)) or answer, x0, t, noise)
+    target = a[:, None, None, None] * noise.numpy() - s[:, None, None, None] * x0.numpy()
+    error = ((answer.numpy() - target) ** 2).mean(axis=(1, 2, 3))
+    assert float(value) == pytest.approx((a * s * error).mean(), rel=1e-5)
+    assert float(mse) == pytest.approx(error.mean(), rel=1e-5)
+    ((x_t, at),) = shown
+    assert torch.equal(at, t)
+    wanted = a[:, None, None, None] * x0.numpy() + s[:, None, None, None] * noise.numpy()
+    assert np.allclose(x_t.numpy(), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"normalize_weight": True}, {"max_weight": 3.0}], ids=str)
+def test_the_factor(changes):
+    config = config_of(**changes)
+    table = loss_weight("debiased", Schedule.linear(), normalize=config.normalize_weight, max_weight=config.max_weight)
+    for sampling in SAMPLINGS:
+        factor = made(timestep_sampling=sampling, **changes).factor
+        assert factor.dtype == torch.float32 and factor.shape == (1000,)
+        wanted = table.mean().expand(1000) if sampling == "weight" else table
+        assert np.allclose(factor.numpy(), wanted.numpy(), rtol=1e-6, atol=0)
+
+
+# how many timesteps a weight rests on
+
+
+@pytest.mark.parametrize("weighting, schedule, golden", [("debiased", "linear", 0.242), ("debiased", "cosine", 0.001),
+                                                         ("debiased", "scaled_linear", 0.450),
+                                                         ("constant", "cosine", 1.0)])  # fmt: skip
+def test_effective_sample_size(weighting, schedule, golden):
+    weight = loss_weight(weighting, getattr(Schedule, schedule)())
+    assert effective_sample_size(weight) == pytest.approx(golden, abs=5.001e-4)
+    assert effective_sample_size(weight * 17) == pytest.approx(effective_sample_size(weight), rel=1e-12)
+
+
+def test_effective_sample_size_of_k_equal_weights():
+    for k in (1, 3, 10):
+        assert effective_sample_size(torch.tensor([5.0] * k + [0.0] * (10 - k))) == pytest.approx(k / 10, rel=1e-6)
+
+
+def test_a_weight_that_rests_on_few_timesteps_says_so_in_one_line(capsys):
+    made(schedule="cosine")
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.endswith("\n")
+    assert err.startswith("the weight debiased on the cosine schedule rests on 0.15 % of the timesteps")
+    assert "max_weight" in err
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"weighting": "constant", "schedule": "cosine"},
+    {"schedule": "cosine", "max_weight": 20.0},
+    {"schedule": "cosine", "prediction_type": "v_prediction"},
+    {"zero_terminal_snr": True, "prediction_type": "v_prediction"},
+    {"weighting": "inverse_snr"},
+    {"weighting": "vlb"},
+], ids=str)  # fmt: skip
+def test_other_weights_say_nothing(capsys, changes):
+    made(**changes)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_constant_with_x0_prediction_is_not_told_to_bound_a_weight_of_one(capsys):
+    made(weighting="constant", prediction_type="sample")
+    assert "max_weight" not in capsys.readouterr().err
+
+
+# SNR = 0 at the last step
+
+
+def test_the_schedule_of_a_training_with_zero_terminal_snr():
+    loss = made(zero_terminal_snr=True, prediction_type="v_prediction", timesteps=100)
+    wanted = Schedule.linear(100).rescale_zero_terminal_snr()
+    assert torch.equal(loss.schedule.alpha_bar, wanted.alpha_bar) and loss.schedule.snr[-1] == 0
+    assert loss.factor.isfinite().all() and loss.factor[-1] == 0
+    assert made(timesteps=100).schedule.snr[-1] > 0
+
+
+@pytest.fixture(scope="module")
+def red(tmp_path_factory):
+    """A folder of images that can be learned in a few steps."""
+    folder = tmp_path_factory.mktemp("red")
+    for i in range(8):
+        Image.new("RGB", (8, 8), (220 + i, 30, 30)).save(folder / f"{i}.png")
+    return {"dataset": str(folder), "images": 60 * 8}
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_the_debiased_weight_of_v_trains_at_zero_terminal_snr(red, tmp_path, sampling):
+    config = config_of(
+        **red, prediction_type="v_prediction", zero_terminal_snr=True, schedule="cosine", timestep_sampling=sampling
+    )
+    rows = train(config, tmp_path, "test", progress=False).log()
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    early, late = (np.mean([row["loss"] for row in part]) for part in (rows[:10], rows[-10:]))
+    assert late < 0.8 * early
+
+
+def test_a_bounded_weight_of_epsilon_trains_at_zero_terminal_snr(red, tmp_path):
+    config = config_of(**{**red, "images": 80}, zero_terminal_snr=True, max_weight=10.0)
+    run = train(config, tmp_path, "test", progress=False)
+    assert run.record is not None and all(math.isfinite(row["loss"]) for row in run.log())
+
+
+IMPOSSIBLE = [
+    ({"zero_terminal_snr": True}, ("v_prediction", "max_weight")),
+    ({"zero_terminal_snr": True, "timestep_sampling": "weight"}, ("v_prediction", "max_weight")),
+    ({"zero_terminal_snr": True, "weighting": "p2(k=0,gamma=2)", "prediction_type": "v_prediction"}, ("max_weight",)),
+    ({"zero_terminal_snr": True, "prediction_type": "v_prediction", "normalize_weight": True}, ("max_weight",)),
+    ({"zero_terminal_snr": True, "timesteps": 1}, ("T is 1",)),
+    ({"weighting": "sigmoid", "timesteps": 1}, ("two timesteps",)),
+]
+
+
+@pytest.mark.parametrize("changes, named", IMPOSSIBLE, ids=str)
+def test_an_infinite_weight_is_refused_in_one_line(red, tmp_path, changes, named):
+    with pytest.raises(InputError) as caught:
+        train(config_of(**red, **changes), tmp_path, "test", progress=False)
+    line = str(caught.value)
+    assert "\n" not in line and all(part in line for part in named)
+    if changes.get("prediction_type") == "v_prediction":
+        assert "use prediction_type='v_prediction'" not in line
+
+
+@pytest.mark.parametrize("changes", [changes for changes, _ in IMPOSSIBLE], ids=str)
+def test_an_infinite_weight_is_refused_before_anything_is_written(red, tmp_path, changes):
+    config = config_of(**red, **changes)
+    with pytest.raises(InputError):
+        train(config, tmp_path, "test", progress=False)
+    assert find_run("test", config.weighting, 0, tmp_path).config is None
+
+
+def test_the_way_out_that_the_line_names_can_be_taken(red, tmp_path):
+    few = {**red, "images": 8}
+    with pytest.raises(InputError, match="max_weight"):
+        train(config_of(**few, zero_terminal_snr=True), tmp_path, "test", progress=False)
+    run = train(config_of(**few, zero_terminal_snr=True, max_weight=10.0), tmp_path, "test", progress=False)
+    assert run.record is not None

@@ -1,0 +1,296 @@
+"""Networks that others trained: equal answers from a pipeline and a checkpoint; unsafe and damaged files refused."""
+
+import json
+import pickle
+from pathlib import Path
+
+import adm_weights
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
+
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.errors import InputError
+from debiaslib.training.network import load_model, load_pretrained
+from debiaslib.training.pretrained import parse_source, read_pretrained
+from debiaslib.training.safe_weights import read_weights
+from tests.training.test_convert import SMALL, shapes
+
+NETWORK = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 4,
+    "dropout": 0.3,
+}
+SAFE, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
+
+
+def tiny(**changed):
+    torch.manual_seed(0)
+    return UNet2DModel(**{**NETWORK, **changed})
+
+
+def pipeline(folder, scheduler=None, safe=True, **changed):
+    """A pipeline's folder as diffusers itself writes it."""
+    DDPMPipeline(tiny(**changed), scheduler or DDPMScheduler()).save_pretrained(folder, safe_serialization=safe)
+    return folder
+
+
+def ask(network):
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        return network(torch.randn(4, 3, 8, 8, generator=generator), torch.tensor([0, 3, 500, 999])).sample
+
+
+def refused(call, *arguments, **settings):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Pipelines
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_pipeline_answers_as_diffusers_loads_it(tmp_path, safe):
+    folder = pipeline(tmp_path / "some pipeline", safe=safe)
+    made = load_pretrained(str(folder))
+    assert torch.equal(ask(made.network), ask(tiny().eval())) and torch.equal(
+        ask(load_model(folder)), ask(made.network)
+    )
+    assert not made.network.training and not any(p.requires_grad for p in made.network.parameters())
+    assert (made.name, made.resolution, made.prediction_type) == ("some pipeline", 8, "epsilon")
+    assert made.clip_x0 and not made.learned_variance
+    torch.testing.assert_close(made.schedule.alpha_bar, Schedule.linear().alpha_bar, rtol=1e-4, atol=1e-9)
+
+
+def test_the_files_at_the_top_as_the_first_pipelines_of_the_hub_have_them(tmp_path):
+    """google/ddpm-cifar10-32 has no folders, and its attention's layers have the names of another age."""
+    folder = pipeline(tmp_path)
+    for file in ("unet/config.json", f"unet/{SAFE}", "scheduler/scheduler_config.json"):
+        (folder / file).rename(folder / Path(file).name)
+    state = load_file(folder / SAFE)
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for name in list(state):
+        for new, before in old.items():
+            if f".{new}." in name:
+                state[name.replace(f".{new}.", f".{before}.")] = state.pop(name)
+    assert any("proj_attn" in name for name in state)
+    save_file(state, folder / SAFE)
+    assert torch.equal(ask(load_model(folder)), ask(tiny().eval()))
+
+
+def test_half_precision_is_loaded_as_float32(tmp_path):
+    folder = tmp_path / "half"
+    DDPMPipeline(tiny().half(), DDPMScheduler()).save_pretrained(folder)
+    network = load_model(folder)
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    assert torch.equal(ask(network), ask(tiny().half().float().eval()))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "schedule"),
+    [
+        (DDPMScheduler(num_train_timesteps=200, beta_schedule="squaredcos_cap_v2"), Schedule.cosine(200)),
+        (DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"), Schedule.scaled_linear()),
+        (DDPMScheduler(trained_betas=[0.1, 0.2, 0.4]), Schedule(torch.tensor([0.9, 0.72, 0.432]))),
+        (
+            DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction", clip_sample=False),
+            Schedule.linear().rescale_zero_terminal_snr(),
+        ),
+    ],
+)
+def test_the_schedule_is_the_schedulers(tmp_path, scheduler, schedule):
+    made = load_pretrained(pipeline(tmp_path, scheduler))
+    assert (made.prediction_type, made.clip_x0) == (scheduler.config.prediction_type, scheduler.config.clip_sample)
+    torch.testing.assert_close(made.schedule.snr, schedule.snr, rtol=5e-4, atol=1e-12)
+
+
+def test_the_identity_is_of_the_weights_and_of_what_else_decides(tmp_path):
+    first = load_pretrained(pipeline(tmp_path / "a"))
+    same = load_pretrained(pipeline(tmp_path / "b"))
+    other = load_pretrained(pipeline(tmp_path / "c", DDPMScheduler(beta_end=0.03)))
+    assert first.identity == same.identity and first.slug.startswith("a-") and first.slug[2:] == same.slug[2:]
+    assert other.identity["ema"] == first.identity["ema"] and other.identity["config"] != first.identity["config"]
+
+
+def changed_json(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "said"),
+    [
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "it must be of UNet2DModel"),
+        ("unet/config.json", {"num_class_embeds": 4}, "does not fit its config.json: 1 missing keys"),
+        ("unet/config.json", {"layers_per_block": 2}, "is refused by diffusers"),
+        ("unet/config.json", {"block_out_channels": [8, 24]}, "is refused by diffusers"),
+        ("unet/config.json", {"down_block_types": ["None2D", "None2D"]}, "is refused by diffusers"),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "ScoreSdeVeScheduler"},
+            "is of 'ScoreSdeVeScheduler'; known",
+        ),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow_prediction"}, "'flow_prediction' is unknown"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "other"}, "makes no schedule"),
+    ],
+)
+def test_a_pipeline_that_does_not_fit_is_one_line(tmp_path, file, values, said):
+    folder = pipeline(tmp_path)
+    changed_json(folder / file, **values)
+    assert said in refused(load_model, folder)
+
+
+@pytest.mark.parametrize("gone", ["unet/config.json", f"unet/{SAFE}", "scheduler/scheduler_config.json"])
+def test_a_pipeline_without_a_file_says_which(tmp_path, gone):
+    folder = pipeline(tmp_path)
+    (folder / gone).unlink()
+    assert Path(gone).name in refused(load_model, folder)
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_of_adm(tmp_path):
+    path = tmp_path / "ema_0.9999_500000.pt"
+    torch.save(adm_weights.weights(shapes("learned")), path)
+    made = load_pretrained(f"{path}; resolution=8, num_head_channels=32")
+    assert (made.name, made.resolution, made.prediction_type) == ("ema_0.9999_500000", 8, "epsilon")
+    assert made.learned_variance and made.clip_x0
+    assert torch.equal(made.schedule.alpha_bar, Schedule.linear().alpha_bar)
+    assert torch.equal(ask(made.network), ask(load_model(path, resolution=8, num_head_channels=32)))
+
+
+def test_its_schedule_is_scaled_as_adm_does(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(adm_weights.weights(shapes("plain")), path)
+    made = read_pretrained(path, **SMALL, timesteps=500)
+    assert torch.equal(made.schedule.alpha_bar, Schedule.linear(500, 2e-4, 0.04).alpha_bar)
+    made = read_pretrained(path, **SMALL, schedule="cosine", timesteps=400)
+    assert torch.equal(made.schedule.alpha_bar, Schedule.cosine(400).alpha_bar)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("resolutoin=8", "'resolutoin' is unknown; did you mean 'resolution'?"),
+        ("schedule=sigmoid", "schedule 'sigmoid' is unknown"),
+        ("prediction_type=x0", "prediction_type 'x0' is unknown"),
+        ("timesteps=many", "timesteps is 'many'; it must be a whole number"),
+        ("new_attention_order=maybe", "new_attention_order 'maybe' is unknown"),
+        ("resolution", "cannot be read; write it as 'source; name=value, ...'"),
+        ("resolution=8, resolution=16", "cannot be read"),
+        ("num_head_channels=32", "model.pt: the resolution cannot be told"),
+    ],
+)
+def test_settings_that_are_wrong(tmp_path, settings, said):
+    torch.save(adm_weights.weights(shapes("learned")), tmp_path / "model.pt")
+    assert said in refused(load_pretrained, f"{tmp_path / 'model.pt'}; {settings}")
+
+
+def test_a_source_and_its_settings():
+    assert parse_source("google/ddpm-cifar10-32") == ("google/ddpm-cifar10-32", {})
+    assert parse_source(" a.pt ; num_heads=4, new_attention_order=true, schedule=cosine") == (
+        "a.pt",
+        {"num_heads": 4, "new_attention_order": True, "schedule": "cosine"},
+    )
+
+
+# Safety
+
+
+class Canary:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("where", ["checkpoint", "pipeline"])
+def test_code_in_a_pickle_does_not_run(tmp_path, where):
+    canary, path = tmp_path / "ran", tmp_path / "model.pt"
+    if where == "pipeline":
+        folder = pipeline(tmp_path / "pipeline", safe=False)
+        path = folder / "unet" / PICKLED
+    torch.save({"out.2.weight": torch.zeros(1), "more": Canary(canary)}, path)
+    line = refused(load_model, path if where == "checkpoint" else folder)
+    assert path.name in line and "holds more than tensors" in line and not canary.exists()
+    torch.load(path, weights_only=False)
+    assert canary.exists()  # it would have run
+
+
+def test_a_bare_pickle_does_not_run_either(tmp_path):
+    path, canary = tmp_path / "model.pt", tmp_path / "ran"
+    path.write_bytes(pickle.dumps(Canary(canary)))
+    assert path.name in refused(load_model, path) and not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": torch.zeros(1), "step": 5}, "holds 'step', which is no tensor"),
+        ({"model": {"a": torch.zeros(1)}}, "holds 'model', which is no tensor"),
+        ({1: torch.zeros(1)}, "holds 1, which is no tensor"),
+        ([torch.zeros(1)], "holds 'list' and no state dict"),
+        ({}, "holds 'dict' and no state dict"),
+        ({"a": torch.tensor([1.0, torch.nan])}, "holds a value that is not finite in 'a'"),
+    ],
+)
+def test_other_content_is_named(tmp_path, content, said):
+    torch.save(content, tmp_path / "model.pt")
+    assert said in refused(read_weights, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("left", [0.0, 0.01, 0.5, 0.99])
+def test_a_file_cut_short_is_one_line(tmp_path, suffix, left):
+    path, state = tmp_path / f"model.{suffix}", {"a": torch.arange(1000.0), "b": torch.zeros(3)}
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
+    assert path.name in refused(read_weights, path)
+
+
+def test_a_text_in_place_of_weights(tmp_path):
+    """Such as a pointer of Git LFS."""
+    for suffix in ("pt", "safetensors"):
+        path = tmp_path / f"model.{suffix}"
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+        assert path.name in refused(read_weights, path)
+
+
+# The hub
+
+
+def test_no_such_path_and_no_hub_id():
+    assert "is no existing folder or file and no hub id" in refused(load_pretrained, "./nowhere/at/all")
+    assert "a folder takes no setting; got 'revision'" in refused(load_pretrained, "tests; revision=main")
+
+
+def test_without_a_network_it_says_what_to_put_where(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    line = refused(load_pretrained, "google/ddpm-cifar10-32")
+    assert line.startswith("model 'google/ddpm-cifar10-32' is no existing path, and the hub cannot be reached")
+    assert "give a folder with its files, or copy the hub's cache, HF_HOME" in line
+
+
+def test_a_pipeline_in_the_hubs_cache_needs_no_network(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    cache, commit = tmp_path / "models--some--faces", "0123456789abcdef0123456789abcdef01234567"
+    pipeline(cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    made = load_pretrained("some/faces")
+    assert made.name == "some/faces" and made.slug.startswith("some-faces-")
+    assert torch.equal(ask(made.network), ask(tiny().eval()))

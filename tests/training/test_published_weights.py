@@ -1,0 +1,119 @@
+"""Published weights: float16 of what was trained, loadable where they lie, small enough, and with a card."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from debiaslib.errors import InputError
+from debiaslib.files import sha256_file, write_json
+from debiaslib.study.experiment import Experiment
+from debiaslib.training import published_weights
+from debiaslib.training.loop import train
+from debiaslib.training.network import load_model
+from debiaslib.training.published_weights import publish_weights
+
+NETWORK = {
+    "block_out_channels": [8, 8],
+    "layers_per_block": 1,
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "norm_num_groups": 4,
+    "add_attention": False,
+}
+TRAINING = {"resolution": 8, "network": NETWORK, "images": 16, "batch_size": 4, "snapshots": [8]}
+
+
+def experiment(**changes):
+    settings = {"training": TRAINING, "seeds": (3, 4), "published_weights": ("debiased", "constant"), **changes}
+    return Experiment(name="tiny", preset="minifaces16", weightings=("constant", "debiased"), **settings)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two of the trainings of `experiment`."""
+    for arm in ("constant", "debiased"):
+        train(experiment().train_config(arm, 3), tmp_path, "tiny", progress=False)
+    return tmp_path / "tiny"
+
+
+def publish(folder, **changes):
+    return publish_weights(experiment(**changes), folder, folder.parent / "out", lambda text: text)
+
+
+def test_what_is_published_is_what_was_trained_rounded(folder):
+    names = ["config.json", "ema-000000016.safetensors", "record.json"]
+    wanted = [f"weights/{run}/{name}" for run in ("constant-s3", "debiased-s3") for name in names]
+    assert publish(folder) == ["weights/README.md", *wanted]
+    there = folder.parent / "out" / "weights" / "debiased-s3"
+    ours, theirs = (load_file(at / "ema-000000016.safetensors") for at in (there, folder / "runs" / "debiased-s3"))
+    assert ours.keys() == theirs.keys()
+    for name, values in ours.items():
+        assert values.dtype == np.float16 and np.array_equal(values, theirs[name].astype(np.float16))
+    record = json.loads((there / "record.json").read_text())
+    assert "raw" not in record and record["snapshots"] == [{
+        "images": 16, "file": "ema-000000016.safetensors", "dtype": "float16",
+        "sha256": sha256_file(there / "ema-000000016.safetensors"),
+        "float32_sha256": sha256_file(folder / "runs" / "debiased-s3" / "ema-000000016.safetensors"),
+    }]  # fmt: skip
+
+
+def test_they_load_where_they_lie_and_answer_nearly_the_same(folder):
+    publish(folder)
+    network = load_model(folder.parent / "out" / "weights" / "debiased-s3")
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    x, t = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 900])
+    trained = load_model(folder / "runs" / "debiased-s3")(x, t).sample
+    assert 0 < (network(x, t).sample - trained).abs().max() < 2e-2 * trained.abs().max()
+
+
+def test_the_card_says_what_they_are(folder):
+    publish(folder)
+    card = (folder.parent / "out" / "weights" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlicense: mit\n") and "{" not in card
+    assert "| `debiased-s3` | debiased | 3 | 16 | " in card and 'load_model("weights/debiased-s3")' in card
+    assert "minifaces, 8x8: debiased and constant" in card and max(map(len, card.splitlines())) <= 130
+
+
+def test_texts_are_redacted(folder):
+    publish_weights(experiment(), folder, folder.parent / "out", lambda text: text.replace("minifaces", "faces"))
+    for path in (folder.parent / "out").rglob("*.*"):
+        assert path.suffix == ".safetensors" or "minifaces" not in path.read_text(encoding="utf-8")
+
+
+def test_a_training_that_is_not_complete_is_left_out(folder):
+    (folder / "runs" / "constant-s3" / "record.json").unlink()
+    assert publish(folder)[1] == "weights/debiased-s3/config.json" and len(publish(folder)) == 4
+    assert publish(folder, published_weights=()) == []
+
+
+def test_weights_that_do_not_fit(folder, monkeypatch):
+    monkeypatch.setattr(published_weights, "WEIGHTS_LIMIT", 1000)
+    with pytest.raises(InputError, match="publish fewer of them"):
+        publish(folder)
+
+
+def test_weights_that_float16_does_not_hold(folder):
+    run = folder / "runs" / "debiased-s3"
+    path, record = run / "ema-000000016.safetensors", json.loads((run / "record.json").read_text())
+    weights = load_file(path)
+    weights["conv_in.bias"] = weights["conv_in.bias"] + np.float32(1e6)
+    save_file(weights, path)
+    record["snapshots"][-1]["sha256"] = sha256_file(path)
+    write_json(run / "record.json", record)
+    with pytest.raises(InputError, match="float16 does not hold, in conv_in.bias"):
+        publish(folder)
+
+
+def test_the_gpu_experiment_publishes_within_the_limit():
+    from debiaslib.study.experiment import load_experiment
+    from debiaslib.training.network import build_network
+
+    e = load_experiment("cifar10-h200")
+    with torch.device("meta"):
+        network = build_network(e.train_config("debiased", 0))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert parameters == 8_952_067
+    assert 2 * parameters * len(e.published_weights) < published_weights.WEIGHTS_LIMIT

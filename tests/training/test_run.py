@@ -1,0 +1,319 @@
+"""A run's folder: what is read from it is what was recorded; what a record says of where it was made."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from debiaslib.errors import InputError
+from debiaslib.files import write_json
+from debiaslib.provenance import git_state, package_versions, provenance
+from debiaslib.training.config import TrainConfig
+from debiaslib.training.run import Run, check_settings, find_run, first_difference
+
+PACKAGE = Path(__file__).resolve().parents[2] / "debiaslib"
+STATE = "from debiaslib.provenance import git_state; import json; print(json.dumps(git_state()))"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A complete run with two snapshots."""
+    folder = tmp_path / "debiased-s0"
+    folder.mkdir()
+    snapshots = []
+    for images in (500, 12_000):
+        content = f"weights after {images}".encode()
+        (folder / f"ema-{images}.safetensors").write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        snapshots.append({"images": images, "file": f"ema-{images}.safetensors", "sha256": sha256})
+    write_json(folder / "record.json", {"snapshots": snapshots})
+    return Run(folder)
+
+
+def refused(call, *arguments):
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# snapshots
+
+
+def test_a_snapshot_by_its_count_and_the_last(run):
+    assert run.name == "debiased-s0"
+    assert run.snapshot(500) == run.folder / "ema-500.safetensors"
+    assert run.snapshot(12_000) == run.snapshot() == run.folder / "ema-12000.safetensors"
+
+
+def test_an_unknown_count_lists_the_known(run):
+    line = refused(run.snapshot, 501)
+    assert "no snapshot at 501 images; known: 500, 12000" in line and str(run.folder) in line
+
+
+@pytest.mark.parametrize("damage", ["one bit", "cut", "longer", "empty", "gone"])
+def test_a_damaged_snapshot(run, damage):
+    path = run.folder / "ema-500.safetensors"
+    content = path.read_bytes()
+    changed = {
+        "one bit": bytes([content[0] ^ 1]) + content[1:],
+        "cut": content[:-1],
+        "longer": content + b"\0",
+        "empty": b"",
+    }
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(changed[damage])
+    line = refused(run.snapshot, 500)
+    assert str(path) in line and "missing or damaged" in line
+    assert run.snapshot().name == "ema-12000.safetensors"  # the other is as it was
+
+
+def test_a_run_that_is_not_complete(tmp_path):
+    run = Run(tmp_path / "none-s0")
+    assert run.config is None and run.record is None and run.log() == []
+    assert "is not complete" in refused(run.snapshot)
+
+
+def test_a_damaged_record_is_no_missing_one(run):
+    (run.folder / "record.json").write_text('{"snapshots": [')
+    assert "is damaged" in refused(run.snapshot)
+
+
+# the log
+
+
+def write_log(folder, text):
+    (folder / "log.jsonl").write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def test_the_log(run):
+    rows = [{"step": step, "loss": step / 3} for step in range(100)]
+    write_log(run.folder, "".join(json.dumps(row) + "\n" for row in rows))
+    assert run.log() == rows
+
+
+@pytest.mark.parametrize(
+    "half", ["{", '{"step": 2', '{"step": 2, "loss": 0.', '{"step": 2, "loss": 0.5', '"', "\0\0\0"]
+)
+def test_a_half_written_last_line_is_left_out(run, half):
+    write_log(run.folder, '{"step": 0}\n{"step": 1}\n' + half)
+    assert run.log() == [{"step": 0}, {"step": 1}]
+
+
+def test_a_last_line_cut_within_a_letter(run):
+    write_log(run.folder, b'{"step": 0}\n{"note": "\xc3')
+    assert run.log() == [{"step": 0}]
+
+
+def test_an_empty_log(run):
+    write_log(run.folder, "")
+    assert run.log() == []
+
+
+# where results lie
+
+
+def test_a_run_is_found_by_its_weighting_and_seed(tmp_path, monkeypatch):
+    monkeypatch.delenv("DEBIASLIB_RESULTS", raising=False)
+    run = find_run("quick", " p2( k = 1 )", 3, results=tmp_path)
+    assert run.folder == tmp_path / "quick" / "runs" / "p2-k1-gamma1-s3"
+    assert find_run("quick", "p2", 3).folder == PACKAGE.parent / "results" / "quick" / "runs" / "p2-k1-gamma1-s3"
+    monkeypatch.setenv("DEBIASLIB_RESULTS", str(tmp_path / "elsewhere"))
+    assert find_run("quick", "debiased", 0).folder == tmp_path / "elsewhere" / "quick" / "runs" / "debiased-s0"
+    assert find_run("quick", "debiased", 0, results=tmp_path).folder.is_relative_to(tmp_path / "quick")
+    monkeypatch.chdir(tmp_path)
+    assert (
+        find_run("quick", "debiased", 0, results="mine").folder == tmp_path / "mine" / "quick" / "runs" / "debiased-s0"
+    )
+    with pytest.raises(InputError):
+        find_run("quick", "debaised", 0, results=tmp_path)
+
+
+# provenance
+
+
+def test_what_a_record_says_of_its_making():
+    made = provenance(device="cuda:0", threads=4)
+    assert set(made) == {"commit", "clean", "python", "packages", "machine", "device", "threads"}
+    assert (made["device"], made["threads"]) == ("cuda:0", 4)
+    assert made["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert provenance() == {**made, "device": "cpu", "threads": 1}
+
+
+def test_package_versions_are_those_installed():
+    import diffusers
+    import torch
+
+    versions = package_versions()
+    assert versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert versions["diffusers"] == diffusers.__version__
+    assert {"torchvision", "numpy", "torch-fidelity", "snakemake", "debiaslib"} <= set(versions)
+
+
+def test_git_state_of_this_checkout():
+    state = git_state()
+    assert set(state) == {"commit", "clean"}
+    assert (state["commit"] is None) == (state["clean"] is None)
+    if state["commit"] is not None:
+        assert len(state["commit"]) in (40, 64) and set(state["commit"]) <= set("0123456789abcdef")
+        assert state["clean"] in (True, False)
+
+
+def state_of(folder, **environment):
+    """git_state() of the copy of the package in `folder`, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", STATE], cwd=folder, capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment})  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def copy_package(folder):
+    (folder / "debiaslib").mkdir(parents=True)
+    for name in ("__init__", "provenance"):
+        shutil.copy(PACKAGE / f"{name}.py", folder / "debiaslib")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_git_state_of_a_clean_a_changed_and_a_foreign_tree(tmp_path):
+    def git(*arguments):
+        command = ["git", "-C", str(tmp_path / "one"), "-c", "user.name=x", "-c", "user.email=x@x", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    copy_package(tmp_path / "one")
+    assert state_of(tmp_path / "one") == {"commit": None, "clean": None}
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "x")
+    assert state_of(tmp_path / "one") == {"commit": git("rev-parse", "HEAD"), "clean": True}
+    (tmp_path / "one" / "debiaslib" / "errors.py").open("a").write("# changed\n")
+    assert state_of(tmp_path / "one") == {"commit": git("rev-parse", "HEAD"), "clean": False}
+    # Installed into an environment that lies in someone else's repository: their commit says nothing of our code.
+    copy_package(tmp_path / "one" / "site-packages")
+    assert state_of(tmp_path / "one" / "site-packages") == {"commit": None, "clean": None}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="PATH")
+def test_git_state_without_git(tmp_path):
+    copy_package(tmp_path)
+    assert state_of(tmp_path, PATH=str(tmp_path)) == {"commit": None, "clean": None}
+
+
+# settings that differ
+
+CONFIG = TrainConfig(dataset="a", resolution=16, network={}, images=2, batch_size=1, lr=0.1, snapshots=(1, 2))
+SETTINGS = {**CONFIG.to_dict(), "data_fingerprint": "f"}
+DEFAULTS = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.default is not dataclasses.MISSING}
+
+
+@pytest.mark.parametrize(
+    "changed, field, complete",
+    [
+        ({}, None, True),
+        ({}, None, False),
+        ({"lr": 0.2}, "lr=0.1, not 0.2", True),
+        ({"snapshots": [1]}, "snapshots=[1, 2], not [1]", True),
+        ({"new": 3}, "new=None, not 3", True),
+        ({"zero_terminal_snr": True}, "zero_terminal_snr=False, not True", True),
+        ({"timestep_sampling": "weight"}, "timestep_sampling='uniform', not 'weight'", False),
+        ({"dataset": "b"}, None, True),  # the same images under another name
+        ({"dataset": "b"}, None, False),
+        ({"data_fingerprint": "g"}, "data_fingerprint='f', not 'g'", True),
+        ({"dataset": "b", "data_fingerprint": "g"}, "dataset='a', not 'b'", True),
+        ({"device": "cuda", "threads": 8}, None, True),
+        ({"device": "cuda"}, "device='cpu', not 'cuda'", False),  # half a run would be gone on with elsewhere
+        ({"threads": 8}, "threads=1, not 8", False),
+    ],
+)
+def test_a_run_made_with_other_settings_is_refused(run, changed, field, complete):
+    write_json(run.folder / "config.json", SETTINGS)
+    if not complete:
+        (run.folder / "record.json").unlink()
+    if field is None:
+        check_settings(run, {**SETTINGS, **changed})
+    else:
+        line = refused(check_settings, run, {**SETTINGS, **changed})
+        # A long path is cut in the middle.
+        assert line.startswith("the run ") and f"{run.folder.name} was made with {field};" in line
+
+
+OTHER_THAN_THE_DEFAULT = {
+    "preset": "minifaces16",
+    "weighting": "constant",
+    "variant": "weight_decay=0.1",
+    "seed": 1,
+    "prediction_type": "sample",
+    "schedule": "cosine",
+    "timesteps": 10,
+    "zero_terminal_snr": True,
+    "timestep_sampling": "stratified",
+    "normalize_weight": True,
+    "max_weight": 5.0,
+    "lr_decay": "cosine",
+    "weight_decay": 0.1,
+    "max_grad_norm": 1.0,
+    "ema_decay": 0.9,
+    "horizontal_flip": True,
+    "precision": "bfloat16",
+    "memory_format": "channels_last",
+    "compilation": "default",
+    "snapshots": [1],
+    "learned_variance": True,
+    "device": "cuda",
+    "threads": 2,
+}
+assert set(OTHER_THAN_THE_DEFAULT) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("field", DEFAULTS)
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_run_of_an_earlier_version_has_the_defaults_of_what_came_since(run, field, complete):
+    """And is refused where another value is wanted, naming what it was made with."""
+    default = [] if field == "snapshots" else DEFAULTS[field]
+    wanted = {**SETTINGS, field: default}
+    made = {key: value for key, value in wanted.items() if key != field}
+    write_json(run.folder / "config.json", made)
+    if not complete:
+        (run.folder / "record.json").unlink()
+    before = (run.folder / "config.json").read_bytes()
+    check_settings(run, wanted)
+    assert (run.folder / "config.json").read_bytes() == before
+    other = {**wanted, field: OTHER_THAN_THE_DEFAULT[field]}
+    if complete and field in ("device", "threads"):
+        check_settings(run, other)
+    else:
+        line = refused(check_settings, run, other)
+        assert f"was made with {field}={default!r}, not {OTHER_THAN_THE_DEFAULT[field]!r};" in line
+
+
+def test_what_has_no_default_is_not_made_up(run):
+    write_json(run.folder / "config.json", {key: value for key, value in SETTINGS.items() if key != "lr"})
+    assert "was made with lr=None, not 0.1;" in refused(check_settings, run, SETTINGS)
+
+
+def test_a_new_folder_takes_any_settings(tmp_path):
+    check_settings(Run(tmp_path / "none-s0"), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "made, wanted, difference",
+    [
+        ({}, {}, None),
+        ({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1}, None),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 3}, ("b", 2, 3)),
+        ({"a": 1, "b": 2}, {"b": 3, "a": 2}, ("b", 2, 3)),  # first in the order of what is wanted
+        ({"a": 1}, {"a": 1, "new": 5}, ("new", None, 5)),
+        ({"a": 1, "old": 5}, {"a": 1}, ("old", 5, None)),
+        ({"n": {"x": [1]}}, {"n": {"x": [2]}}, ("n", {"x": [1]}, {"x": [2]})),
+        ({"a": 1, "new": None}, {"a": 1}, None),  # a setting that did not exist yet and is off
+    ],
+)
+def test_the_first_difference(made, wanted, difference):
+    assert first_difference(made, wanted) == difference
