@@ -85,3 +85,4 @@ lint: setup  ## ruff, on the notebooks too, and the form of the notebooks
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m debiaslib.report.notebook_form notebooks
+	@.venv/bin/lint-imports

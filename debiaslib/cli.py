@@ -8,7 +8,7 @@ import sys
 
 from .errors import InputError, check_choice, one_line
 from .files import FULL
-from .training.signals import SUPERVISED, end_with_parent
+from .signals import SUPERVISED, end_with_parent
 
 NOT_WRITTEN = 74  # exit status, EX_IOERR of sysexits.h
 _SAID = {

@@ -8,10 +8,10 @@ from pathlib import Path
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from synthetic_results import WEIGHTINGS, write_synthetic_results
-from tests.report.test_notebook_html import figure_cell, picture, write_notebook
 
 from debiaslib.figures.draw import FIGURES
 from debiaslib.training.config import run_name
+from tests.report.test_notebook_html import figure_cell, picture, write_notebook
 
 MADE = {
     "commit": "0123456789abcdef",

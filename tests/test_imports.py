@@ -26,7 +26,7 @@ WITHOUT_TORCH = [
     "metrics.colour_law",
     "study.compare",
     "figures.curves",
-    "figures.saved",
+    "study.saved_tables",
     "study.sample_store",
 ]
 

@@ -18,6 +18,7 @@ from ..cli import Parser, run_command
 from ..errors import InputError, check_choice
 from ..files import atomic_path, fill_json, naming, read_json
 from ..provenance import git_state, package_versions
+from ..study.saved_tables import PAPER_CURVES, Tables
 from . import bias as bias_plots
 from . import colour as colour_plots
 from . import controls as control_plots
@@ -27,7 +28,6 @@ from . import grids as image_grids
 from . import tables as load
 from . import weights as weight_plots
 from .captions import CAPTIONS
-from .saved import PAPER_CURVES, Tables
 from .style import note, style
 
 __all__ = ["FIGURES", "FigureSpec", "available", "caption", "draw"]

@@ -7,11 +7,11 @@ import pandas as pd
 
 from ..errors import InputError
 from ..metrics.check_equal_sample_sizes import check_equal_n
+from ..study.saved_tables import PAPER_CURVES, parse_run
 from ..training.run import Run
 from . import bias as bias_plots
 from . import colour as colour_plots
 from . import distances as distance_plots
-from .saved import PAPER_CURVES, parse_run
 from .style import label, ordered
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from ..errors import InputError, check_number
 
-__all__ = ["mean_interval", "paired_ratio"]
+__all__ = ["HIGHER_IS_BETTER", "mean_interval", "paired_ratio"]
+
+HIGHER_IS_BETTER = ("is", "precision", "recall")
 
 
 def mean_interval(values, level=0.95):

@@ -5,7 +5,7 @@ import pandas as pd
 from ..figures.distances import METRICS
 from ..figures.style import ordered
 from ..metrics.check_equal_sample_sizes import check_equal_n
-from ..study.result_tables import HIGHER_IS_BETTER
+from ..metrics.intervals import HIGHER_IS_BETTER
 from ..training.config import run_name
 from .tables import ReportTable, count_range, number, over_seeds, read, spread, with_seeds
 

@@ -18,7 +18,6 @@ from ..files import read_json, write_text
 from ..paths import results_root
 from ..study.experiment import load_experiment
 from ..study.publishing import Redaction, check_target, copy_published
-from ..study.result_tables import write_result_tables
 from ..training.config import run_name
 from ..training.published_weights import publish_weights
 from . import distances as report_distances
@@ -26,6 +25,7 @@ from . import records as report_records
 from . import tables as report_tables
 from .mathml import with_formulas
 from .notebook_html import describe_commit, make_page, render_notebook
+from .result_tables import write_result_tables
 from .template import TEMPLATE
 
 REPORT_LIMIT = 5_000_000  # bytes

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..figures.saved import check_table
 from ..figures.style import ordered
 from ..metrics.intervals import mean_interval
+from ..study.saved_tables import check_table
 from ..training.arms import parse_arm
 from ..training.config import run_name
 from ..training.run import Run

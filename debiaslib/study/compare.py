@@ -26,9 +26,9 @@ from scipy.special import stdtrit
 
 from ..cli import Parser, run_command
 from ..errors import InputError, check_choice, check_number
-from ..figures.saved import check_table
 from ..files import atomic_path
 from ..paths import checkout, user_path
+from .saved_tables import check_table
 
 __all__ = ["compare", "main", "summary"]
 

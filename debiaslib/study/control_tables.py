@@ -3,13 +3,13 @@
 import pandas as pd
 
 from ..diffusion.one_step import mse_by_timestep
-from ..figures.saved import read_rows
 from ..files import sha256_file
 from ..training.arms import parse_arm
 from ..training.config import run_name
 from . import controls
 from .common import measured_images, measured_labels, optimal_denoiser, remembered, trained
 from .samples import distances
+from .saved_tables import read_rows
 
 
 def arm_errors(study):

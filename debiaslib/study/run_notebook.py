@@ -18,7 +18,7 @@ from ..errors import InputError, check_choice
 from ..files import FULL, atomic_path, exclusive, sha256_file, sha256_json, write_json
 from ..paths import absolute, check_results_folder, notebook_files, results_root
 from ..provenance import provenance
-from ..training.signals import end_after_signal
+from ..signals import end_after_signal
 from .experiment import load_experiment
 from .study import is_current, open_study
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from ..diffusion.sampling import sample, sample_batches
-from ..figures.saved import read_rows
 from ..metrics.colour import evaluate_colour
 from ..metrics.colour_law import evaluate_law
 from ..metrics.distances import evaluate
@@ -18,6 +17,7 @@ from ..training.config import run_name
 from ..training.processes import current_world, shared_batches
 from .common import load_arrays, save_arrays, subset, trained
 from .sample_store import stored_samples
+from .saved_tables import read_rows
 
 
 def samples(study, arm, seed):

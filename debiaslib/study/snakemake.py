@@ -13,7 +13,7 @@ import yaml
 
 from ..files import exclusive
 from ..paths import absolute, cache_root, checkout, home_substitutes
-from ..training.signals import SUPERVISED
+from ..signals import SUPERVISED
 from .progress import Progress
 
 __all__ = ["TIMED_OUT", "engine_log", "run_engine", "snakemake"]

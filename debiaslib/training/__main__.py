@@ -1,7 +1,32 @@
-"""`python -m debiaslib.training`: the command of `loop.py`."""
+"""Train one (weighting, seed) of an experiment, resumable to the bit.
 
-from ..cli import run_command
-from .loop import main
+python -m debiaslib.training --experiment quick --weighting debiased --seed 0
+torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment quick --weighting debiased --seed 0
+"""
+
+from ..cli import experiment_parser, run_command
+from ..study.experiment import load_experiment
+from .loop import train
+from .processes import processes
+
+
+def main():
+    """The command line: train one (weighting, seed) of an experiment."""
+    parser = experiment_parser(__doc__.splitlines()[0])
+    parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1); lr=5e-4'")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--any-processes",
+        action="store_true",
+        help="go on with a run that another number of processes began; its record says who took which steps",
+    )
+    arguments = parser.parse_args()
+    with processes() as world:
+        with world.together():
+            experiment = load_experiment(arguments.experiment, arguments.dataset)
+            config = experiment.train_config(arguments.weighting, arguments.seed)
+        train(config, arguments.results, experiment.name, any_processes=arguments.any_processes)
+
 
 if __name__ == "__main__":
     run_command(main)

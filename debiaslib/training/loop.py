@@ -17,7 +17,6 @@ import torch
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from ..cli import experiment_parser, run_command
 from ..data.images import load_images
 from ..data.pixels import Pixels
 from ..devices import check_device
@@ -25,16 +24,15 @@ from ..diffusion.randomness import stream, stream_seed
 from ..diffusion.sampling import to_float
 from ..errors import InputError
 from ..files import naming, write_json, write_text
-from ..study.experiment import load_experiment
+from ..signals import StopFlag
 from .acceleration import concrete_precision, prepare_network
 from .checkpoints import load_checkpoint, save_checkpoint, tidy
 from .flat_parameters import FlatParameters
 from .loss_sums import LossSums
 from .network import build_network
 from .objective import Objective, check_trainable
-from .processes import current_world, processes
+from .processes import current_world
 from .run import check_processes, check_settings, find_run
-from .signals import StopFlag
 from .write_record import remove_half_written, save_weights, write_record
 
 _LOG_ROWS = 200
@@ -309,25 +307,3 @@ class _Training:
     def _record(self, snapshot_steps):
         snapshots = {step: self._snapshot_path(step) for step in sorted(snapshot_steps)}
         write_record(self.run, self.config, self.data, self.network, self.seconds, snapshots, self.shares)
-
-
-def main():
-    """The command line: train one (weighting, seed) of an experiment."""
-    parser = experiment_parser(__doc__.splitlines()[0])
-    parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1); lr=5e-4'")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--any-processes",
-        action="store_true",
-        help="go on with a run that another number of processes began; its record says who took which steps",
-    )
-    arguments = parser.parse_args()
-    with processes() as world:
-        with world.together():
-            experiment = load_experiment(arguments.experiment, arguments.dataset)
-            config = experiment.train_config(arguments.weighting, arguments.seed)
-        train(config, arguments.results, experiment.name, any_processes=arguments.any_processes)
-
-
-if __name__ == "__main__":
-    run_command(main)

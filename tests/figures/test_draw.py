@@ -10,8 +10,8 @@ from synthetic_results import SEEN, WEIGHTINGS, write_synthetic_results
 from debiaslib.diffusion.strategies import KNOWN, parse_strategy
 from debiaslib.errors import InputError
 from debiaslib.figures import draw as figures
-from debiaslib.figures.saved import Tables, parse_run
 from debiaslib.files import read_json, sha256_file
+from debiaslib.study.saved_tables import Tables, parse_run
 
 NAMES = {"snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon", "mse_x0",
          "excess", "mse_heldout", "signed_bias", "bias_or_variance", "bias_spectrum", "weights", "weight_share",

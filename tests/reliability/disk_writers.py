@@ -22,10 +22,10 @@ from debiaslib.files import SEAL, exclusive, write_json, write_text
 from debiaslib.metrics.cifar10_training import _keep
 from debiaslib.metrics.feature_weights import Weights
 from debiaslib.report.report import build_report, publish_report
+from debiaslib.report.result_tables import write_result_tables
 from debiaslib.study import compare, measurements
 from debiaslib.study.common import save_arrays
 from debiaslib.study.experiment import Experiment
-from debiaslib.study.result_tables import write_result_tables
 from debiaslib.study.sample_store import stored_samples
 from debiaslib.study.study import open_study
 from debiaslib.study.time_limit import write_part

@@ -30,6 +30,7 @@ import torch
 from debiaslib import files
 from debiaslib.cli import run_command
 from debiaslib.diffusion.sampling import sample_batches
+from debiaslib.signals import StopFlag
 from debiaslib.study import sample_store
 from debiaslib.training import checkpoints
 from debiaslib.training import loop as training
@@ -37,7 +38,6 @@ from debiaslib.training import write_record as run_files
 from debiaslib.training.config import TrainConfig
 from debiaslib.training.network import build_network, build_schedule
 from debiaslib.training.processes import World
-from debiaslib.training.signals import StopFlag
 
 LOG_ROWS = 5
 STEPS_OF_A_FILE = ("before its temporary file", "with an empty temporary file", "half-way through it", "before fsync",

@@ -7,9 +7,9 @@ import sys
 
 import pandas as pd
 
+from debiaslib.report.result_tables import write_result_tables
 from debiaslib.study import measurements
 from debiaslib.study.control_tables import control_ratios, learning_rates
-from debiaslib.study.result_tables import write_result_tables
 from debiaslib.study.study import open_study
 from debiaslib.training.config import run_name
 

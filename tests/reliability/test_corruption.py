@@ -20,12 +20,12 @@ from PIL import Image
 from debiaslib.data import images as data
 from debiaslib.data.labels import stored_labels
 from debiaslib.errors import InputError
-from debiaslib.figures.saved import Tables
 from debiaslib.files import read_json, sha256_file, write_json
 from debiaslib.metrics import feature_cache
 from debiaslib.metrics.features import load_extractor
 from debiaslib.study.common import load_arrays, save_arrays
 from debiaslib.study.sample_store import sample_path, stored_samples
+from debiaslib.study.saved_tables import Tables
 from debiaslib.study.study import open_study
 from debiaslib.training import loop as training
 from debiaslib.training.checkpoints import load_checkpoint, save_checkpoint

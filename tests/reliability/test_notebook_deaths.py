@@ -142,7 +142,7 @@ def test_a_signal_to_a_notebook_that_runs(checkout, tmp_path, victim, number, co
 
 SWALLOWS = """
 import time
-from debiaslib.training.signals import end_after_signal
+from debiaslib.signals import end_after_signal
 
 end_after_signal(1)
 while True:

@@ -32,7 +32,6 @@ from debiaslib.data import hub
 from debiaslib.data.images import load_images
 from debiaslib.data.labels import stored_labels
 from debiaslib.errors import InputError
-from debiaslib.figures.saved import Tables
 from debiaslib.files import sha256_file, write_json
 from debiaslib.metrics import cifar10_features, feature_cache, feature_weights, features, minifaces_features
 from debiaslib.metrics.features import load_extractor
@@ -42,6 +41,7 @@ from debiaslib.study.common import load_arrays
 from debiaslib.study.experiment import load_experiment
 from debiaslib.study.run_notebook import execute_notebook
 from debiaslib.study.sample_store import sample_path, stored_samples
+from debiaslib.study.saved_tables import Tables
 from debiaslib.study.study import open_study
 from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.network import load_model, load_pretrained

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from debiaslib.errors import InputError
-from debiaslib.study.result_tables import as_latex, as_markdown, summarise_distances, write_result_tables
+from debiaslib.report.result_tables import as_latex, as_markdown, summarise_distances, write_result_tables
 
 
 def rows(weighting, values, metric="fd_pooled", steps=5, **more):

@@ -9,17 +9,16 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..figures.saved import check_table, read_rows
 from ..figures.style import label, ordered
 from ..files import write_text
 from ..metrics.check_equal_sample_sizes import check_equal_n
-from ..metrics.intervals import mean_interval
+from ..metrics.intervals import HIGHER_IS_BETTER, mean_interval
+from ..study.saved_tables import check_table, read_rows
 from ..training.arms import parse_arm
 from ..training.config import run_name
 
-__all__ = ["HIGHER_IS_BETTER", "as_latex", "as_markdown", "summarise_distances", "write_result_tables"]
+__all__ = ["as_latex", "as_markdown", "summarise_distances", "write_result_tables"]
 
-HIGHER_IS_BETTER = ("is", "precision", "recall")
 # statistics of the samples' colours, neither better nor worse
 _DESCRIPTIVE = ("mean_", "spread_", "law_shade_bias", "law_shade_spread")
 _GROUP = ["metric", "features", "sampler", "steps"]

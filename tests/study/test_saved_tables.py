@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from debiaslib.errors import InputError
-from debiaslib.figures.saved import Tables, read_rows
+from debiaslib.study.saved_tables import Tables, read_rows
 
 
 @pytest.mark.parametrize("variants", [["", "lr=1"], ["", ""], ["lr=1"]])

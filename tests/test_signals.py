@@ -10,7 +10,7 @@ import time
 import pytest
 
 from debiaslib.errors import InputError
-from debiaslib.training.signals import SUPERVISED, StopFlag
+from debiaslib.signals import SUPERVISED, StopFlag
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
 
@@ -95,7 +95,7 @@ COMMAND = """
 import os, signal, sys
 from debiaslib.cli import run_command
 from debiaslib.errors import InputError
-from debiaslib.training.signals import StopFlag
+from debiaslib.signals import StopFlag
 
 def main():
     what = sys.argv[1]
