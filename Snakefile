@@ -22,10 +22,10 @@ PYTHON = f"exec {shlex.quote(sys.executable)} -m"
 FLAGS = " ".join(f"--{key} {shlex.quote(str(config[key]))}" for key in ("experiment", "dataset", "results") if config.get(key))
 OF_ALL = [
     f"tables/{name}{note}"
-    for name in ("weights.csv", "gradient_noise.csv", "one_step.npz", "mse.csv", "bias.csv", *(["arm_errors.csv"] if E.variants else []))
+    for name in ("gate.csv", "weights.csv", "gradient_noise.csv", "one_step.npz", "mse.csv", "bias.csv", *(["arm_errors.csv"] if E.variants else []), *(["oracle_swap.csv", "oracle_swap_samples.npz"] if E.swap_timesteps else []))
     for note in ("", ".json")
 ]
-ARMS = "arm_errors" if E.variants else ""
+ARMS = " ".join(["arm_errors"] * bool(E.variants) + ["oracle_swap", "oracle_swap_samples"] * bool(E.swap_timesteps))
 OF_ONE = [
     f"tables/{name}{note}"
     for name in ("samples-{run}.npz", "training-{run}.npz", "distances-{run}.csv")
@@ -128,7 +128,7 @@ rule measure:
         settings=E.measured,
     threads: THREADS
     shell:
-        "{PYTHON} debiaslib.study.measurements weights gradient_noise one_step mse bias {ARMS} real_distances {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.study.measurements gate weights gradient_noise one_step mse bias {ARMS} real_distances {FLAGS} > {log} 2>&1"
 
 
 rule notebook:

@@ -69,6 +69,10 @@ class Experiment:
     allow_singular: bool = False  # a Frechet distance of fewer images than features, which is mostly bias
     raw_weights: bool = False  # judge the weightings' weights of the last step too, beside their moving average
     further_features: tuple[str, ...] = ()  # where their weights are at hand on this machine; never fetched
+    # samples by the exact optimum above a timestep and by a network below it, and the reverse (notebook 07)
+    swap_timesteps: tuple[int, ...] = ()  # none: not measured
+    swap_steps: tuple[int, ...] = (10, 50)
+    swap_images: int = 500
     # distances at many steps, of the first seed's networks alone: fewer images, a table of their own
     long_steps: tuple[int, ...] = ()
     long_samplers: tuple[str, ...] = ("ddim", "ddpm")
@@ -126,7 +130,9 @@ class Experiment:
         for name in ("shown_timesteps", "curve_timesteps"):
             for t in getattr(self, name):
                 check_number(name, t, minimum=0, below=T, integer=True)
-        for name in ("grid_steps", "distance_steps", "snapshot_steps"):
+        for t in self.swap_timesteps:
+            check_number("swap_timesteps", t, minimum=0, below=T, integer=True)
+        for name in ("grid_steps", "distance_steps", "snapshot_steps", "swap_steps"):
             for steps in getattr(self, name):
                 check_number(name, steps, minimum=1, maximum=T, integer=True)
         for seed in self.seeds:

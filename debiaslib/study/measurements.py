@@ -24,7 +24,9 @@ from ..training.processes import processes
 from .bias import bias
 from .common import load_arrays, measured_images, measured_labels, optimal_denoiser, remembered, save_arrays, trained
 from .control_tables import arm_errors
+from .gate import gate
 from .gradient_noise import gradient_noise
+from .oracle_swap import oracle_swap, oracle_swap_samples
 from .samples import distances, draw_together, long_distances, real_distances, samples, training_samples
 from .study import open_study
 
@@ -149,6 +151,7 @@ def _summary(rows, baseline):
 
 
 OF_ALL = {
+    "gate": gate,
     "weights": weights,
     "gradient_noise": gradient_noise,
     "one_step": one_step,
@@ -156,6 +159,8 @@ OF_ALL = {
     "bias": bias,
     "arm_errors": arm_errors,
     "real_distances": real_distances,
+    "oracle_swap": oracle_swap,
+    "oracle_swap_samples": oracle_swap_samples,
 }
 _MINUTES = 24 * 60  # that one process may wait for another: as long as a batch of images takes
 OF_ONE = {"samples": samples, "training_samples": training_samples, "distances": distances, "long": long_distances}

@@ -1,0 +1,77 @@
+"""The gate: have an experiment's networks learned their task, so that comparing them says something?
+
+A network passes where the error of its one-step estimate of x0 (EMA weights, training images, not clipped) is
+
+    at t = 600  at most 1.25 times the optimum's        (no network can do better than the optimum)
+    at t = 900  at most twice that of returning x_t     (which needs no network)
+
+on the linear schedule with T = 1000, and at equal SNR on another schedule.
+"""
+
+import pandas as pd
+
+from ..diffusion.one_step import mse_by_timestep
+from ..diffusion.schedule import Schedule
+from .common import measured_images, measured_labels, optimal_denoiser, remembered, trained
+
+OF_OPTIMUM, OF_INPUT = 1.25, 2.0  # the limits, as multiples of the optimum's error and of that of returning x_t
+
+
+def gate_timesteps(schedule):
+    """The two timesteps of `schedule` whose SNR is nearest (in its logarithm) to that of t = 600 and 900: two ints."""
+    wanted = Schedule.linear(T=1000).snr[[600, 900]]
+    known = schedule.snr.clamp(min=1e-30).log()
+    return tuple(int((known - snr.log()).abs().argmin()) for snr in wanted)
+
+
+def gate(study):
+    """Every training's error of x0 at the gate's two timesteps, tables/gate.csv: a DataFrame, a row a run and timestep.
+
+    Columns: arm, seed, t, error, optimum and x_t (mean squared errors per number of x0 in [-1, 1]: of the network, of
+    the exact optimum, of returning x_t), limit, passes (error <= limit).
+    """
+    e = study.experiment
+    timesteps = gate_timesteps(study.schedule)
+    inputs = {"runs": [trained(study, [seed], [arm])["runs"] for arm, seed in e.runs]}
+    inputs |= {"t": timesteps, "images": e.curve_images, "optimum": e.optimum_images, "limits": [OF_OPTIMUM, OF_INPUT]}
+
+    def make(path):
+        best = remembered(optimal_denoiser(study)[0])
+        x0, labels = measured_images(study, e.curve_images), measured_labels(study, e.curve_images)
+        rows = [_rows(study, arm, seed, timesteps, x0, labels, best) for arm, seed in e.runs]
+        pd.DataFrame(sum(rows, [])).to_csv(path, index=False, float_format="%.6g")
+
+    return pd.read_csv(study.table("gate.csv", inputs, make))
+
+
+def _rows(study, arm, seed, timesteps, x0, labels, best):
+    models, kind = {"network": study.model(arm, seed)}, study.prediction_type_of(arm)
+    errors = mse_by_timestep(models, x0, timesteps, study.schedule, prediction_type=kind, optimal=best, labels=labels)
+    mean = errors[errors.quantity == "x0_mse"].groupby(["model", "t"]).value.mean()
+    rows = []
+    for t, base, factor in zip(timesteps, ("optimum", "initial"), (OF_OPTIMUM, OF_INPUT), strict=True):
+        error, limit = mean["network", t], factor * mean[base, t]
+        row = {"arm": arm, "seed": seed, "t": t, "error": error, "optimum": mean["optimum", t]}
+        rows.append({**row, "x_t": mean["initial", t], "limit": limit, "passes": bool(error <= limit)})
+    return rows
+
+
+def gate_line(table, arms):
+    """One sentence on the runs of `arms` (the experiment's weightings): has learned its task, or has not, and by what.
+
+    table: as `gate` returns it. The numbers are those of the run and timestep that is furthest above its limit, or
+    nearest to it.
+    """
+    rows = table[table.arm.isin(arms)]
+    worst = rows.loc[(rows.error / rows.limit).idxmax()]
+    runs = rows.groupby(["arm", "seed"]).passes.all()
+    verdict = "has learned its task" if runs.all() else "has NOT learned its task"
+    base = "1.25 times the optimum's" if worst.t == rows.t.min() else "twice that of returning x_t"
+    return (
+        f"This experiment {verdict}: {runs.sum()} of {len(runs)} trainings pass the gate. The one with the least room, "
+        f"{worst.arm} with seed {worst.seed}, has an error of x0 of {worst.error:.3g} at t = {worst.t}; "
+        f"{worst.limit:.3g} is allowed, {base}."
+    )
+
+
+__all__ = ["gate", "gate_line", "gate_timesteps"]

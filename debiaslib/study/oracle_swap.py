@@ -1,0 +1,137 @@
+"""The oracle swap: which part of a network's error spoils its samples, that at large t or that at small t?
+
+A sampler asks one denoiser above a timestep t_star and another one from there down. With the exact optimum in the place
+of a network above t_star, what is left of the colour shift was made below it; with the optimum below, what is left was
+made above. If constant's colour shift goes once the optimum answers at large t, the paper's mechanism is confirmed for
+these networks; if it stays, it is refuted.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..diffusion.prediction import call_network, to_x0_epsilon
+from ..diffusion.sampling import sample
+from .common import load_arrays, optimal_denoiser, save_arrays, trained
+from .samples import _Judge as Metrics
+from .saved_tables import read_rows
+
+ORACLE = "optimum"
+_SHOWN = 8  # images of each swap in the grid
+
+
+class Swap:
+    """A denoiser that answers x0_hat by `above` at t > t_star and by `below` at t <= t_star.
+
+    above, below: functions of (x_t, t) that answer x0_hat (N, C, H, W); t: int64 (N,), equal in all rows.
+    """
+
+    def __init__(self, above, below, t_star):
+        self.above, self.below, self.t_star = above, below, t_star
+
+    def __call__(self, x_t, t):
+        """x0_hat, of x_t's shape."""
+        return (self.above if int(t[0]) > self.t_star else self.below)(x_t, t)
+
+
+def as_denoiser(models, schedule, prediction_type):
+    """The function (x_t, t) -> x0_hat of networks' mean answer; one network is a list of one."""
+
+    def answer(x_t, t):
+        output = torch.stack([call_network(model, x_t, t) for model in models]).mean(dim=0)
+        return to_x0_epsilon(output, x_t, t.cpu(), schedule, prediction_type)[0]
+
+    return answer
+
+
+def swaps(experiment):
+    """The (above, below, t_star) to sample: each arm with the optimum, both arms crossed, and each alone (t_star -1).
+
+    The arms are the experiment's first two weightings.
+    """
+    first, second = experiment.weightings[:2]
+    pairs = [(ORACLE, first), (first, ORACLE), (ORACLE, second), (second, ORACLE), (first, second), (second, first)]
+    alone = [(who, who, -1) for who in (first, second, ORACLE)]
+    return alone + [(*pair, t_star) for pair in pairs for t_star in experiment.swap_timesteps]
+
+
+def oracle_swap(study):
+    """Distances from the data of the swaps' samples, tables/oracle_swap.csv: a DataFrame, a row a metric.
+
+    Columns: above, below, t_star (-1: one denoiser at all t), seed, steps, and those of `metrics.evaluate`. Seed "mean"
+    is the mean of all seeds' answers at each call. The samples of one number of steps start from equal noise.
+    """
+    e = study.experiment
+    judge, arms = Metrics(study, e.swap_images), e.weightings[:2]
+    runs = trained(study, e.seeds, arms)
+    inputs = {**runs, **judge.inputs, "swaps": swaps(e), "steps": e.swap_steps, "clip": e.clip_x0}
+    inputs |= {"optimum": e.optimum_images, "sampler": e.sampler}
+
+    def make(path):
+        rows = []
+        for seed in e.seeds:
+            denoisers = _denoisers(study, [seed])
+            for steps in e.swap_steps:
+                for above, below, t_star in swaps(e):
+                    if above == below == ORACLE and seed != e.seeds[0]:
+                        continue  # the optimum has no training seed
+                    images = _draw(study, denoisers, above, below, t_star, steps, e.swap_images)
+                    rows += judge.rows(images, above=above, below=below, t_star=t_star, seed=seed, steps=steps)
+        if len(e.seeds) > 1:
+            denoisers = _denoisers(study, e.seeds)
+            for steps in e.swap_steps:
+                for who in arms:
+                    images = _draw(study, denoisers, who, who, -1, steps, e.swap_images)
+                    rows += judge.rows(images, above=who, below=who, t_star=-1, seed="mean", steps=steps)
+        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")
+
+    return read_rows(study.table("oracle_swap.csv", inputs, make))
+
+
+def oracle_swap_samples(study):
+    """Samples of the first seed's swaps at the last number of steps: above, below (M,), t_star (K,), images uint8.
+
+    images: (M, K, N, 3, R, R); the arrays `names` say "above | below".
+    """
+    e, seed = study.experiment, study.experiment.seeds[0]
+    inputs = {**trained(study, [seed], e.weightings[:2]), "swaps": swaps(e), "steps": e.swap_steps[-1]}
+    inputs |= {"clip": e.clip_x0, "optimum": e.optimum_images, "sampler": e.sampler, "n": _SHOWN}
+
+    def make(path):
+        denoisers, pairs = _denoisers(study, [seed]), list(dict.fromkeys(swap[:2] for swap in swaps(e)))
+        images = [
+            [_draw(study, denoisers, *pair, t_star, e.swap_steps[-1], _SHOWN) for t_star in e.swap_timesteps]
+            for pair in pairs
+        ]
+        names = np.array([" | ".join(pair) for pair in pairs])
+        save_arrays(path, names=names, t_star=np.array(e.swap_timesteps), images=np.array(images))
+
+    return load_arrays(study.table("oracle_swap_samples.npz", inputs, make))
+
+
+def _denoisers(study, seeds):
+    """{name: (x_t, t) -> x0_hat} of the optimum and of the first two weightings: the mean of these seeds' networks."""
+    found = {ORACLE: optimal_denoiser(study)[0]}
+    for arm in study.experiment.weightings[:2]:
+        models = [study.model(arm, seed) for seed in seeds]
+        found[arm] = as_denoiser(models, study.schedule, study.prediction_type_of(arm))
+    return found
+
+
+def _draw(study, denoisers, above, below, t_star, steps, count):
+    e, size = study.experiment, study.experiment.train_config(*study.experiment.runs[0]).resolution
+    return sample(
+        Swap(denoisers[above], denoisers[below], t_star),
+        study.schedule,
+        range(count),
+        sampler=e.sampler,
+        steps=steps,
+        prediction_type="sample",
+        clip_x0=e.clip_x0,
+        shape=(3, size, size),
+        batch_size=e.sampling_batch_size,
+        device=study.device,
+    )
+
+
+__all__ = ["ORACLE", "Swap", "as_denoiser", "oracle_swap", "oracle_swap_samples", "swaps"]
