@@ -18,7 +18,7 @@ def test_its_timesteps_are_600_and_900_of_the_linear_schedule_or_of_equal_snr():
     linear, cosine = Schedule.linear(T=1000), Schedule.cosine(T=1000)
     assert gate_timesteps(linear) == (600, 900)
     for found, t in zip(gate_timesteps(cosine), (600, 900), strict=True):
-        assert float(cosine.snr[found].log()) == pytest.approx(float(linear.snr[t].log()), abs=0.05)
+        assert float(cosine.snr[found].log()) == pytest.approx(float(linear.snr[t].log()), abs=0.1)
     assert gate_timesteps(linear.rescale_zero_terminal_snr())[1] < 1000
 
 
