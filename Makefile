@@ -2,7 +2,7 @@
 # Variables reach the recipes through the environment, so that folders may have spaces, quotes or accents in their names.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup plan reproduce figures lab test test-all test-slurm reliability mutation coverage lint
+.PHONY: help setup plan reproduce figures lab test test-all test-slurm mutation coverage lint
 
 EXPERIMENT ?= quick
 DATASET ?=
@@ -67,10 +67,6 @@ test-all: setup  ## all tests
 
 test-slurm: setup  ## the Snakefile on a Slurm of one node that the test starts (root, slurm-wlm, munge); else skipped
 	@OMP_NUM_THREADS=1 exec $(PY) -m pytest -q -rs -n 0 tests/test_slurm.py $(ARGS)
-
-reliability: setup  ## the tests of what must never break, slow ones too; writes their figures into RELIABILITY.md
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q -n "$$JOBS" --junitxml .reliability.xml tests/reliability \
-	    $(ARGS); status=$$?; $(PY) tests/reliability/table.py .reliability.xml && exit $$status
 
 mutation: setup  ## change schedule, weighting and prediction in every small way: do the tests notice? (RELIABILITY.md)
 	@OMP_NUM_THREADS=1 exec $(PY) tools/mutation.py --jobs "$$JOBS" $(ARGS)

@@ -5,17 +5,14 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,24 +101,6 @@ def test_a_read_only_old_file_is_replaced_and_stays_open_to_its_readers(tmp_path
     assert path.read_text() == "new"
 
 
-def test_a_read_only_folder():
-    # Root may write everywhere, so it becomes nobody meanwhile; tmp_path lies in a folder that nobody may enter.
-    with tempfile.TemporaryDirectory() as name:
-        folder, root = Path(name), os.geteuid() == 0
-        (folder / "record.json").write_text("old")
-        folder.chmod(0o555)
-        if root:
-            os.seteuid(65534)
-        try:
-            with pytest.raises(PermissionError):
-                write_text(folder / "record.json", "new")
-        finally:
-            if root:
-                os.seteuid(0)
-            folder.chmod(0o755)
-        assert os.listdir(folder) == ["record.json"] and (folder / "record.json").read_text() == "old"
-
-
 def test_readers_never_see_half_a_file(tmp_path):
     path, seen, stop = tmp_path / "state.json", set(), threading.Event()
     write_json(path, {"rows": [0] * 1000})
@@ -158,33 +137,12 @@ def test_json_and_back(tmp_path):
     write_json(tmp_path / "x.json", value)
     assert read_json(tmp_path / "x.json") == value
     text = (tmp_path / "x.json").read_text()
-    assert list(json.loads(text)) == ["b", "a", "tiny", "digits", "seal"] and text.endswith("}\n") and "\n  " in text
+    assert list(json.loads(text)) == ["b", "a", "tiny", "digits"] and text.endswith("}\n") and "\n  " in text
 
 
-def test_another_value_than_was_written_is_damage(tmp_path):
-    path = tmp_path / "x.json"
-    write_json(path, {"images": 20, "name": "a", 3: (1, 2)})
-    assert read_json(path) == {"images": 20, "name": "a", "3": [1, 2]}
-    text = path.read_text()
-    for old, new in (
-        ("20", "30"),
-        ('"a"', '"c"'),
-        ('"images"', '"imagez"'),
-        ('"seal"', '"sea,"'),
-        ("\n    1", "\n    0"),
-    ):
-        assert text.count(old) == 1
-        path.write_text(text.replace(old, new))
-        with pytest.raises(InputError, match="x.json is damaged: its seal does not fit"):
-            read_json(path)
-    write_json(path, json.loads(text))  # a seal that is there already is not sealed again
-    assert path.read_text() == text
-
-
-@pytest.mark.parametrize("value", [{}, [], {"a": 1}, {"a": {"b": "c"}}, 5, None])
-def test_a_file_of_an_earlier_version_or_another_program_has_no_seal(tmp_path, value):
-    (tmp_path / "x.json").write_text(json.dumps(value))
-    assert read_json(tmp_path / "x.json") == value
+def test_the_seal_of_an_earlier_version_is_left_out(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps({"images": 20, "seal": "ab"}))
+    assert read_json(tmp_path / "x.json") == {"images": 20}
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
@@ -260,21 +218,18 @@ def hold(tmp_path):
         process.communicate()
 
 
-def test_the_second_waits_for_the_first_says_for_whom_and_goes_on(tmp_path, hold):
+def test_the_second_waits_for_the_first_says_so_once_and_goes_on(hold):
     first = hold()
     assert first.stdout.readline().startswith("held")
     second = hold()
-    told = second.stderr.readline()
-    assert told.startswith(f"waiting for process {first.pid} on ") and told.endswith("which has the run\n")
-    time.sleep(1.2)  # two more looks at the lock
+    assert second.stderr.readline() == "waiting for another process, which has the run\n"
     first.communicate("done\n", timeout=20)
     assert second.stdout.readline().startswith("held")
     assert first.returncode == 0
-    rest = second.communicate("done\n", timeout=20)[1]
-    assert rest == ""  # it was said once
+    assert second.communicate("done\n", timeout=20)[1] == ""
 
 
-def test_a_killed_holder_frees_the_lock_within_a_second(tmp_path, hold):
+def test_a_killed_holder_frees_the_lock_within_a_second(hold):
     first = hold()
     assert first.stdout.readline().startswith("held")
     second = hold()
@@ -283,74 +238,26 @@ def test_a_killed_holder_frees_the_lock_within_a_second(tmp_path, hold):
     os.kill(first.pid, signal.SIGKILL)
     word, held = second.stdout.readline().split()
     assert word == "held" and float(held) - killed < 1
-    assert (tmp_path / "run.lock.owner").read_text().startswith(f"process {second.pid} on ")
 
 
-def test_patience_ends_in_one_line_that_names_the_owner(tmp_path, hold):
+def test_patience_ends_in_one_line(tmp_path, hold):
     first = hold()
     assert first.stdout.readline().startswith("held")
     began = time.monotonic()
     with pytest.raises(InputError) as caught, exclusive(tmp_path / "run.lock", "the run", wait=0.2):
         pytest.fail("two processes hold one lock")
-    assert 0.2 <= time.monotonic() - began < 5
-    line = str(caught.value)
-    assert line.startswith(f"the run is in use by process {first.pid} on ") and "\n" not in line
-    assert first.poll() is None
+    assert 0.2 <= time.monotonic() - began < 5 and first.poll() is None
+    assert str(caught.value) == "the run is in use by another process; try again when it has ended"
 
 
 def test_a_lock_is_free_after_the_block_and_after_an_error(tmp_path):
     path = tmp_path / "deep" / "run.lock"
     with exclusive(path, "the run", wait=0):
-        assert path.with_name("run.lock.owner").read_text().startswith(f"process {os.getpid()} on ")
+        pass
     with pytest.raises(KeyError), exclusive(path, "the run", wait=0):
         raise KeyError
     with exclusive(path, "the run", wait=0):
         pass
-    assert not path.with_name("run.lock.owner").exists()
-
-
-def test_a_holder_that_has_just_left_is_no_error(tmp_path, hold, monkeypatch):
-    # The owner's name may vanish between the look and the reading.
-    first = hold()
-    assert first.stdout.readline().startswith("held")
-    (tmp_path / "run.lock.owner").unlink()
-    monkeypatch.setattr(files.Path, "exists", lambda self, **_: True)
-    with pytest.raises(InputError, match="in use by another process"), exclusive(tmp_path / "run.lock", "it", wait=0):
-        pass
-
-
-def test_a_name_left_by_one_that_was_killed_is_not_said(tmp_path):
-    """The next one has the lock and is about to write its name."""
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    owner, here = tmp_path / "run.lock.owner", socket.gethostname()
-    with FileLock(tmp_path / "run.lock"):
-        owner.write_text(f"process {int(ended.stdout)} on {here}")
-        with (
-            pytest.raises(InputError, match="is in use by another process;"),
-            exclusive(tmp_path / "run.lock", "it", 0),
-        ):
-            pass
-        writer = threading.Timer(0.6, owner.write_text, [f"process {os.getpid()} on {here}"])  # while it is looked for
-        writer.start()
-        with pytest.raises(InputError, match=f"by process {os.getpid()} on {here};"):
-            exclusive(tmp_path / "run.lock", "it", 0).__enter__()
-        writer.join()
-        owner.write_text("process 4000000 on another-machine")  # of which nothing is known here
-        with pytest.raises(InputError, match="by process 4000000 on another-machine;"):
-            exclusive(tmp_path / "run.lock", "it", 0).__enter__()
-
-
-def test_who_waits_is_told_of_another_owner(tmp_path, capsys):
-    owner = tmp_path / "run.lock.owner"
-    with FileLock(tmp_path / "run.lock"):
-        owner.write_text("process 1 on here")
-        second = threading.Timer(0.8, owner.write_text, ["process 2 on there"])
-        second.start()
-        with pytest.raises(InputError, match="by process 2 on there;"):
-            exclusive(tmp_path / "run.lock", "it", 1.8).__enter__()
-        second.join()
-    said = capsys.readouterr().err
-    assert said == "waiting for process 1 on here, which has it\nwaiting for process 2 on there, which has it\n"
 
 
 def test_leftovers_are_those_of_one_file(tmp_path):

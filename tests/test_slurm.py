@@ -9,7 +9,6 @@ machine without a Slurm of its own, and `apt install slurm-wlm munge`.
 import contextlib
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import socket
@@ -162,9 +161,15 @@ def snakemake(experiment, results):
 
 def task_of(run):
     """The task of a job array that trains `run`, as Slurm names it (array_task), from its process's environment."""
-    pid = re.search(r"process (\d+)", (run.folder / ".lock.owner").read_text()).group(1)
-    variables = dict(item.partition("=")[::2] for item in Path(f"/proc/{pid}/environ").read_text().split("\0"))
-    return f"{variables['SLURM_ARRAY_JOB_ID']}_{variables['SLURM_ARRAY_TASK_ID']}"
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            open_files = [os.readlink(handle) for handle in (process / "fd").iterdir()]
+            if str(run.folder / ".lock") in open_files:
+                lines = (process / "environ").read_text().split("\0")
+                variables = dict(line.partition("=")[::2] for line in lines)
+                if "SLURM_ARRAY_JOB_ID" in variables:
+                    return f"{variables['SLURM_ARRAY_JOB_ID']}_{variables['SLURM_ARRAY_TASK_ID']}"
+    raise AssertionError(f"no task holds {run.folder}")
 
 
 def test_a_requeued_training_ends_as_one_that_was_not(slurm, experiment, tmp_path):

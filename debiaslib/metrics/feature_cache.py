@@ -3,7 +3,6 @@ nor the weights.
 """
 
 import hashlib
-import io
 import warnings
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import numpy as np
 import torch
 
 from ..errors import check_number
-from ..files import atomic_path, sha256_json, write_npy, write_text
+from ..files import sha256_json, write_npy
 from ..paths import cache_root
+from ..store import stored
 from .features import BATCH_SIZE, TORCH_FIDELITYS, torch_fidelity_module
 
 __all__ = ["fingerprint_of", "reference_features"]
@@ -22,42 +22,25 @@ def reference_features(images, extractor, fingerprint, n=None, cache=None):
     """Features of the first `n` images (None: all), (n, d), kept in `cache` (None: features/ of the cache folder).
 
     `fingerprint` stands for the content of `images`. The file's name is a hash of it and of all else that the features
-    depend on; its sha256 lies beside it, and a file that does not fit is made again. A cache that cannot be written is
-    a warning, not an error.
+    depend on; see `store.stored`. A cache that cannot be written is a warning, not an error.
     """
     n = check_number("n", len(images) if n is None else n, minimum=1, maximum=len(images), integer=True)
-    parts = [extractor.name, extractor.weights_sha256, extractor.dtype, extractor.rule, fingerprint, n, BATCH_SIZE]
-    parts += [str(torch.__version__), torch.device(extractor.device).type]
+    inputs = [extractor.name, extractor.weights_sha256, extractor.dtype, extractor.rule, fingerprint, n, BATCH_SIZE]
+    inputs += [str(torch.__version__), torch.device(extractor.device).type]
     if extractor.name in TORCH_FIDELITYS:
-        parts.append(torch_fidelity_module().__version__)
-    path = (Path(cache) if cache else cache_root() / "features") / f"{sha256_json(parts)}.npy"
-    features = _read_features(path, (n, extractor.dimension))
-    if features is None:
-        features = extractor.features(images[:n], BATCH_SIZE)
-        try:
-            _write_features(path, features)
-        except OSError as error:
-            warnings.warn(f"the reference's features are not cached: {error}", stacklevel=2)
-    return features
+        inputs.append(torch_fidelity_module().__version__)
+    path = (Path(cache) if cache else cache_root() / "features") / f"{sha256_json(inputs)}.npy"
+    made = []
 
+    def make(temporary):
+        made.append(extractor.features(images[:n], BATCH_SIZE))
+        write_npy(temporary, made[0])
 
-def _read_features(path, shape):
     try:
-        content = path.read_bytes()
-        expected = path.with_suffix(".sha256").read_text(encoding="ascii").strip()
-        if hashlib.sha256(content).hexdigest() != expected:
-            return None
-        features = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # missing or damaged
-        return None
-    return features if features.shape == shape else None
-
-
-def _write_features(path, features):
-    with atomic_path(path) as temporary:
-        write_npy(temporary, features)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    write_text(path.with_suffix(".sha256"), digest + "\n")
+        return np.load(stored(path, inputs, make), allow_pickle=False)
+    except OSError as error:
+        warnings.warn(f"the reference's features are not cached: {error}", stacklevel=2)
+        return made[0] if made else extractor.features(images[:n], BATCH_SIZE)
 
 
 def fingerprint_of(images):

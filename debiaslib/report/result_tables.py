@@ -13,7 +13,8 @@ from ..figures.style import label, ordered
 from ..files import write_text
 from ..metrics.check_equal_sample_sizes import check_equal_n
 from ..metrics.intervals import HIGHER_IS_BETTER, mean_interval
-from ..study.saved_tables import check_table, read_rows
+from ..store import check_file
+from ..study.saved_tables import read_rows
 from ..training.arms import parse_arm
 from ..training.config import run_name
 
@@ -64,7 +65,7 @@ def _write(folder, runs, kind, name):
     if not paths:
         return []
     for path in paths:
-        check_table(path)
+        check_file(path)
     summary = summarise_distances(pd.concat([read_rows(path) for path in paths]))
     texts = {
         "csv": summary.to_csv(index=False, float_format="%.6g"),

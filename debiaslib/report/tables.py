@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..figures.style import ordered
 from ..metrics.intervals import mean_interval
-from ..study.saved_tables import check_table
+from ..store import check_file
 from ..training.arms import parse_arm
 from ..training.config import run_name
 from ..training.run import Run
@@ -111,7 +111,7 @@ def read(folder, name):
     path = folder / "tables" / f"{name}.csv"
     if not path.is_file():
         return None
-    check_table(path)
+    check_file(path)
     try:
         table = pd.read_csv(path)
     except ValueError:

@@ -28,7 +28,7 @@ from ..cli import Parser, run_command
 from ..errors import InputError, check_choice, check_number
 from ..files import atomic_path
 from ..paths import checkout, user_path
-from .saved_tables import check_table
+from ..store import check_file
 
 __all__ = ["compare", "main", "summary"]
 
@@ -94,7 +94,7 @@ def _read(folder, kind):
     """All tables of a kind, means over seeds, indexed by (table, row, metric); None where there are none."""
     frames = []
     for path in sorted((folder / "tables").glob(kind.pattern)):
-        check_table(path)
+        check_file(path)
         try:
             frame = pd.read_csv(path)
         except (ValueError, pd.errors.ParserError) as error:

@@ -15,12 +15,13 @@ from papermill.exceptions import PapermillExecutionError
 
 from ..cli import experiment_parser, run_command
 from ..errors import InputError, check_choice
-from ..files import FULL, atomic_path, exclusive, sha256_file, sha256_json, write_json
+from ..files import FULL, atomic_path, exclusive, sha256_file, write_json
 from ..paths import absolute, check_results_folder, notebook_files, results_root
 from ..provenance import provenance
 from ..signals import end_after_signal
+from ..store import is_current
 from .experiment import load_experiment
-from .study import is_current, open_study
+from .study import open_study
 
 _TO_END = 7  # seconds
 
@@ -62,8 +63,8 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
             "parameters": parameters,
             **provenance(),
         }
-        key = sha256_json([record, settings.to_dict()])
-        if _last_written(note) != before and is_current(target, note, key)[0]:
+        inputs = {"record": record, "settings": settings.to_dict()}
+        if _last_written(note) != before and is_current(target, inputs, note):
             print(f"another process has meanwhile executed the notebook {target}", file=sys.stderr, flush=True)
             return target
         with atomic_path(target.with_name(f"{name}.failed.ipynb")) as temporary:
@@ -71,7 +72,7 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
         if failure:
             raise InputError(f"notebook {name}: {failure}; see {target.with_name(f'{name}.failed.ipynb')}")
         target.with_name(f"{name}.failed.ipynb").replace(target)
-        made = {"key": key, "sha256": sha256_file(target), "seconds": round(time.monotonic() - started, 1)}
+        made = {"inputs": inputs, "sha256": sha256_file(target), "seconds": round(time.monotonic() - started, 1)}
         write_json(note, {**record, **made})
     return target
 

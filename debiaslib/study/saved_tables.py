@@ -9,11 +9,11 @@ import pandas as pd
 
 from ..diffusion.strategies import KNOWN, Strategy
 from ..errors import InputError, check_choice
-from ..files import read_json, sha256_file
 from ..paths import checkout
+from ..store import check_file
 from ..training.arms import PRETRAINED
 
-__all__ = ["PAPER_CURVES", "Tables", "check_table", "parse_run", "read_rows"]
+__all__ = ["PAPER_CURVES", "Tables", "parse_run", "read_rows"]
 
 PAPER_CURVES = "reference/paper/fid-curves.csv"
 _MADE_BY = {
@@ -79,24 +79,16 @@ class Tables:
         return arrays
 
     def use(self, path):
-        """Note a file as one that the figure was drawn from. Raises InputError as `check_table` does."""
+        """Note a file as one that the figure was drawn from. Raises InputError as `check_file` does."""
         inside = path.is_relative_to(self.folder)
         file = path.relative_to(self.folder).as_posix() if inside else PAPER_CURVES
-        self.used.append({"file": file, "sha256": check_table(path)})
+        self.used.append({"file": file, "sha256": check_file(path)})
 
     def chosen_run(self, names):
         """Of the names of runs the one that was asked for, or else debiased with the lowest seed, or else the first."""
         if self.run:
             return check_choice("run", self.run, names)
         return min(names, key=lambda name: (parse_run(name)[0] != "debiased", parse_run(name)[1], name))
-
-
-def check_table(path):
-    """The sha256 of a table. Raises InputError if the record beside it says another, or is damaged itself."""
-    found, record = sha256_file(path), read_json(path.with_name(path.name + ".json"))
-    if isinstance(record, dict) and record.get("sha256", found) != found:
-        raise InputError(f"{path} is damaged: its sha256 is not the recorded one; remove it to have it made again")
-    return found
 
 
 def read_rows(path):

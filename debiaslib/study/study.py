@@ -1,14 +1,13 @@
 """A study: an experiment bound to its results folder. What a notebook or a command asks for is found there, or made."""
 
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import atomic_path, exclusive, fill_json, read_json, remove_leftovers, sha256_file, sha256_json
+from ..files import sha256_json
 from ..paths import results_root
 from ..provenance import provenance
+from ..store import is_current, stored
 from ..training.run import find_run
 from .check_parameters import check_parameters
 from .experiment import Experiment, load_experiment
@@ -99,37 +98,18 @@ class Study:
 
     def has(self, name, inputs):
         """Whether tables/<name> stands as it was made from equal inputs, so that `table` would not make it again."""
-        path = self.folder / "tables" / name
-        return is_current(path, path.with_name(path.name + ".json"), sha256_json(inputs))[0]
+        return is_current(self.folder / "tables" / name, inputs)
 
     def table(self, name, inputs, make):
         """The path of tables/<name>: as it stands if made from equal inputs, else made by `make(temporary path)`.
 
-        inputs: JSON-native; everything that decides the content. A file that is not what its record says, or whose
-        record is damaged, is made again, with a line on stderr.
+        inputs: JSON-native; everything that decides the content. See `store.stored`.
         """
-        path = self.folder / "tables" / name
-        note = path.with_name(path.name + ".json")
-        key = sha256_json(inputs)
-        if is_current(path, note, key)[0]:
-            return path
-        with exclusive(path.with_name(f".{name}.lock"), f"the table {path}"):
-            current, problem = is_current(path, note, key)
-            if not current:
-                if problem:
-                    print(f"the table {name} is damaged: {problem}; making it again", file=sys.stderr, flush=True)
-                for killed in (path, note):
-                    remove_leftovers(killed)
-                started = time.monotonic()
-                # Both are written before either has its name: on a full disk the table and note of before stay a pair.
-                with atomic_path(note) as said, atomic_path(path) as temporary:
-                    make(temporary)
-                    record = {"table": name, "key": key, "inputs": inputs, "sha256": sha256_file(temporary)}
-                    config = self._config
-                    seconds = {"seconds": round(time.monotonic() - started, 2)}
-                    record |= {**seconds, **provenance(config.device, config.threads)}
-                    fill_json(said, note, record)
-        return path
+
+        def facts():
+            return {"table": name, **provenance(self._config.device, self._config.threads)}
+
+        return stored(self.folder / "tables" / name, inputs, make, facts=facts)
 
 
 @dataclass(frozen=True)
@@ -161,19 +141,6 @@ class PretrainedStudy(Study):
     def identity(self, arm, seed):
         """What decides the network's answers: the hashes of its settings and of its weights."""
         return self.given.identity
-
-
-def is_current(path, note, key):
-    """(whether `path` stands as its record `note` says, made from what has this key; what is damaged, or None)."""
-    try:
-        record = read_json(note)
-    except InputError:
-        return False, "its record is not what was written"
-    if not path.exists() or not isinstance(record, dict) or record.get("key") != key:
-        return False, None
-    if record.get("sha256") != sha256_file(path):
-        return False, "its sha256 is not the recorded one"
-    return True, None
 
 
 def open_study(experiment="quick", dataset="", results="", model=""):

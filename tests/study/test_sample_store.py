@@ -228,7 +228,7 @@ def test_the_second_waits_and_draws_nothing(tmp_path, monkeypatch):
 
 def test_the_lock_is_held_while_it_draws(tmp_path):
     def draw(seeds):
-        with pytest.raises(InputError, match="is in use by process"), exclusive(lock, "it", wait=0):
+        with pytest.raises(InputError, match="is in use by another process"), exclusive(lock, "it", wait=0):
             pass
         return Drawer()(seeds)
 

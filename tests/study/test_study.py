@@ -47,94 +47,12 @@ def test_a_table_is_made_once(study):
     assert make.calls == 1 and path.stat().st_mtime_ns == before
 
 
-def test_what_killed_makers_left_is_removed_and_nothing_else(study):
-    tables = study.folder / "tables"
-    tables.mkdir(parents=True)
-    for name in (".some.csv-abcdefgh.json", ".some-abcdefgh.csv", ".some-other-abcdefgh.csv", ".other-abcdefgh.csv"):
-        (tables / name).write_text("half")
-    study.table("some.csv", INPUTS, Maker())
-    left = sorted(path.name for path in tables.glob(".*-*"))
-    assert left == [".other-abcdefgh.csv", ".some-other-abcdefgh.csv"]
-
-
 def test_the_record_beside_it(study):
     path = study.table("some.csv", INPUTS, Maker())
     record = json.loads(path.with_name("some.csv.json").read_text())
     assert record["table"] == "some.csv" and record["sha256"] == sha256_file(path)
     assert record["inputs"] == {"runs": {"debiased-s0": "ab"}, "t": [0, 5]}
     assert {"seconds", "commit", "clean", "packages", "python", "device", "threads"} <= set(record)
-
-
-@pytest.mark.parametrize("inputs", [{}, {**INPUTS, "t": [0, 6]}, {**INPUTS, "n": 5}, {"runs": {}, "t": [0, 5]}])
-def test_other_inputs_make_it_again(study, inputs):
-    study.table("some.csv", INPUTS, Maker())
-    make = Maker("other\n")
-    assert study.table("some.csv", inputs, make).read_text() == "other\n"
-    study.table("some.csv", inputs, make)
-    assert make.calls == 1
-
-
-@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "no record", "record of another", "record is a list"])
-def test_a_table_that_is_not_what_its_record_says_is_made_again(study, damage):
-    path = study.table("some.csv", INPUTS, Maker())
-    note = path.with_name("some.csv.json")
-    if damage == "changed":
-        path.write_text("mede\n")
-    elif damage == "cut":
-        path.write_text("ma")
-    elif damage == "gone":
-        path.unlink()
-    elif damage == "no record":
-        note.unlink()
-    elif damage == "record of another":
-        note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": "0" * 64}))
-    else:
-        note.write_text("[]")
-    make = Maker()
-    assert study.table("some.csv", INPUTS, make).read_text() == "made\n" and make.calls == 1
-    study.table("some.csv", INPUTS, make)
-    assert make.calls == 1
-
-
-def test_a_failure_leaves_the_old_table_and_a_later_call_makes_the_new(study):
-    path = study.table("some.csv", INPUTS, Maker())
-
-    def fail(temporary):
-        temporary.write_text("half")
-        raise RuntimeError("no memory")
-
-    with pytest.raises(RuntimeError, match="no memory"):
-        study.table("some.csv", {}, fail)
-    assert path.read_text() == "made\n"
-    assert {p.name for p in path.parent.iterdir()} - {".some.csv.lock"} == {"some.csv", "some.csv.json"}
-    study.table("some.csv", INPUTS, fail)  # the old one still counts for its own inputs
-    assert study.table("some.csv", {}, Maker("new\n")).read_text() == "new\n"
-
-
-CALLER = """
-import sys, time
-from pathlib import Path
-from debiaslib.study.study import open_study
-
-def make(path):
-    with open(sys.argv[2] + "/made", "a") as file:
-        file.write("once\\n")
-    time.sleep(1)
-    path.write_text("slow")
-
-while not Path(sys.argv[2], "go").exists():
-    time.sleep(0.02)
-assert open_study(sys.argv[1], "", sys.argv[2]).table("slow.csv", {"n": 1}, make).read_text() == "slow"
-"""
-
-
-def test_processes_side_by_side_make_it_once(tmp_path):
-    command = [sys.executable, "-c", CALLER, str(SMOKE), str(tmp_path)]
-    callers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    (tmp_path / "go").touch()
-    said = [caller.communicate(timeout=60)[1] for caller in callers]
-    assert [caller.returncode for caller in callers] == [0, 0, 0], said
-    assert (tmp_path / "made").read_text() == "once\n"
 
 
 def test_a_run_that_is_not_there_has_no_identity(study):

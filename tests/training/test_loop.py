@@ -309,7 +309,7 @@ def test_two_trainings_of_one_run(uninterrupted, settings, tmp_path, capsys, fir
             time.sleep(0.02)
         quietly(settings, tmp_path)
         process.communicate(timeout=60)
-    assert capsys.readouterr().err.startswith("waiting for process ")
+    assert capsys.readouterr().err.startswith("waiting for another process, which has the run ")
     assert_same(run, uninterrupted)
 
 
@@ -345,7 +345,7 @@ def test_a_second_process_waits_for_the_first(uninterrupted, settings, tmp_path,
         if first_is_killed:
             threading.Timer(1.5, holder.kill).start()
         quietly(settings, tmp_path)
-    assert capsys.readouterr().err.startswith(f"waiting for process {holder.pid} on ")
+    assert capsys.readouterr().err.startswith("waiting for another process, which has the run ")
     assert started == ([8] if first_is_killed else [])
     assert_same(run, uninterrupted)
 
