@@ -42,6 +42,15 @@ def absolute(path):
     return str(Path(path).absolute()) if path and os.path.exists(path) else str(path)
 
 
+def without_folders(value):
+    """A JSON value in which the text of an absolute path has become its last part: what may leave this machine."""
+    if isinstance(value, dict):
+        return {key: without_folders(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_folders(entry) for entry in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+
+
 def user_path(text):
     """A path as the user wrote it, ~ being the home folder. (`Path.expanduser` fails where there is no such user.)"""
     return Path(os.path.expanduser(str(text)))

@@ -89,7 +89,7 @@ def _write_chapter(path, name, file, data, results):
         new_markdown_cell(f"# Chapter {name[:2]}\n\n$x_t$ [next](02_one_step_estimation.ipynb)"),
         new_code_cell("\n".join(f'{key} = "{value}"' for key, value in parameters.items()), execution_count=1,
                       metadata={"tags": ["injected-parameters"]}),
-        figure_cell(f'print("{results}/tiny/tables/mse.csv")', picture()),
+        figure_cell('print("drawn")', picture()),
     ]  # fmt: skip
     write_notebook(path, cells)
     note(path.with_suffix(".json"), {"notebook": name, "parameters": parameters, "seconds": 3.0, **MADE})

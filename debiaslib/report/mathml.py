@@ -1,90 +1,76 @@
-"""Formulas in Markdown as MathML, which browsers draw with nothing to load. What cannot be converted is an error."""
+"""Markdown as HTML in which formulas are MathML, which browsers draw with nothing to load."""
 
 import html
 import re
 import xml.etree.ElementTree as ElementTree
 
 from latex2mathml.converter import convert
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from ..errors import InputError
 
-_TOKENS = re.compile(
-    r"""(?P<code>^[ ]{0,3}(?P<fence>`{3,}|~{3,})[^\n]*\n.*?(?:^[ ]{0,3}(?P=fence)[`~]*[ ]*$|\Z)   # fenced code
-               |(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))                                 # code span
-       |\\\$
-       |\$\$(?P<display>.+?)\$\$
-       |\$(?!\s)(?P<inline>(?:\\.|[^$\\`])+?)(?<!\s)\$(?!\d)
-       |\$""",
-    re.DOTALL | re.MULTILINE | re.VERBOSE,
-)
-_PLACEHOLDER = re.compile(r"xFORMULAx(\d{5})x")
+__all__ = ["markdown_to_html", "to_mathml"]
+
 _CHILDREN = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
 
 
-def hide_formulas(text, found):
-    """Markdown with each formula replaced by a placeholder that survives its conversion; their HTML goes to `found`.
+class _PageRenderer(IPythonRenderer):
+    """nbconvert's renderer of Markdown; formulas become MathML, and links to notebooks lead to their pages."""
 
-    `$...$` and `$$...$$` count outside code; a dollar sign that opens none may stand as it is or as `\\$`. Raises
-    InputError with the formula and what is wrong with it.
+    def inline_math(self, body):
+        return to_mathml(body)
+
+    def block_math(self, body):
+        return to_mathml(body, display=True)
+
+    def latex_environment(self, name, body):
+        return to_mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", display=True)
+
+    def link(self, text, url, title=None):
+        return super().link(text, re.sub(r"^(?:\./)?([\w.-]+)\.ipynb(?=#|$)", r"\1.html", url), title)
+
+
+def markdown_to_html(text, **options):
+    """Markdown, with `$...$` and `$$...$$`, as HTML. options: those of nbconvert's `IPythonRenderer`.
+
+    Raises InputError, naming the formula, for one that cannot be converted.
     """
-
-    def replace(match):
-        if match["code"]:
-            return match[0]
-        formula = match["inline"] or match["display"]
-        found.append(to_mathml(formula.strip(), match["display"] is not None) if formula else "$")
-        return f"xFORMULAx{len(found) - 1:05}x"
-
-    return _TOKENS.sub(replace, text)
-
-
-def show_formulas(page, found):
-    """The HTML with the formulas in the places that `hide_formulas` left. Raises InputError if one has got lost."""
-    seen = {int(number) for number in _PLACEHOLDER.findall(page)}
-    lost = set(range(len(found))) - seen
-    if lost:
-        formula = re.sub("<[^>]*>", "", found[min(lost)])
-        raise InputError(f"the formula {formula!r} has got lost in the conversion to HTML")
-    return _PLACEHOLDER.sub(lambda match: found[int(match[1])], page)
-
-
-def with_formulas(text):
-    """Plain text as HTML, with `$...$` in it as MathML."""
-    found = []
-    hidden = hide_formulas(text, found)
-    return show_formulas(html.escape(hidden), found)
+    renderer = _PageRenderer(exclude_anchor_links=True, **options)
+    return MarkdownWithMath(renderer=renderer).render(text)
 
 
 def to_mathml(tex, display=False):
     """One formula as a `<math>` element that keeps the TeX as its alternative text.
 
-    Raises InputError for an unknown command, a missing argument or brace, and what else latex2mathml would
-    pass on as it is.
+    Raises InputError for an unknown command and for a missing argument or brace.
     """
+    tex = tex.strip()
     try:
-        converted = convert(_plain_tex(tex), display="block" if display else "inline")
+        converted = convert(_known_tex(tex), display="block" if display else "inline")
         _check(converted)
     except Exception as error:  # latex2mathml raises its own classes and, for some inputs, IndexError or StopIteration
-        why = str(error) or type(error).__name__
-        raise InputError(f"the formula {tex!r} cannot be converted to MathML: {why}") from None
+        raise InputError(
+            f"the formula {tex!r} cannot be converted to MathML: {error or type(error).__name__}"
+        ) from None
     converted = converted.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # \sim is a relation
-    converted = converted.replace('mathvariant="bold-italic"', 'style="font-weight:bold"')  # which MathML Core left out
+    converted = converted.replace(
+        'mathvariant="bold-italic"', 'style="font-weight:bold"'
+    )  # MathML Core has no variants
     return converted.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', f' alttext="{html.escape(tex)}"')
 
 
-def _plain_tex(tex):
-    """The same formula in the words that latex2mathml knows."""
+def _known_tex(tex):
+    """The same formula in the commands that latex2mathml knows."""
     tex = re.sub(r"\\(mathcal|mathbb|mathbf|mathsf|mathfrak)\s+(\w)", r"\\\1{\2}", tex)
     tex = re.sub(r"\\arg\b\s*", r"\\operatorname{arg}\\,", tex)
     return re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{align*}", tex)
 
 
 def _check(converted):
+    """Raise ValueError for what latex2mathml passes on as it is: unknown commands, braces, missing arguments."""
     for element in ElementTree.fromstring(converted).iter():
         name, text = element.tag.rpartition("}")[2], element.text or ""
-        if "\\" in text:
-            raise ValueError(f"{text.strip()!r} is not known")
-        if name == "mi" and text in ("{", "}"):
-            raise ValueError("the braces do not match")
+        if "\\" in text or (name == "mi" and text in ("{", "}")):
+            raise ValueError(f"{text.strip()!r} is not known or has no partner")
         if len(element) != _CHILDREN.get(name, len(element)):
             raise ValueError("an argument is missing")

@@ -4,9 +4,6 @@ The best weighting of a column stands in bold only where the seeds tell: its 95 
 weighting lies on its side. Intervals are not corrected for the number of comparisons.
 """
 
-import math
-
-import numpy as np
 import pandas as pd
 
 from ..figures.style import label, ordered
@@ -17,8 +14,9 @@ from ..store import check_file
 from ..study.saved_tables import read_rows
 from ..training.arms import parse_arm
 from ..training.config import run_name
+from .numbers_as_text import describe_spread, with_interval
 
-__all__ = ["as_latex", "as_markdown", "summarise_distances", "write_result_tables"]
+__all__ = ["as_latex", "as_markdown", "grids", "read_summary", "summarise_distances", "write_result_tables"]
 
 # statistics of the samples' colours, neither better nor worse
 _DESCRIPTIVE = ("mean_", "spread_", "law_shade_bias", "law_shade_spread")
@@ -49,35 +47,6 @@ def summarise_distances(table):
     return pd.DataFrame(rows)
 
 
-def write_result_tables(folder, runs):
-    """Write tables/results.{csv,md,tex} of results/<experiment> `folder` from its runs' distances; return their paths.
-
-    runs: (arm, seed) of each training of the experiment; tables of others that lie there too are not looked at. Those
-    at many steps, which are of another number of images, go to results-long. None are written of what was not
-    measured. Raises InputError as `summarise_distances` does, and for a damaged table.
-    """
-    return _write(folder, runs, "distances", "results") + _write(folder, runs, "long", "results-long")
-
-
-def _write(folder, runs, kind, name):
-    paths = [folder / "tables" / f"{kind}-{run_name(*run)}.csv" for run in runs if not parse_arm(run[0]).variant]
-    paths = [path for path in paths if path.exists()]
-    if not paths:
-        return []
-    for path in paths:
-        check_file(path)
-    summary = summarise_distances(pd.concat([read_rows(path) for path in paths]))
-    texts = {
-        "csv": summary.to_csv(index=False, float_format="%.6g"),
-        "md": as_markdown(summary),
-        "tex": as_latex(summary),
-    }
-    written = [folder / "tables" / f"{name}.{suffix}" for suffix in texts]
-    for path, text in zip(written, texts.values(), strict=True):
-        write_text(path, text)
-    return written
-
-
 def _best(values, metric):
     """The weighting that beats every other one, seed by seed and beyond the interval, or None."""
     if values.isna().any(axis=None):  # a weighting with fewer seeds has not been beaten on the others
@@ -90,56 +59,82 @@ def _best(values, metric):
     return first if all(mean_interval(values[first] - values[who])[2] < 0 for who in others) else None
 
 
+def read_summary(folder, runs):
+    """`summarise_distances` of tables/distances-<run>.csv of these (arm, seed) `runs`, or None where there are none.
+
+    Raises InputError as that does, and for a damaged table.
+    """
+    paths = [folder / "tables" / f"distances-{run_name(*run)}.csv" for run in runs if not parse_arm(run[0]).variant]
+    paths = [path for path in paths if path.exists()]
+    for path in paths:
+        check_file(path)
+    return summarise_distances(pd.concat([read_rows(path) for path in paths])) if paths else None
+
+
+def write_result_tables(folder, runs):
+    """Write tables/results.{csv,md,tex} of results/<experiment> `folder` from its runs' distances; return their paths.
+
+    runs: (arm, seed) of each training of the experiment; tables of others that lie there too are not read. None are
+    written where nothing was measured. Raises InputError as `read_summary` does.
+    """
+    summary, path = read_summary(folder, runs), folder / "tables" / "results"
+    if summary is None:
+        return []
+    written = {
+        path.with_suffix(".csv"): summary.to_csv(index=False, float_format="%.6g"),
+        path.with_suffix(".md"): as_markdown(summary),
+        path.with_suffix(".tex"): as_latex(summary),
+    }
+    for file, text in written.items():
+        write_text(file, text)
+    return list(written)
+
+
 def as_markdown(summary):
     """The summary as Markdown: a table for each metric and sampler, weightings by steps, `mean ± half-interval`."""
-    parts = []
-    for title, head, rows in _grids(summary, "**{}**", "{} ± {}"):
-        lines = [head, ["---"] * len(head), *rows]
-        parts.append(f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(f"### {title}\n\n{table.to_markdown()}" for _, title, table in grids(summary, "**{}**")) + "\n"
 
 
 def as_latex(summary):
-    r"""The summary as LaTeX (booktabs): a table for each metric and sampler, `$mean \pm half$`."""
+    r"""The summary as LaTeX (booktabs): a table for each metric and sampler, `mean $\pm$ half`."""
     parts = []
-    for title, head, rows in _grids(summary, r"\textbf{{{}}}", r"{} $\pm$ {}"):
-        body = [" & ".join(map(_escaped, head)), r"\midrule"] + [" & ".join([_escaped(r[0]), *r[1:]]) for r in rows]
-        lines = [line if line.startswith("\\mid") else line + r" \\" for line in body]
-        begin = [r"\begin{table}", rf"\caption{{{_escaped(title)}}}", rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}"]
-        end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        parts.append("\n".join([*begin, r"\toprule", *lines, *end]))
-    return "\n\n".join(parts) + "\n"
+    for _, title, table in grids(summary, r"\textbf{{{}}}"):
+        escaped = table.rename_axis(index=None, columns=None).rename(index=_escape, columns=_escape).map(_plus_minus)
+        parts.append(
+            escaped.style.to_latex(hrules=True, caption=_escape(title), column_format="l" + "r" * len(table.T))
+        )
+    return "\n".join(parts)
 
 
-def _grids(summary, bold, interval):
-    """(title, head, rows of text) for each metric, features and sampler."""
-    for (metric, features, sampler), part in summary.groupby(_GROUP[:3], sort=False):
-        steps = sorted(part.steps.unique())
+def _escape(text):
+    for character in "&%_#":
+        text = text.replace(character, f"\\{character}")
+    return _plus_minus(text)
+
+
+def _plus_minus(text):
+    return text.replace("±", r"$\pm$")
+
+
+def grids(summary, bold):
+    """((metric, features, sampler), title, DataFrame of text: weightings by sampling steps), one after the other.
+
+    bold: a format such as "**{}**", for the best weighting of a column.
+    """
+    for key, part in summary.groupby(_GROUP[:3], sort=False):
+        metric, features, sampler = key
         better = "higher" if metric in HIGHER_IS_BETTER else "lower"
         few, many, n, m = part.seeds.min(), part.seeds.max(), int(part.n.iloc[0]), int(part.n_reference.iloc[0])
-        seeds = f"{many} seeds" if few == many else f"{few} to {many} seeds"
-        spread = f"mean ± half the 95 % t-interval over {seeds}" if many > 1 else "one seed, no interval"
+        spread = describe_spread(many if few == many else f"{few} to {many}")
         title = (
             f"{metric} ({features}), {sampler}, by steps: {better} is better; {n:,} images, {m:,} references; {spread}"
         )
-        rows = []
-        for who in ordered(part.weighting):
-            cells = part[part.weighting == who].set_index("steps")
-            rows.append([label(who), *(_cell(cells.loc[s], bold, interval) for s in steps if s in cells.index)])
-        yield title, ["weighting", *(f"{s:g}" for s in steps)], rows
+        part = part.assign(text=[_cell(row, bold) for row in part.itertuples()])
+        table = part.pivot(index="weighting", columns="steps", values="text").loc[ordered(part.weighting)].fillna("")
+        table.columns = [f"{steps:g}" for steps in table.columns]
+        yield key, title, table.rename(index=label)
 
 
-def _cell(row, bold, interval):
-    half = (row.high - row.low) / 2
-    if math.isfinite(half) and half > 0:
-        decimals = int(np.clip(1 - math.floor(math.log10(half)), 0, 8))
-        text = interval.format(f"{row['mean']:.{decimals}f}", f"{half:.{decimals}f}")
-    else:
-        text = f"{row['mean']:.3g}"
+def _cell(row, bold):
+    text = with_interval(row.mean, (row.high - row.low) / 2)
     return bold.format(text) if row.best else text
-
-
-def _escaped(text):
-    for character in "&%_#":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("±", r"$\pm$")

@@ -1,6 +1,7 @@
 """The tables of a report, from an experiment's saved tables and records alone. Imports no torch.
 
-Each function takes the experiment and its folder and returns a list of `ReportTable`; what was not measured gives none.
+`runs`, `distances`, `errors` and `shares` take the experiment and its folder and return a list of `ReportTable`; what
+was not measured gives none.
 """
 
 import math
@@ -8,29 +9,47 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
+from ..figures.distances import METRICS
 from ..figures.style import ordered
-from ..metrics.intervals import mean_interval
 from ..store import check_file
 from ..training.arms import parse_arm
 from ..training.config import run_name
 from ..training.run import Run
+from .numbers_as_text import count_range, describe_spread, duration, mean_text, number
+from .result_tables import grids, read_summary
 
-ERRORS = {
-    "x0_mse": "Mean squared error of the one-step estimate, E|x0_hat - x0|^2, per pixel in [-1, 1]^2, training set.",
-    "excess": "E|x0_hat - E[x0|x_t]|^2, per pixel in [-1, 1]^2: the error of x0 above its floor, training set.",
+__all__ = ["ReportTable", "distances", "errors", "gate", "label", "read", "runs", "shares"]
+
+_ERRORS = {  # quantity of mse.csv: (title, caption)
+    "x0_mse": ("Error of x0 by timestep", "Mean squared error of the one-step estimate, E|x0_hat - x0|^2"),
+    "excess": ("Excess over the optimum by timestep", "E|x0_hat - E[x0|x_t]|^2, the error of x0 above its floor"),
 }
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of text: `rows` are (first cell, other cells); a row with one other cell lets it span all columns."""
+    """A table of text: the index of `frame` is its first column, and the index's name heads it."""
 
     title: str
     caption: str
-    head: list
-    rows: list
-    last: str = ""  # the first cell of a row of sums
+    frame: pd.DataFrame
+
+
+def gate(table):
+    """Have the networks learned their task? Arms by timestep, the worst of their seeds. table: as of `study.gate`."""
+    worst = table.assign(share=table.error / table.limit).sort_values("share").groupby(["arm", "t"], sort=False).tail(1)
+    rows = [
+        {"network": label(row.arm), "t": row.t, "error of x0": number(row.error), "limit": number(row.limit),
+         "optimum": number(row.optimum), "returning x_t": number(row.x_t), "passes": "yes" if row.passes else "no"}
+        for row in worst.sort_values(["t", "arm"], kind="stable").itertuples()
+    ]  # fmt: skip
+    caption = (
+        "Mean squared error of the one-step estimate of x0, EMA weights, of the seed that is nearest to its limit; the "
+        "exact optimum's error; and that of returning x_t. From tables/gate.csv."
+    )
+    return ReportTable("Have the networks learned their task?", caption, _frame(rows))
 
 
 def runs(experiment, folder):
@@ -38,20 +57,50 @@ def runs(experiment, folder):
     rows = []
     for arm, seed in experiment.runs:
         run = Run(folder / "runs" / run_name(arm, seed))
-        record = run.record
-        if record is None:
-            rows.append((label(arm), [f"seed {seed}: no complete run"]))
-            continue
-        loss, mse = (_at_end(run.log(), name) for name in ("loss", "mse"))
-        speed = [duration(record["seconds"]), f"{record['images_per_second']:,.0f}"]
-        shown = [f"{record['images']:,}", *speed, number(loss), number(mse)]
-        rows.append((label(arm), [str(seed), *shown, f"{record['parameters']:,}"]))
+        row, record = {"weighting": label(arm), "seed": seed}, run.record
+        if record is not None:
+            row |= {"images seen": f"{record['images']:,}", "time": duration(record["seconds"])}
+            row |= {"images/s": f"{record['images_per_second']:,.0f}"}
+            row |= {f"final {name}": number(_at_end(run.log(), key)) for name, key in _LOGGED.items()}
+            row |= {"parameters": f"{record['parameters']:,}"}
+        rows.append(row)
     caption = (
-        "From each run's record.json and log.jsonl. Final loss (weighted, so not comparable between weightings) and "
-        "final error (unweighted, of the network's own target) are means over the last tenth of the logged steps."
+        "From each run's record.json and log.jsonl; a row without numbers is a training that is not complete. Final "
+        "loss (weighted, so not comparable between weightings) and final error (unweighted, of the network's own "
+        "target) are means over the last tenth of the logged steps."
     )
-    head = ["weighting", "seed", "images seen", "time", "images/s", "final loss", "final error", "parameters"]
-    return [ReportTable("Trainings", caption, head, rows)]
+    return [ReportTable("Trainings", caption, _frame(rows))]
+
+
+_LOGGED = {"loss": "loss", "error": "mse"}
+
+
+def _at_end(log, name):
+    values = [row[name] for row in log if row.get(name) is not None]
+    return float(np.mean(values[-max(1, len(values) // 10) :])) if values else math.nan
+
+
+def distances(experiment, folder):
+    """One table for each metric, features and sampler: weightings by sampling steps, fully trained networks."""
+    summary = read_summary(folder, experiment.runs)
+    if summary is None:
+        return []
+    summary = summary[summary.metric.isin([*METRICS, "colour_w1"])]
+    found = []
+    for (metric, features, sampler), title, frame in grids(summary, Markup("<b>{}</b>")):
+        name = f"{METRICS.get(metric, 'Mean colours, W1 in Delta E')} ({features}, {sampler})"
+        caption = f"{title}.{_real(folder, metric, features)} From tables/distances-*.csv."
+        found.append(ReportTable(name, caption, frame))
+    return found
+
+
+def _real(folder, metric, features):
+    """What other real images in the place of samples come to, as a sentence; empty where it was not measured."""
+    table = read(folder, "distances-real")
+    table = table[(table.metric == metric) & (table.features == features)] if table is not None else ()
+    if not len(table):
+        return ""
+    return f" Of {table.n.iloc[0]:,.0f} other real images in the place of samples: {number(table['value'].mean())}."
 
 
 def errors(experiment, folder):
@@ -60,29 +109,28 @@ def errors(experiment, folder):
     if table is None:
         return []
     table = table[table.split == "train"]
-    shown = few(sorted(table.t.unique()))
-    return [_error_table(table, quantity, shown) for quantity in ERRORS if (table.quantity == quantity).any()]
+    return [_error_table(table, quantity) for quantity in _ERRORS if (table.quantity == quantity).any()]
 
 
-def _error_table(table, quantity, shown):
-    rows = []
-    if quantity == "x0_mse":
-        # a fact of the data, so equal for all seeds
-        floor = table[table.quantity == "floor"].drop_duplicates("t").set_index("t")["mean"]
-        rows += [("floor", [number(floor.get(t, math.nan)) for t in shown])] if len(floor) else []
+def _error_table(table, quantity):
+    title, what = _ERRORS[quantity]
+    timesteps = evenly_spaced(sorted(table.t.unique()))
+    floor = table[(table.quantity == "floor")].drop_duplicates("t").set_index("t")["mean"]  # of the data: of no seed
     table = table[(table.quantity == quantity) & ~table.model.isin(["optimum", "initial"])]
+    seeds = table.seed.nunique()
+    rows = []
+    if quantity == "x0_mse" and len(floor):
+        rows.append({"weighting": "floor"} | {f"t = {t}": number(floor.get(t, math.nan)) for t in timesteps})
     for who in ordered(table.model):
-        at = [table[(table.model == who) & (table.t == t)] for t in shown]
-        one_seed = table.seed.nunique() == 1  # else ± means one thing in the whole table
-        rows.append((with_seeds(table, "model", who), [over_seeds(e["mean"], e["se"] if one_seed else ()) for e in at]))
+        of_t = {t: table[(table.model == who) & (table.t == t)] for t in timesteps}
+        cells = {f"t = {t}": mean_text(at["mean"], at.se.iloc[0] if seeds == 1 else math.nan) for t, at in of_t.items()}
+        rows.append({"weighting": label(who), **cells})
     caption = (
-        f"{ERRORS[quantity]} By timestep t; {count_range(table.n)} images, the same noise for all; "
-        f"{spread(table.seed.nunique(), 'one seed, ± the standard error over images')}."
-        + (" Floor: E Var(x0|x_t), which no network avoids." if rows and rows[0][0] == "floor" else "")
-        + " From tables/mse.csv."
+        f"{what}, per pixel in [-1, 1]^2, training set, by timestep t; {count_range(table.n)} images, the same noise for"
+        f" all; {describe_spread(seeds, 'one seed, ± the standard error over images')}. Floor: E Var(x0|x_t), which no "
+        "network avoids. From tables/mse.csv."
     )
-    title = "Error of x0 by timestep" if quantity == "x0_mse" else "Excess over the optimum by timestep"
-    return ReportTable(title, caption, ["weighting", *(f"t = {t}" for t in shown)], rows)
+    return ReportTable(title, caption, _frame(rows))
 
 
 def shares(experiment, folder):
@@ -92,18 +140,18 @@ def shares(experiment, folder):
         return []
     table = table[table.prediction_type == "epsilon"]
     T = int(table.t.max()) + 1
-    edges = sorted({T // 2, 4 * T // 5, 9 * T // 10})
     rows = []
     for who in ordered(table.weighting):
         share = table[table.weighting == who].set_index("t").share
-        rows.append((label(who), [f"{100 * (1 - share[t]):.1f} %" for t in edges]))
+        above = {f"t > {t}": f"{100 * (1 - share[t]):.1f} %" for t in sorted({T // 2, 4 * T // 5, 9 * T // 10})}
+        rows.append({"weighting": label(who), **above})
     caption = f"Share of the weight of the epsilon loss above a timestep, of {T:,}. From tables/weights.csv; no error."
-    return [ReportTable("Where the weight lies", caption, ["weighting", *(f"t > {t}" for t in edges)], rows)]
+    return [ReportTable("Where the weight lies", caption, _frame(rows))]
 
 
-def label(who):
+def label(arm):
     """The name of an arm in the report."""
-    return parse_arm(who).label
+    return parse_arm(arm).label
 
 
 def read(folder, name):
@@ -119,76 +167,14 @@ def read(folder, name):
     return table if len(table) else None
 
 
-def few(values, wanted=6):
+def evenly_spaced(values, wanted=6):
     """About six of the values, evenly over their range, the last among them."""
     values = np.array(values)
     targets = np.linspace(values.min(), values.max(), wanted + 1)[1:]
     return sorted({int(values[np.abs(values - target).argmin()]) for target in targets})
 
 
-def interval(values):
-    """Half the width of the 95 % t-interval of the mean; NaN for fewer than three values."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 3 or not np.isfinite(values).all():
-        return math.nan
-    mean, _, high = mean_interval(values)
-    return high - mean
-
-
-def with_seeds(table, column, who):
-    """The label of a weighting, with the number of its training seeds where it has fewer than others."""
-    own = table[table[column] == who].seed.nunique()
-    return label(who) if own == table.seed.nunique() else f"{label(who)} ({own} seed{'s' * (own > 1)})"
-
-
-def over_seeds(values, se=()):
-    """`mean ± half-interval` for three seeds and more; for one, its standard error if it has one."""
-    values, se = np.asarray(values, dtype=float), list(se)
-    if not len(values):
-        return "–"
-    half = float(se[0]) if len(values) == 1 and se else interval(values)
-    return number(values.mean()) if math.isnan(half) else with_interval(values.mean(), half)
-
-
-def spread(seeds, one):
-    """What stands behind ± in a table."""
-    if seeds == 1:
-        return one
-    return "mean over 2 seeds, no interval" if seeds == 2 else f"mean over {seeds} seeds ± half the 95 % t-interval"
-
-
-def number(value):
-    """Three significant digits, no exponent down to a millionth; a dash for NaN and None."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0 or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    digits = 2 - math.floor(math.log10(abs(value)))
-    return f"{value:.{max(0, digits)}f}" if digits <= 8 else f"{value:.2e}"
-
-
-def with_interval(value, half):
-    """`73.7 ± 4.2`: the interval with two significant digits, the value with as many decimals."""
-    if not 1e-9 < half < math.inf:
-        return f"{number(value)} ± {number(half)}"
-    decimals = max(0, 1 - math.floor(math.log10(half)))
-    return f"{value:,.{decimals}f} ± {half:.{decimals}f}"
-
-
-def duration(seconds):
-    """`4.1 s`, `12 min 3 s`, `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _at_end(log, name):
-    values = [row[name] for row in log if row.get(name) is not None]
-    return float(np.mean(values[-max(1, len(values) // 10) :])) if values else math.nan
-
-
-def count_range(counts):
-    """`500`, or `200 to 500` where they differ."""
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+def _frame(rows):
+    """Rows, dicts, as a DataFrame of text whose index is their first entry."""
+    frame = pd.DataFrame(rows).fillna("").astype(str)
+    return frame.set_index(frame.columns[0])

@@ -7,7 +7,6 @@
 Imports no torch.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from ..errors import InputError
 from ..files import atomic_path, sha256_file, write_json, write_text
+from ..paths import without_folders
 from .arms import parse_arm
 from .config import run_name
 from .run import Run
@@ -56,26 +56,26 @@ network = load_model("weights/{first}")     # a UNet2DModel in float32, for eval
 """
 
 
-def publish_weights(experiment, folder, target, redact):
+def publish_weights(experiment, folder, target):
     """Write the `published_weights` of an experiment's `folder` below `target`/weights; return the paths written.
 
     Paths are relative to `target`, sorted. Arms whose training with the first seed is not complete are left out.
-    redact: a function of the texts (`publishing.Redaction`). Raises InputError for weights that float16 does not hold,
-    damaged ones, and for more than 40 MB in all.
+    A path in a configuration becomes its last part. Raises InputError for weights that float16 does not hold, damaged
+    ones, and for more than 40 MB in all.
     """
     runs = [Run(folder / "runs" / run_name(arm, experiment.seeds[0])) for arm in experiment.published_weights]
     runs, weights = [run for run in runs if run.record is not None], Path(target) / "weights"
-    written = [path for run in runs for path in _publish(run, weights / run.name, redact)]
+    written = [path for run in runs for path in _publish(run, weights / run.name)]
     size = sum(path.stat().st_size for path in written)
     if size > WEIGHTS_LIMIT:
         raise InputError(f"the weights have {size / 1e6:.1f} MB, of {WEIGHTS_LIMIT / 1e6:g} MB; publish fewer of them")
     if runs:
-        write_text(weights / "README.md", redact(_card(experiment, runs, weights)))
+        write_text(weights / "README.md", _card(experiment, runs, weights))
         written.append(weights / "README.md")
     return sorted(path.relative_to(target).as_posix() for path in written)
 
 
-def _publish(run, target, redact):
+def _publish(run, target):
     source, record = run.snapshot(), run.record
     last = max(record["snapshots"], key=lambda entry: entry["images"])
     tensors = load_file(source)
@@ -91,7 +91,7 @@ def _publish(run, target, redact):
     said = {key: value for key, value in record.items() if key not in ("raw", "log")} | {"snapshots": [snapshot]}
     texts = {"config.json": run.config, "record.json": said}
     for name, value in texts.items():
-        write_json(target / name, json.loads(redact(json.dumps(value, indent=2, allow_nan=False))))
+        write_json(target / name, without_folders(value))
     return [file, *(target / name for name in texts)]
 
 

@@ -17,7 +17,6 @@ from debiaslib.metrics.colour import energy_distance, mean_colours_lab, to_lab, 
 from debiaslib.metrics.distances import evaluate, frechet_distance, inception_score, kernel_distance, precision_recall
 from debiaslib.metrics.features import load_extractor
 from debiaslib.study.compare import compare
-from debiaslib.study.publishing import copy_published
 from debiaslib.study.study import open_study
 from debiaslib.training.network import load_pretrained
 from tests.data.test_images import folder_of, no_copies, picture, png, save, write_parquet  # noqa: F401
@@ -267,9 +266,6 @@ def test_every_bad_table_and_network_is_one_line(tally, reached):
         (partial(load_pretrained, None), "'None'", "no existing folder or file"),
         (partial(draw, "nsr", good), "figure 'nsr'", "did you mean 'snr'?"),
         (partial(draw, "snr", good), "weights.csv", "make"),
-        (partial(copy_published, good, "words.pt", str), "words.pt is not a folder", "name one to publish to"),
-        (partial(copy_published, good, "taken", str), "taken holds something else", "an empty or a new folder"),
-        (partial(copy_published, good, good / "out", str), "lies within", "another folder"),
         (partial(open_study, "quick", results="words.pt"), "results is 'words.pt'", "must be a folder"),
         (partial(open_study, "quick", results="words.pt/below"), "results is 'words.pt/below'", "must be a folder"),
         (partial(open_study, "quick", results="nul\0"), "results is 'nul", "the path of a folder"),

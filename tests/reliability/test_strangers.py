@@ -35,7 +35,7 @@ from debiaslib.errors import InputError
 from debiaslib.files import sha256_file, write_json
 from debiaslib.metrics import cifar10_features, feature_cache, feature_weights, features, minifaces_features
 from debiaslib.metrics.features import load_extractor
-from debiaslib.report.notebook_html import loaded_addresses, make_page, render_notebook
+from debiaslib.report.notebook_html import make_page, render_notebook
 from debiaslib.store import note_of
 from debiaslib.study import run_notebook as execution
 from debiaslib.study.common import load_arrays
@@ -484,107 +484,32 @@ def test_notebooks_of_strangers(tmp_path, canary, reached):
 
 # Pages
 
-ATTACKS = [
-    "<script>{0}</script>",
-    "<SCRIPT SRC=http://127.0.0.1/a.js></SCRIPT>",
-    "<img src=x onerror={0}>",
-    "<svg onload={0}>",
-    "<svg><script>{0}</script></svg>",
-    "<body onload={0}>",
-    "<details open ontoggle={0}>a</details>",
-    '<a href="javascript:{0}">a</a>',
-    '<a class=x href=" java\tscript:{0}">a</a>',
-    '<a class=x href="java&#10;script:{0}">a</a>',
-    '<a class=x href="&#1;javascript:{0}">a</a>',
-    '<a class=x href="JaVaScRiPt:{0}">a</a>',
-    '<a class=x href="vbscript:{0}">a</a>',
-    '<a class=x href="data:text/html,<script>{0}</script>">a</a>',
-    '<svg><a xlink:href="javascript:{0}"><text>a</text></a></svg>',
-    '<svg><a class=x><animate attributeName=href values="javascript:{0}"/><text>a</text></a></svg>',
-    "<svg><set attributeName=onmouseover to={0} /></svg>",
-    '<svg><use href="data:image/svg+xml,x#a"/></svg>',
-    '<math href="javascript:{0}">a</math>',
-    '<form action="javascript:{0}"><input type=submit></form>',
-    '<button formaction="javascript:{0}">a</button>',
-    "<iframe srcdoc='<script>{0}</script>'></iframe>",
-    '<object data="javascript:{0}"></object>',
-    '<embed src="javascript:{0}">',
-    "<base href=http://127.0.0.1/>",
-    '<meta http-equiv="refresh" content="0;url=javascript:{0}">',
-    '<link rel=import href="data:text/html,{0}">',
-    "<noscript><p title='</noscript><img src=x onerror={0}>'>",
-    "<noframes><p title='</noframes><img src=x onerror={0}>'>",
-    "<xmp><p title='</xmp><img src=x onerror={0}>'>",
-    "<textarea><p title='</textarea><img src=x onerror={0}>'>",
-    "<template><script>{0}</script></template>",
-    "<p style=\"background:url('javascript:{0}')\">a</p>",
-    "<style>@import 'javascript:{0}';</style>",
-    "<scr<script></script>ipt>{0}</scr<script></script>ipt>",
-    '<img src="data:text/html,{0}">',
-    '<video poster="javascript:{0}"></video>',
-    "<input autofocus onfocus={0}>",
-]
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def attacked(folder, attack, how):
-    """A notebook with an attack in a Markdown cell or in an output."""
-    if how == "markdown":
-        cell = new_markdown_cell("# A\n\n" + attack)
-    elif how == "error":
-        output = new_output("error", ename="E", evalue=attack, traceback=[attack])
-        cell = new_code_cell("x", execution_count=1, outputs=[output])
-    elif how == "text/plain":
-        cell = new_code_cell(attack, execution_count=1, outputs=[new_output("stream", name="stdout", text=attack)])
-    else:
-        cell = new_code_cell("x", execution_count=1, outputs=[new_output("display_data", data={how: attack})])
-    path = folder / "01_first.ipynb"
+def test_the_policy_of_a_page_stands_before_what_a_stranger_wrote(tmp_path):
+    """A browser then runs no script, loads nothing and sends nothing, whatever a cell or an output holds."""
+    bad = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    cells = [
+        new_markdown_cell("# A <script>alert(1)</script>\n\n" + bad),
+        new_code_cell("x", execution_count=1, outputs=[new_output("display_data", data={"text/html": bad})]),
+    ]
+    path = tmp_path / "01_first.ipynb"
+    path.write_text(json.dumps(new_notebook(cells=cells)))
+    page = render_notebook(path)
+    assert f'http-equiv="Content-Security-Policy" content="{POLICY}"' in page[: page.index("<title>")]
+    assert page.index(POLICY) < page.index("<script") and page.count("<head>") == 1
+
+
+def test_scripts_and_widgets_of_outputs_are_left_out(tmp_path):
+    data = {"application/javascript": "alert(1)", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    cell = new_code_cell("x", execution_count=1, outputs=[new_output("display_data", data=data)])
+    path = tmp_path / "01_first.ipynb"
     path.write_text(json.dumps(new_notebook(cells=[cell])))
-    return path
-
-
-WAYS = ("markdown", "text/html", "image/svg+xml", "text/markdown", "text/latex", "application/javascript", "error",
-        "text/plain")  # fmt: skip
-
-
-@pytest.mark.parametrize(("every", "ways"), [(3, WAYS[:2]), pytest.param(1, WAYS, marks=pytest.mark.slow)])
-def test_pages_of_notebooks_hold_no_script(tmp_path, reached, every, ways):
-    """Refused in one line, or left out, or shown as text; and the page's policy forbids scripts before anything else.
-
-    There is no browser here: that an attack is a live one is what `loaded_addresses` says of it as it stands.
-    """
-    tried = refusals = 0
-    for attack in ATTACKS[::every]:
-        attack = attack.format("alert(1)")
-        assert loaded_addresses(attack.replace("<script></script>", "")), attack  # what is left where those are cut out
-        for how in ways:
-            tried += 1
-            try:
-                page = render_notebook(attacked(tmp_path, attack, how))
-            except InputError as error:
-                refusals += 1
-                assert "\n" not in str(error) and len(str(error)) <= 200, error
-                continue
-            assert loaded_addresses(page) == [], (how, attack)
-            assert not re.search(r"<script|javascript:[^<]*\"|\son\w+=", _outside_text(page), re.IGNORECASE), (
-                how,
-                attack,
-            )
-            head = page[: page.index("<title>")]
-            assert "default-src 'none'" in head and "script-src" not in head
-    assert refusals >= tried / 4
-    reached(5, "scripts in notebooks that become pages", "no script in any page", f"0 of {tried} ({refusals} refused)")
-
-
-def _outside_text(page):
-    """The tags of a page, without the text between them and without style sheets."""
-    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
-    return " ".join(re.findall(r"<[^>]*>", page))
+    assert "script" not in render_notebook(path).lower().replace("content-security-policy", "")
 
 
 def test_names_in_a_page_are_text():
-    """A data set may be called anything; what a page was given as HTML is looked at whoever made it."""
-    name = "<img src=x onerror=alert(1)>"
-    page = make_page(name, "<p>a</p>", "report")
-    assert loaded_addresses(page) == [] and html.escape(name) in page
-    with pytest.raises(InputError, match="is not self-contained"):
-        make_page("A", f"<p>{name}</p>", "report")
+    name = "<img src=x onerror=alert(1)>"  # a data set may be called anything
+    page = make_page(name, "<p>a</p>")
+    assert html.escape(name) in page and name not in page

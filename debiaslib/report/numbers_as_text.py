@@ -1,0 +1,61 @@
+"""Numbers as the tables of a report write them."""
+
+import math
+
+import numpy as np
+
+from ..metrics.intervals import mean_interval
+
+__all__ = ["count_range", "describe_spread", "duration", "mean_text", "number", "with_interval"]
+
+
+def number(value):
+    """Three significant digits, no exponent down to a millionth; a dash for NaN and None."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0 or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{max(0, digits)}f}" if digits <= 8 else f"{value:.2e}"
+
+
+def with_interval(value, half):
+    """`73.7 ± 4.2`: the interval with two significant digits, the value with as many decimals; no interval for NaN."""
+    if math.isnan(half):
+        return number(value)
+    if not 1e-9 < half < math.inf:
+        return f"{number(value)} ± {number(half)}"
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{value:,.{decimals}f} ± {half:.{decimals}f}"
+
+
+def mean_text(values, se=math.nan):
+    """Mean over seeds ± half its 95 % t-interval, for three seeds or more; for one seed ± `se`, if it has one."""
+    values = np.asarray(values, dtype=float)
+    if not len(values):
+        return "–"
+    if len(values) < 3 or not np.isfinite(values).all():
+        return with_interval(values.mean(), se if len(values) == 1 else math.nan)
+    mean, _, high = mean_interval(values)
+    return with_interval(mean, high - mean)
+
+
+def describe_spread(seeds, one="one seed, no interval"):
+    """What stands behind ± in a table of so many seeds."""
+    if seeds == 1:
+        return one
+    return "mean over 2 seeds, no interval" if seeds == 2 else f"mean ± half the 95 % t-interval over {seeds} seeds"
+
+
+def duration(seconds):
+    """`4.1 s`, `12 min 3 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def count_range(counts):
+    """`500`, or `200 to 500` where they differ."""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

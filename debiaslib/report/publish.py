@@ -1,0 +1,181 @@
+"""Copy what an experiment made to where it is committed: tables, figures, records, report and executed notebooks.
+
+    python -m debiaslib.report.publish --results results/quick --to results/reference/quick
+
+The notebooks stay .ipynb, which the web page of a repository shows with its outputs. They lose what is of one machine
+or one execution: paths, times, progress bars, warnings. Any other text that names a folder of this machine is refused.
+"""
+
+import base64
+import io
+import json
+import re
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from ..cli import Parser, run_command
+from ..errors import InputError
+from ..files import atomic_path, read_json, write_json, write_text
+from ..paths import cache_root, checkout, without_folders
+from ..study.experiment import load_experiment
+from ..training.published_weights import publish_weights
+from .notebook_html import add_captions, read_notebook
+
+__all__ = ["NOTEBOOK_LIMIT", "clean_notebook", "publish"]
+
+NOTEBOOK_LIMIT = 2_000_000  # bytes; larger ones are slow on a repository's web page, or not shown
+_COPIED = {  # published folder: patterns below the experiment's folder
+    "notebooks": ("notebooks/*.ipynb",),
+    "tables": ("tables/*.csv", "tables/*.csv.json", "tables/results*.md", "tables/results*.tex"),
+    "figures": ("figures/*.png", "figures/*.json"),
+    "records": ("runs/*/record.json", "notebooks/*.json"),  # as records/<run>.json and records/<notebook>.json
+    "": ("report.html",),
+}
+_KINDS = (".ipynb", ".html", ".csv", ".json", ".png", ".md", ".tex")
+_PATH_IN_QUOTES = re.compile(r'"/(?:[^"\\\n]|\\.)*"')
+
+
+def publish(folder, target, experiment=""):
+    """Copy what is to be committed of results/<experiment> `folder` into `target`; return the paths written, sorted.
+
+    With it go the EMA weights that the experiment's `published_weights` names. experiment: its YAML file, where it is
+    not the one of config/ with the folder's name. Copies of an earlier time that are not made again are removed. Raises
+    InputError if `target` holds something else than an earlier publication, for a notebook of more than 2 MB, and for a
+    text that names this machine.
+    """
+    folder, target = Path(folder), Path(target)
+    settings = load_experiment(experiment or folder.name)
+    _check_folders(folder, target)
+    copied = [target / name for name in publish_weights(settings, folder, target)]
+    for name, patterns in _COPIED.items():
+        paths = [path for pattern in patterns for path in sorted(folder.glob(pattern)) if _is_result(path)]
+        copies = [_copy(path, target / name, folder) for path in paths]
+        if name:
+            for old in set((target / name).glob("*")) - set(copies):
+                if old.suffix in _KINDS:
+                    old.unlink()
+        copied += copies
+    return sorted(copied)
+
+
+def _is_result(path):
+    """Not a file of a lock or a killed writer, a failed notebook, or what `compare` found, of no use to others."""
+    return not path.name.startswith(".") and not path.match("*.failed.ipynb") and path.name != "compare.csv"
+
+
+def _check_folders(folder, target):
+    if not folder.is_dir():
+        raise InputError(f"results is {str(folder)!r}; it must be the folder of an experiment, such as results/quick")
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is not a folder; name one to publish to, such as results/reference/{folder.name}")
+    if target.is_dir() and any(target.iterdir()) and not (target / "tables").is_dir():
+        raise InputError(f"{target} holds something else than published results; name an empty or a new folder")
+    if target.resolve() == folder.resolve() or folder.resolve() in target.resolve().parents:
+        raise InputError(f"{target} lies within {folder}, the results to publish; name another folder")
+
+
+def _copy(path, target, folder):
+    """Copy one file into the folder `target`, fit for publication; return the path of the copy."""
+    copy = target / (f"{path.parent.name}.json" if path.name == "record.json" else path.name)
+    if path.suffix == ".png":
+        with atomic_path(copy) as temporary:
+            temporary.write_bytes(path.read_bytes())
+        return copy
+    if path.suffix == ".json":
+        value = without_folders(read_json(path))
+        _check_private(json.dumps(value, ensure_ascii=False), path, folder)
+        write_json(copy, value)
+        return copy
+    if path.suffix == ".ipynb":
+        text = _notebook_text(path, folder / "figures")
+    else:
+        text = path.read_text(encoding="utf-8")
+    if path.suffix == ".html":
+        text = re.sub(r'href="(notebooks/[\w.-]+)\.html"', r'href="\1.ipynb"', text)
+    _check_private(text, path, folder)
+    write_text(copy, text)
+    return copy
+
+
+def _notebook_text(path, figures):
+    notebook = clean_notebook(read_notebook(path))
+    add_captions(notebook, figures)
+    text = nbformat.writes(notebook)
+    if len(text.encode()) > NOTEBOOK_LIMIT:
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                _lighten(output)
+        text = nbformat.writes(notebook)
+    size = len(text.encode()) / 1e6
+    if size > NOTEBOOK_LIMIT / 1e6:
+        raise InputError(f"{path} has {size:.2f} MB; it may have {NOTEBOOK_LIMIT / 1e6:g} MB: show fewer images")
+    return text + "\n"
+
+
+def clean_notebook(notebook):
+    """The executed notebook, changed in place, without what is of one machine or execution.
+
+    Times, papermill's metadata and stderr (progress bars, warnings) go. A parameter that is an absolute path becomes
+    its last part.
+    """
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = _PATH_IN_QUOTES.sub(lambda path: f'"{path[0][:-1].rpartition("/")[2]}"', cell.source)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return notebook
+
+
+def _lighten(output):
+    """Replace a large PNG of an output by a JPEG, where that is smaller."""
+    from PIL import Image
+
+    data = output.get("data", {})
+    if len(data.get("image/png", "")) < 100_000:
+        return
+    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGBA")
+    file = io.BytesIO()
+    Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB").save(file, "JPEG", quality=85)
+    lighter = base64.b64encode(file.getvalue()).decode()
+    if len(lighter) < len(data["image/png"]):
+        del data["image/png"]
+        data["image/jpeg"] = lighter
+        if "image/png" in output.metadata:
+            output.metadata["image/jpeg"] = output.metadata.pop("image/png")
+
+
+def _check_private(text, path, folder):
+    """Raise InputError if a text names a folder of this machine, or the machine."""
+    folders = (folder.resolve(), checkout(), Path.home(), Path(sys.prefix), cache_root(), Path(tempfile.gettempdir()))
+    for name in [*map(str, folders), socket.gethostname()]:
+        found = re.search(rf"(?<![\w.~-]){re.escape(name)}(?![\w-])", text) if len(name) > 3 else None
+        if found and name != "localhost":
+            near = " ".join(text[max(0, found.start() - 40) : found.end() + 20].split())
+            raise InputError(
+                f"{path} names {name}, which is of this machine: ...{near}...; remove that and publish again"
+            )
+
+
+def main(arguments=None):
+    """The command line: publish the results of one experiment."""
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", required=True, help="the experiment's results, such as results/quick")
+    parser.add_argument("--to", required=True, help="where they are committed, such as results/reference/quick")
+    parser.add_argument(
+        "--experiment", default="", help="its YAML file; default: that of config/ with the folder's name"
+    )
+    arguments = parser.parse_args(arguments)
+    copied = publish(arguments.results, arguments.to, arguments.experiment)
+    print(f"{len(copied)} files, {sum(path.stat().st_size for path in copied) / 1e6:.1f} MB, in {arguments.to}")
+
+
+if __name__ == "__main__":
+    run_command(main)
