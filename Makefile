@@ -77,8 +77,11 @@ coverage: setup  ## branch coverage of debiaslib by all tests, slow ones too; wr
 	{ OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m coverage run -m pytest -q -n "$$JOBS" $(ARGS); status=$$?; \
 	  $(PY) -m coverage combine -q && $(PY) tools/coverage_table.py $$(( $$(date +%s) - begin )) && exit $$status; }
 
-lint: setup  ## ruff, on the notebooks too, and the form of the notebooks
+# What an execution leaves in a notebook's metadata, beside its outputs; tests/test_notebooks.py has our own rules.
+EXECUTION := metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution
+
+lint: setup  ## ruff, on the notebooks too, notebooks without outputs, and which room imports which
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m debiaslib.report.notebook_form notebooks
-	@.venv/bin/lint-imports
+	@$(PY) -m nbstripout --verify --keep-id --extra-keys "$(EXECUTION)" notebooks/*.ipynb
+	@$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"

@@ -1,6 +1,11 @@
-"""Each notebook alone, by papermill's own command from another folder; and what it says to bad parameters."""
+"""The notebooks: their form, each alone by papermill's own command from another folder, and bad parameters.
 
+That they hold no outputs is what `make lint` asks nbstripout; their code's style is ruff's.
+"""
+
+import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,18 +29,49 @@ def papermill_run(name, folder, *parameters):
     return done, nbformat.read(folder / "out.ipynb", as_version=4)
 
 
-def test_there_are_seven():
-    assert [name[:2] for name in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]
+def cells_of(name):
+    return nbformat.read(NOTEBOOKS[name], as_version=4).cells
+
+
+def is_parameters(cell):
+    return "parameters" in cell.metadata.get("tags", [])
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_reader_meets_a_title_the_parameters_and_a_question_before_each_piece_of_code(name):
+    cells = cells_of(name)
+    kinds = [cell.cell_type for cell in cells]
+    assert cells[0].source.startswith(f"# {int(name[:2])}. ") and kinds[0] == kinds[-1] == "markdown"
+    assert [is_parameters(cell) for cell in cells if cell.cell_type == "code"] == [True] + [False] * (
+        kinds.count("code") - 1
+    )
+    assert [i for i, kind in enumerate(kinds) if kind == "code" and kinds[i - 1] != "markdown"] == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_code_is_thin(name):
+    """What needs a name of its own is in the package, where it is tested."""
+    for number, cell in enumerate(cells_of(name)):
+        if cell.cell_type != "code":
+            continue
+        lines = [line for line in cell.source.splitlines() if line.strip() and not re.match("import |from ", line)]
+        assert is_parameters(cell) or 1 <= len(lines) <= 12, (number, len(lines))
+        tree = ast.walk(ast.parse(cell.source))  # no magics and shell commands either
+        found = [type(node).__name__ for node in tree if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        assert found == [], (number, found)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_parameter_has_a_type_a_default_and_a_meaning(name):
-    parameters = papermill.inspect_notebook(str(NOTEBOOKS[name]))
-    assert {"experiment", "dataset", "results"} <= set(parameters)
-    for parameter in parameters.values():
-        assert parameter["inferred_type_name"] in ("str", "int", "float", "bool")
-        assert parameter["default"]
-        assert len(parameter["help"]) > 10
+    """In lines that `papermill --help-notebook` lists: it drops one with a second "=", and ends a value at a "#"."""
+    [cell] = [cell for cell in cells_of(name) if is_parameters(cell)]
+    for line in cell.source.splitlines():
+        assert re.fullmatch(r"\w+: (str|int|float|bool) = [^#=]+  # [^=]{10,}", line), line
+    listed = papermill.inspect_notebook(str(NOTEBOOKS[name]))
+    assert list(listed) == [node.target.id for node in ast.parse(cell.source).body]
+    assert {"experiment", "dataset", "results"} <= set(listed) and all(one["help"] for one in listed.values())
+    for node in ast.parse(cell.source).body:
+        assert type(ast.literal_eval(node.value)).__name__ == node.annotation.id
 
 
 def test_a_notebook_alone_trains_what_is_missing_and_shows_its_figures(tmp_path):

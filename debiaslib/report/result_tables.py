@@ -92,7 +92,8 @@ def write_result_tables(folder, runs):
 
 def as_markdown(summary):
     """The summary as Markdown: a table for each metric and sampler, weightings by steps, `mean ± half-interval`."""
-    return "\n\n".join(f"### {title}\n\n{table.to_markdown()}" for _, title, table in grids(summary, "**{}**")) + "\n"
+    tables = [(title, table.to_markdown(disable_numparse=True)) for _, title, table in grids(summary, "**{}**")]
+    return "\n\n".join(f"### {title}\n\n{table}" for title, table in tables) + "\n"
 
 
 def as_latex(summary):
@@ -100,9 +101,8 @@ def as_latex(summary):
     parts = []
     for _, title, table in grids(summary, r"\textbf{{{}}}"):
         escaped = table.rename_axis(index=None, columns=None).rename(index=_escape, columns=_escape).map(_plus_minus)
-        parts.append(
-            escaped.style.to_latex(hrules=True, caption=_escape(title), column_format="l" + "r" * len(table.T))
-        )
+        columns = "l" + "r" * table.shape[1]
+        parts.append(escaped.style.to_latex(hrules=True, caption=_escape(title), column_format=columns))
     return "\n".join(parts)
 
 

@@ -123,12 +123,12 @@ def _error_table(table, quantity):
         rows.append({"weighting": "floor"} | {f"t = {t}": number(floor.get(t, math.nan)) for t in timesteps})
     for who in ordered(table.model):
         of_t = {t: table[(table.model == who) & (table.t == t)] for t in timesteps}
-        cells = {f"t = {t}": mean_text(at["mean"], at.se.iloc[0] if seeds == 1 else math.nan) for t, at in of_t.items()}
+        cells = {f"t = {t}": mean_text(at["mean"], at.se.mean() if seeds == 1 else math.nan) for t, at in of_t.items()}
         rows.append({"weighting": label(who), **cells})
     caption = (
-        f"{what}, per pixel in [-1, 1]^2, training set, by timestep t; {count_range(table.n)} images, the same noise for"
-        f" all; {describe_spread(seeds, 'one seed, ± the standard error over images')}. Floor: E Var(x0|x_t), which no "
-        "network avoids. From tables/mse.csv."
+        f"{what}, per pixel in [-1, 1]^2, training set, by timestep t; {count_range(table.n)} images, the same noise "
+        f"for all; {describe_spread(seeds, 'one seed, ± the standard error over images')}. Floor: E Var(x0|x_t), which "
+        "no network avoids. From tables/mse.csv."
     )
     return ReportTable(title, caption, _frame(rows))
 

@@ -128,7 +128,6 @@ COMMANDS = {
         (["nowhere.ipynb", "page.html"], "nowhere.ipynb does not exist", "execute it first"),
         (["file", "page.html"], "file cannot be read", "JSON"),
     ],
-    "notebook_form": [(["nowhere.ipynb"], "nowhere.ipynb", "no such notebook"), (["empty"], "empty", "no notebook in")],
     "minifaces_features": [
         ([], "--out", "required"),
         (["--out", "no/folder/x.safetensors"], "--out no/folder/x.safetensors", "folder does not exist"),

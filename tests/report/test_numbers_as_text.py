@@ -1,0 +1,38 @@
+"""How the report writes numbers."""
+
+import math
+
+import numpy as np
+import pytest
+
+from debiaslib.report.numbers_as_text import describe_spread, duration, mean_text, number, with_interval
+from debiaslib.report.tables import evenly_spaced
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(73.734, "73.7"), (0.000123456, "0.000123"), (8668.2, "8,668"), (0, "0"), (-0.00823, "-0.00823"),
+     (6.6e-16, "6.60e-16"), (math.nan, "–"), (None, "–")],
+)  # fmt: skip
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+def test_numbers_with_intervals():
+    assert with_interval(73.734, 4.21) == "73.7 ± 4.2" and with_interval(8668.2, 161.3) == "8,668 ± 161"
+    assert with_interval(0.0123, 0.00096) == "0.01230 ± 0.00096" and with_interval(1, 0) == "1.00 ± 0"
+    assert with_interval(9, math.nan) == "9.00"
+    assert [duration(s) for s in (4.06, 723, 7500)] == ["4.1 s", "12 min 3 s", "2 h 5 min"]
+
+
+def test_an_interval_needs_three_seeds():
+    assert mean_text([]) == "–" and mean_text([2.0]) == "2.00" and mean_text([1.0, 3.0], se=0.5) == "2.00"
+    assert mean_text([2.0], se=0.5) == "2.00 ± 0.50"
+    half = 4.302652729911275 / np.sqrt(3)
+    assert mean_text([1, 2, 3]) == with_interval(2, half) == "2.0 ± 2.5"
+    assert [describe_spread(n) for n in (1, 2)] == ["one seed, no interval", "mean over 2 seeds, no interval"]
+
+
+def test_timesteps_are_spread_over_their_range():
+    assert evenly_spaced([0, 10, 25, 50, 100, 300, 500, 700, 900, 999])[-1] == 999
+    assert evenly_spaced([3, 7])[-1] == 7
