@@ -90,10 +90,8 @@ def _copy(path, target, folder):
         _check_private(json.dumps(value, ensure_ascii=False), path, folder)
         write_json(copy, value)
         return copy
-    if path.suffix == ".ipynb":
-        text = _notebook_text(path, folder / "figures")
-    else:
-        text = path.read_text(encoding="utf-8")
+    is_notebook = path.suffix == ".ipynb"
+    text = _notebook_text(path, folder / "figures") if is_notebook else path.read_text(encoding="utf-8")
     if path.suffix == ".html":
         text = re.sub(r'href="(notebooks/[\w.-]+)\.html"', r'href="\1.ipynb"', text)
     _check_private(text, path, folder)

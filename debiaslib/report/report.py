@@ -54,7 +54,7 @@ def build_report(experiment, dataset="", results=""):
 def _report_page(experiment, folder):
     made, figures = report_records.records(experiment, folder), _figures(folder)
     makers = (report_tables.runs, report_tables.distances, report_tables.errors, report_tables.shares)
-    pages = [path for path in sorted(folder.glob("notebooks/[!.]*.html"))]
+    pages = sorted(folder.glob("notebooks/[!.]*.html"))
     commits = dict.fromkeys(describe_commit(record) for record in made.values())
     title = f"Experiment {experiment.name}"
     body = _JINJA.get_template("report.html.j2").render(
