@@ -1,7 +1,7 @@
 """What the data cost a training step: steps on drawn batches beside steps on one fixed batch. Prints Markdown.
 
 python -m benchmarks.data_step_time                                      # a folder of drawn images
-python -m benchmarks.data_step_time --dataset ~/cifar10 --preset cifar10-tiny    # any data set: parquet, folder, hub id
+python -m benchmarks.data_step_time --dataset ~/cifar10 --preset cifar10-32    # any data set: parquet, folder, hub id
 """
 
 import argparse
