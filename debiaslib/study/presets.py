@@ -91,7 +91,7 @@ def _paper(dataset, resolution, network, batch_size):
 _LIGHT = _adm(256, (1, 1, 2, 2, 4, 4))  # 93,563,910 parameters
 
 # The small presets: 0.43 million parameters, with the input skip and ADM's zero initialisation, chosen by the constant
-# arm alone (docs/recipe.md). The rate decays and the EMA is short: 3,000 steps are too few for the paper's 2e-5, 0.9999.
+# arm alone (docs/recipe.md). The rate decays and the EMA is short: 3,000 steps are too few for the paper's values.
 _SMALL = {"lr_decay": "cosine", "ema_decay": 0.995}
 PRESETS = {
     "minifaces16": Preset("minifaces", 16, _small(16), 16, 1e-3, 48_000, **_SMALL),
