@@ -8,11 +8,10 @@ EXPERIMENT ?= quick
 DATASET ?=
 RESULTS ?=
 JOBS ?= 2
-MINUTES ?=
 PROFILE ?=
 PYTHON ?=
 ARGS ?=
-export EXPERIMENT DATASET RESULTS JOBS MINUTES PROFILE PYTHON
+export EXPERIMENT DATASET RESULTS JOBS PROFILE PYTHON
 
 # SETUP=no: use the `python` of the active environment (conda, a container) as it is.
 ifeq ($(SETUP),no)
@@ -28,7 +27,6 @@ help:  ## this list
 	@echo "  DATASET=path        a folder of images, a parquet file or folder, or a hub id, instead of the experiment's own"
 	@echo "  RESULTS=folder      where results go (results)"
 	@echo "  JOBS=2              processes side by side"
-	@echo "  MINUTES=25          do the most valuable work that fits, report it, exit with an error while work is left"
 	@echo "  PROFILE=folder      a Snakemake profile that runs the jobs on a cluster: config/slurm"
 	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 to 3.14"
 	@echo "  SETUP=no            use the active environment (conda, a container) instead of .venv"
@@ -43,7 +41,6 @@ reproduce: setup  ## train, measure, run the notebooks and write the report of E
 	@set -- --experiment "$$EXPERIMENT" --jobs "$$JOBS"; \
 	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
 	if [ -n "$$RESULTS" ]; then set -- "$$@" --results "$$RESULTS"; fi; \
-	if [ -n "$$MINUTES" ]; then set -- "$$@" --minutes "$$MINUTES"; fi; \
 	if [ -n "$$PROFILE" ]; then set -- "$$@" --profile "$$PROFILE"; fi; \
 	exec $(PY) -m debiaslib.study.pipeline "$$@"
 

@@ -1,44 +1,58 @@
-# The order of the work, for one experiment. `make reproduce` comes here through debiaslib.study.pipeline, which first checks everything.
-# By hand:  snakemake -j 2 --directory results/quick --config experiment=quick
+# The order of the work, for one experiment. `make reproduce` comes here through debiaslib.study.pipeline, which first
+# checks everything. By hand:  snakemake -j 2 --keep-incomplete --directory results/quick --config experiment=quick
 #
-# Outputs are records and tables; checkpoints and executed notebooks are not declared, because Snakemake deletes what a failed
-# job declared.
-# Every worker takes a lock, resumes by itself and returns at once when its work is there, so a killed engine needs no hand.
+# Declared are records and tables. Snakemake removes what a job declares before the job runs and when it fails, except
+# `update` files under --keep-incomplete; so checkpoints and executed notebooks are not declared, and where a job makes
+# several tables they are `update`. Every worker takes a lock, resumes by itself and returns at once when its work is
+# there, so a killed engine needs no hand.
 import re
 import shlex
 import sys
 
-from debiaslib.study.experiment import load_experiment
-from debiaslib.training.config import run_name
 from debiaslib.files import sha256_file
 from debiaslib.paths import notebook_files
+from debiaslib.study.experiment import load_experiment
+from debiaslib.training.config import run_name
 
 E = load_experiment(config["experiment"], config.get("dataset", ""))
 RUNS = {run_name(arm, seed): f"--weighting {shlex.quote(arm)} --seed {seed}" for arm, seed in E.runs}
+RECORDS = [f"runs/{run}/record.json" for run in RUNS]
 NOTEBOOKS = {name: notebook_files()[name] for name in E.notebooks}
 THREADS = E.train_config(*E.runs[0]).threads
 # exec: the worker's parent is then Snakemake itself, whose death it watches
 PYTHON = f"exec {shlex.quote(sys.executable)} -m"
 FLAGS = " ".join(f"--{key} {shlex.quote(str(config[key]))}" for key in ("experiment", "dataset", "results") if config.get(key))
-OF_ALL = [
-    f"tables/{name}{note}"
-    for name in ("gate.csv", "weights.csv", "gradient_noise.csv", "one_step.npz", "mse.csv", "bias.csv", *(["arm_errors.csv"] if E.variants else []), *(["oracle_swap.csv", "oracle_swap_samples.npz"] if E.swap_timesteps else []))
-    for note in ("", ".json")
-]
-ARMS = " ".join(["arm_errors"] * bool(E.variants) + ["oracle_swap", "oracle_swap_samples"] * bool(E.swap_timesteps))
-OF_ONE = [
-    f"tables/{name}{note}"
-    for name in ("samples-{run}.npz", "training-{run}.npz", "distances-{run}.csv")
-    for note in ("", ".json")
-]
+# The tables of the whole experiment: what `measurements` makes each with. One job each, so that no table is lost with another.
+TABLES = {
+    "weights.csv": "weights real_distances",
+    "gate.csv": "gate",
+    "gradient_noise.csv": "gradient_noise",
+    "one_step.npz": "one_step",
+    "mse.csv": "mse",
+    "bias.csv": "bias",
+}
+if E.variants:
+    TABLES["arm_errors.csv"] = "arm_errors"
+if E.swap_timesteps:
+    TABLES |= {"oracle_swap.csv": "oracle_swap", "oracle_swap_samples.npz": "oracle_swap_samples"}
+# The tables of one run, made by one process, which draws its samples.
+OF_ONE = ["samples-{run}.npz", "training-{run}.npz", "distances-{run}.csv"]
 
 
-LONG = [f"tables/long-{run_name(*run)}.csv{note}" for run in E.long_runs for note in ("", ".json")]
+def with_notes(names):
+    """The files of tables, each with the note that says what it was made from."""
+    return [f"tables/{name}{note}" for name in names for note in ("", ".json")]
+
+
+def first_come(wildcards):
+    """Priority of a training: what the experiment lists first is trained first."""
+    return 10 + len(RUNS) - list(RUNS).index(wildcards.run)
 
 
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     notebook="|".join(NOTEBOOKS),
+    table="|".join(map(re.escape, TABLES)),
 
 
 # All of it by name, so that a file deleted by hand is made again.
@@ -46,24 +60,14 @@ rule all:
     input:
         "report.html",
         expand("notebooks/{notebook}.json", notebook=NOTEBOOKS),
-        OF_ALL,
-        LONG,
-        expand(OF_ONE, run=RUNS),
-        expand("runs/{run}/record.json", run=RUNS),
-
-
-# What the report of a part of the experiment shows (time_limit.py writes that report).
-rule results:
-    input:
-        expand("notebooks/{notebook}.json", notebook=NOTEBOOKS),
-        OF_ALL,
-        expand(OF_ONE, run=RUNS),
+        with_notes(TABLES),
+        expand(with_notes(OF_ONE), run=RUNS),
+        RECORDS,
 
 
 rule report:
     input:
         expand("notebooks/{notebook}.json", notebook=NOTEBOOKS),
-        LONG,
     output:
         "report.html",
     log:
@@ -80,16 +84,16 @@ rule train:
     params:
         run=lambda wildcards: RUNS[wildcards.run],
     threads: THREADS
-    priority: 10
+    priority: first_come
     shell:
-        "{PYTHON} debiaslib.training.loop {params.run} {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.training {params.run} {FLAGS} > {log} 2>&1"
 
 
 rule measure_run:
     input:
         "runs/{run}/record.json",
     output:
-        OF_ONE,
+        [update(file) for file in with_notes(OF_ONE)],
     log:
         "logs/measure-{run}.log",
     params:
@@ -101,40 +105,26 @@ rule measure_run:
         "{PYTHON} debiaslib.study.measurements distances samples training_samples {params.run} {FLAGS} > {log} 2>&1"
 
 
-rule measure_long:
-    input:
-        "runs/{run}/record.json",
-    output:
-        "tables/long-{run}.csv",
-        "tables/long-{run}.csv.json",
-    log:
-        "logs/long-{run}.log",
-    params:
-        run=lambda wildcards: RUNS[wildcards.run],
-        settings=E.measured,
-    threads: THREADS
-    shell:
-        "{PYTHON} debiaslib.study.measurements long {params.run} {FLAGS} > {log} 2>&1"
-
-
 rule measure:
     input:
-        expand("runs/{run}/record.json", run=RUNS),
+        lambda wildcards: [] if wildcards.table == "weights.csv" else RECORDS,
     output:
-        OF_ALL,
+        update("tables/{table}"),
+        update("tables/{table}.json"),
     log:
-        "logs/measure.log",
+        "logs/measure-{table}.log",
     params:
+        names=lambda wildcards: TABLES[wildcards.table],
         settings=E.measured,
     threads: THREADS
     shell:
-        "{PYTHON} debiaslib.study.measurements gate weights gradient_noise one_step mse bias {ARMS} real_distances {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.study.measurements {params.names} {FLAGS} > {log} 2>&1"
 
 
 rule notebook:
     input:
-        OF_ALL,
-        expand(OF_ONE, run=RUNS),
+        with_notes(TABLES),
+        expand(with_notes(OF_ONE), run=RUNS),
     output:
         "notebooks/{notebook}.json",
     log:

@@ -4,13 +4,15 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import sys
 
-from .errors import InputError, check_choice, one_line
+from .errors import InputError, WorkFailed, check_choice, one_line
 from .files import FULL
 from .signals import SUPERVISED, end_with_parent
 
 NOT_WRITTEN = 74  # exit status, EX_IOERR of sysexits.h
+_STATUS = "exit status: 0 done, 1 a job failed, 2 wrong input, 3 killed, 4 no memory, 74 disk, 130 or 143 stopped"
 _SAID = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -24,21 +26,33 @@ _SAID = {
 def run_command(main):
     """Run `main()` as a command and exit, with one line on stderr where it failed. The exit status is
 
-    0 done, or what `main` returns; 2 something in what was given is wrong (InputError); 74 a file could not be written
-    or opened: the disk is full or read-only, or the permission is missing; 130 and 143 SIGINT and SIGTERM.
+    0 done; 1 a job or a notebook's cell failed; 2 something in what was given is wrong (InputError); 3 a process was
+    killed; 4 there was too little memory; 74 a file could not be written or opened: the disk is full or read-only, or
+    the permission is missing; 130 and 143 SIGINT and SIGTERM.
     """
     if os.environ.get(SUPERVISED):
         end_with_parent(int(os.environ[SUPERVISED]))
     try:
         sys.exit(main() or 0)
+    except WorkFailed as error:
+        _leave(error.status, str(error))
     except InputError as error:
         _leave(2, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not says_memory(f"{type(error).__name__}: {error}"):
+            raise
+        _leave(WorkFailed.MEMORY, f"there is too little memory: {error}")
     except OSError as error:
         if error.errno not in _SAID:
             raise
         _leave(NOT_WRITTEN, disk_line(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def says_memory(text):
+    """Whether an error's name and message tell of too little memory: Python's, numpy's, or PyTorch's on any device."""
+    return re.search(r"MemoryError|OutOfMemory|out of memory|not enough memory|can't allocate memory", text) is not None
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,7 +89,7 @@ def disk_line(error):
 
 def experiment_parser(description):
     """An argument parser with --experiment, --dataset and --results."""
-    parser = Parser(description=description)
+    parser = Parser(description=description, epilog=_STATUS)
     parser.add_argument(
         "--experiment", default="quick", help="an experiment of config/ by name, or the path of a YAML file"
     )

@@ -23,6 +23,19 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+class WorkFailed(InputError):
+    """Something that was rightly asked for did not end well; `status` is the exit status of the command.
+
+    FAILED: a job or a notebook's cell failed; KILLED: a process was ended from outside; MEMORY: there was too little.
+    """
+
+    FAILED, KILLED, MEMORY = 1, 3, 4
+
+    def __init__(self, message, status=FAILED):
+        super().__init__(message)
+        self.status = status
+
+
 def one_line(text, width=LONGEST):
     """The text as one line of at most `width` characters that can be printed anywhere.
 
@@ -59,13 +72,13 @@ def _repr(value):
         return f"a number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
-def check_choice(name, value, known):
-    """Return `value` if it is one of `known`; otherwise raise InputError with the nearest known one."""
+def check_choice(name, value, known, meant=None):
+    """Return `value` if it is one of `known`; otherwise raise InputError with `meant` or the nearest known one."""
     known = list(known)
     if any(isinstance(value, type(one)) and value == one for one in known):  # an array is equal to nothing
         return value
     text = value[:80] if isinstance(value, str) else shown(value)
-    near = difflib.get_close_matches(text, [str(one) for one in known], n=1, cutoff=0.4)
+    near = [meant] if meant in known else difflib.get_close_matches(text, map(str, known), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     line = f"{name} {shown(value)} is unknown; {hint}known: "
     raise InputError(line + _listed(known, LONGEST - len(" and 999 more") - len(line)))

@@ -16,7 +16,7 @@ WITHOUT_TORCH = [
     "diffusion.strategies",
     "training.arms",
     "study.presets",
-    "training.coercion",
+    "training.settings",
     "training.config",
     "study.experiment",
     "training.run",

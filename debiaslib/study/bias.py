@@ -35,7 +35,7 @@ def bias(study):
 
     def make(path):
         optimal, everywhere = optimal_denoiser(study)
-        models = {w: [study.model(w, seed) for seed in e.seeds_of(w)] for w in e.weightings}
+        models = {w: [study.model(w, seed) for seed in e.seeds] for w in e.weightings}
         rows = []
         for noise_seed, split in enumerate(("train", "heldout") if everywhere else ("train",)):
             x0, labels = (take(study, e.curve_images, split) for take in (measured_images, measured_labels))
@@ -59,7 +59,7 @@ def _at(study, models, optimal, x0, t, noise_seed, labels):
                 for n in networks
             ]
         )
-        for seed, x0_hat in zip(study.experiment.seeds_of(weighting), estimates, strict=True):
+        for seed, x0_hat in zip(study.experiment.seeds, estimates, strict=True):
             found = _signed(x0_hat - x0, "x0", bands) + _signed(x0_hat - best, "excess", bands)
             rows += [{"model": weighting, "seed": seed, **row} for row in found]
         if len(networks) > 1:

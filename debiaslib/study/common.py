@@ -18,7 +18,7 @@ def trained(study, seeds, weightings=None):
 
     Without `weightings` those of the experiment, as far as it trains them with each seed.
     """
-    pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings_of(s)]
+    pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings]
     for weighting, seed in pairs:
         study.run(weighting, seed)
     return {"runs": {run_name(w, s): study.identity(w, s) for w, s in pairs}}

@@ -6,22 +6,24 @@ line that names the field, its value and what is allowed, before any work starts
 
 import dataclasses
 import os
-from dataclasses import dataclass, field
+import sys
+from dataclasses import field
+from typing import Annotated, Literal
 
 import yaml
+from pydantic import AfterValidator
 
 from ..diffusion.strategies import parse_strategy
 from ..errors import InputError, check_choice, check_number, shown
 from ..paths import checkout, user_path
 from ..training.arms import parse_arm
-from ..training.coercion import coerce
 from ..training.config import TrainConfig
-from ..training.stages import staged_runs
+from ..training.settings import Flag, Text, Whole, check_name, settings
 from .presets import PRESETS, get_preset
 
 SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver++2", "dpm-solver++3", "unipc", "heun")
-_DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048, "dinov2": 1024}
-FEATURES = tuple(_DIMENSIONS)
+DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048, "dinov2": 1024}
+FEATURES = tuple(DIMENSIONS)
 NOTEBOOKS = (
     "01_bias_existence",
     "02_one_step_estimation",
@@ -32,147 +34,117 @@ NOTEBOOKS = (
 )
 
 
-@dataclass(frozen=True)
+Weighting = Annotated[str, AfterValidator(lambda text: str(parse_strategy(text)))]
+Arm = Annotated[str, AfterValidator(lambda text: str(parse_arm(text)))]
+_DISTINCT = ("weightings", "seeds", "features", "distance_steps", "grid_steps", "snapshot_steps", "shown_timesteps",
+             "curve_timesteps", "notebooks")  # fmt: skip
+_TIMESTEPS = ("shown_timesteps", "curve_timesteps", "swap_timesteps")
+_STEPS = ("grid_steps", "distance_steps", "snapshot_steps", "swap_steps")
+_OF_THE_RUN = ("weighting", "variant", "seed", "preset", "dataset")  # no settings of `training`
+
+
+@settings
 class Experiment:
     """Which trainings to compare and what to measure on them. Raises InputError for a value out of range."""
 
-    name: str
-    preset: str
-    weightings: tuple[str, ...] = ("constant", "debiased")
-    variants: tuple[str, ...] = ()  # further arms, each a weighting and what else it changes: "debiased; lr=5e-4"
-    seeds: tuple[int, ...] = (0,)
-    stages: tuple[dict, ...] = ()  # which trainings, the most valuable first (`stages`); none: every arm, every seed
-    then: str = ""  # an experiment of config/ that follows when this one is complete
-    notebooks: tuple[str, ...] = NOTEBOOKS
-    dataset: str = ""  # empty: the preset's
+    name: Text
+    preset: Text
+    weightings: tuple[Weighting, ...] = ("constant", "debiased")
+    variants: tuple[Arm, ...] = ()  # further arms, each a weighting and what else it changes: "debiased; lr=5e-4"
+    seeds: tuple[Whole(0), ...] = (0,)
+    notebooks: tuple[Text, ...] = NOTEBOOKS
+    dataset: Text = ""  # empty: the preset's
     training: dict = field(default_factory=dict)  # overrides of the preset and of TrainConfig's defaults
     # one-step estimates (notebooks 01 and 02)
-    shown_timesteps: tuple[int, ...] = (50, 200, 400, 600, 700, 800, 900, 999)
-    shown_images: int = 8
+    shown_timesteps: tuple[Whole(0), ...] = (50, 200, 400, 600, 700, 800, 900, 999)
+    shown_images: Whole(1) = 8
     # error by timestep (notebooks 02 and 03)
-    curve_timesteps: tuple[int, ...] = (0, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 850, 900, 950, 999)
-    curve_images: int = 256
-    optimum_images: int = 50_000  # the exact optimum is over the first so many training images
+    curve_timesteps: tuple[Whole(0), ...] = (
+        0, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 850, 900, 950, 999,
+    )  # fmt: skip
+    curve_images: Whole(2) = 256
+    optimum_images: Whole(1) = 50_000  # the exact optimum is over the first so many training images
     # samples (notebooks 01, 04 and 05)
-    sampler: str = "ddim"
-    further_samplers: tuple[str, ...] = ()  # for the distances by sampling steps alone
-    clip_x0: bool = True
-    sampling_batch_size: int = 64
-    grid_steps: tuple[int, ...] = (2, 3, 4, 5, 10, 50, 100)
-    grid_images: int = 8
+    sampler: Literal[SAMPLERS] = "ddim"
+    further_samplers: tuple[Literal[SAMPLERS], ...] = ()  # for the distances by sampling steps alone
+    clip_x0: Flag = True
+    sampling_batch_size: Whole(1) = 64
+    grid_steps: tuple[Whole(1), ...] = (2, 3, 4, 5, 10, 50, 100)
+    grid_images: Whole(1) = 8
     # distances (notebook 06)
-    features: tuple[str, ...] = ("pooled",)
-    distance_steps: tuple[int, ...] = (5, 10, 20, 50, 100)
-    distance_images: int = 500
-    snapshot_steps: tuple[int, ...] = (20,)  # sampling steps for the distance against images seen in training
-    reference_images: int = 2_048
-    allow_singular: bool = False  # a Frechet distance of fewer images than features, which is mostly bias
-    raw_weights: bool = False  # judge the weightings' weights of the last step too, beside their moving average
-    further_features: tuple[str, ...] = ()  # where their weights are at hand on this machine; never fetched
+    features: tuple[Literal[FEATURES], ...] = ("pooled",)
+    distance_steps: tuple[Whole(1), ...] = (5, 10, 20, 50, 100)
+    distance_images: Whole(1) = 500
+    snapshot_steps: tuple[Whole(1), ...] = (20,)  # sampling steps for the distance against images seen in training
+    reference_images: Whole(1) = 2_048
+    allow_singular: Flag = False  # a Frechet distance of fewer images than features, which is mostly bias
+    raw_weights: Flag = False  # judge the weightings' weights of the last step too, beside their moving average
+    further_features: tuple[Literal[FEATURES], ...] = ()  # where their weights are at hand; never fetched
     # samples by the exact optimum above a timestep and by a network below it, and the reverse (notebook 07)
-    swap_timesteps: tuple[int, ...] = ()  # none: not measured
-    swap_steps: tuple[int, ...] = (10, 50)
-    swap_images: int = 500
-    # distances at many steps, of the first seed's networks alone: fewer images, a table of their own
-    long_steps: tuple[int, ...] = ()
-    long_samplers: tuple[str, ...] = ("ddim", "ddpm")
-    long_images: int = 500
-    published_weights: tuple[str, ...] = ()  # arms whose EMA weights of the first seed are published
+    swap_timesteps: tuple[Whole(0), ...] = ()  # none: not measured
+    swap_steps: tuple[Whole(1), ...] = (10, 50)
+    swap_images: Whole(1) = 500
+    published_weights: tuple[Text, ...] = ()  # arms whose EMA weights of the first seed are published
 
     def __post_init__(self):
-        coerce(self)
         if self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name or len(self.name) > 200:
             raise InputError(f"name is {shown(self.name)}; it must be the name of a folder, of 200 characters at most")
         get_preset(self.preset)
-        self._check_choices()
-        self._check_numbers()
-        self._check_long()
-        for arm in self.arms:
-            self.train_config(arm, self.seeds[0])
-
-    def _check_choices(self):
-        for name in (
-            "weightings",
-            "seeds",
-            "features",
-            "distance_steps",
-            "grid_steps",
-            "snapshot_steps",
-            "shown_timesteps",
-            "curve_timesteps",
-            "notebooks",
-        ):
-            values = getattr(self, name)
-            if not values:
+        for name in _DISTINCT:
+            if not getattr(self, name):
                 raise InputError(f"{name} is empty; it must list at least one")
-            _check_distinct(name, values)
-        object.__setattr__(self, "weightings", tuple(str(parse_strategy(w)) for w in self.weightings))
-        _check_distinct("weightings", self.weightings)
-        object.__setattr__(self, "variants", tuple(str(parse_arm(arm)) for arm in self.variants))
+            _check_distinct(name, getattr(self, name))
         _check_distinct("variants", self.arms)
-        for name in self.samplers:
-            check_choice("sampler", name, SAMPLERS)
         _check_distinct("further_samplers", self.samplers)
-        for name in (*self.features, *self.further_features):
-            check_choice("features", name, FEATURES)
         _check_distinct("further_features", self.features + self.further_features)
         for arm in self.published_weights:
             check_choice("arm in published_weights", arm, self.arms)
-        if self.stages:
-            staged_runs(self.stages, self.arms, self.seeds)
-        fields = {f.name for f in dataclasses.fields(TrainConfig)}
-        fields -= {"weighting", "variant", "seed", "preset", "dataset"}
+        known = sorted({one.name for one in dataclasses.fields(TrainConfig)} - {*_OF_THE_RUN})
         for key in self.training:
-            check_choice("training setting", key, sorted(fields))
+            check_name("training setting", key, known)
+        self._check_numbers()
+        for arm in self.arms:
+            self.train_config(arm, self.seeds[0])
 
     def _check_numbers(self):
         T = self.train_config(self.weightings[0], self.seeds[0]).timesteps
-        for name in ("shown_timesteps", "curve_timesteps"):
+        for name in _TIMESTEPS:
             for t in getattr(self, name):
                 check_number(name, t, minimum=0, below=T, integer=True)
-        for t in self.swap_timesteps:
-            check_number("swap_timesteps", t, minimum=0, below=T, integer=True)
-        for name in ("grid_steps", "distance_steps", "snapshot_steps", "swap_steps"):
+        for name in _STEPS:
             for steps in getattr(self, name):
                 check_number(name, steps, minimum=1, maximum=T, integer=True)
-        for seed in self.seeds:
-            check_number("seeds", seed, minimum=0, integer=True)
-        # for a covariance that is not singular
-        enough = 2 if self.allow_singular else 1 + max(_DIMENSIONS[name] for name in self.features)
-        smallest = {"distance_images": enough, "reference_images": enough, "curve_images": 2}
-        for name in ("shown_images", "curve_images", "optimum_images", "sampling_batch_size", "grid_images",
-                     "distance_images", "reference_images"):  # fmt: skip
-            check_number(name, getattr(self, name), minimum=smallest.get(name, 1), integer=True)
+        if not self.allow_singular:  # for a covariance that is not singular
+            for name in ("distance_images", "reference_images"):
+                check_number(name, getattr(self, name), minimum=self.enough_images, integer=True)
 
-    def _check_long(self):
-        for steps in self.long_steps:
-            T = self.train_config(self.weightings[0], self.seeds[0]).timesteps
-            check_number("long_steps", steps, minimum=1, maximum=T, integer=True)
-        for name in self.long_samplers:
-            check_choice("long_samplers", name, SAMPLERS)
-        for name in ("long_steps", "long_samplers"):
-            _check_distinct(name, getattr(self, name))
-        if self.long_steps and not self.long_samplers:
-            raise InputError("long_samplers is empty; it must list at least one")
-        enough = 1 + max(_DIMENSIONS[name] for name in self.features) if self.long_steps else 1
-        check_number("long_images", self.long_images, minimum=enough, integer=True)
+    @property
+    def enough_images(self):
+        """How many images a Frechet distance in the experiment's features needs: more than they have dimensions."""
+        return 1 if self.allow_singular else 1 + max(DIMENSIONS[name] for name in self.features)
 
     def train_config(self, arm, seed):
         """The `TrainConfig` of one (arm, seed) of this experiment; a weighting alone is an arm."""
         arm, preset = parse_arm(arm), dataclasses.asdict(get_preset(self.preset))
         named = {"preset": self.preset, "weighting": arm.weighting, "variant": arm.variant, "seed": seed}
-        settings = {**preset, **self.training, **dict(arm.settings), **named}
+        given = {**preset, **self.training, **dict(arm.settings), **named}
         if self.dataset:
-            settings["dataset"] = self.dataset
-        if isinstance(settings["network"], dict):  # samples and exported pipelines take their size from the network
-            settings["network"] = {**settings["network"], "sample_size": settings["resolution"]}
-        return TrainConfig(**settings)
+            given["dataset"] = self.dataset
+        if isinstance(given["network"], dict):  # samples and exported pipelines take their size from the network
+            given["network"] = {**self._network(preset["network"]), "sample_size": given["resolution"]}
+        return TrainConfig(**given)
+
+    def _network(self, preset):
+        """The preset's network with what `training` changes of it; of another class, that of `training` alone."""
+        given = self.training.get("network", {})
+        same = given.get("_class_name", preset.get("_class_name")) == preset.get("_class_name")
+        return {**preset, **given} if same else given
 
     @property
     def measured(self):
         """What is measured and how, without what decides the trainings: JSON-native."""
         training = ("name", "preset", "dataset", "training", "weightings", "variants", "seeds", "notebooks")
-        training += ("stages", "then", "published_weights")
+        training += ("published_weights",)
         return {key: value for key, value in self.to_dict().items() if key not in training}
 
     @property
@@ -187,24 +159,8 @@ class Experiment:
 
     @property
     def runs(self):
-        """Every (arm, seed): as the stages list them, or else seed by seed."""
-        if self.stages:
-            return staged_runs(self.stages, self.arms, self.seeds)
+        """Every (arm, seed), seed by seed: what is listed first is trained first."""
         return [(arm, seed) for seed in self.seeds for arm in self.arms]
-
-    def seeds_of(self, arm):
-        """The seeds that an arm is trained with."""
-        return [seed for seed in self.seeds if (arm, seed) in self.runs]
-
-    def weightings_of(self, seed):
-        """The weightings that are trained with a seed."""
-        return [weighting for weighting in self.weightings if (weighting, seed) in self.runs]
-
-    @property
-    def long_runs(self):
-        """The (weighting, seed) whose samples at many steps are judged: of the first seed."""
-        first = self.seeds[0]
-        return [(who, first) for who in self.weightings_of(first)] if self.long_steps else []
 
     def to_dict(self):
         """The experiment as JSON-native values."""
@@ -223,15 +179,27 @@ def load_experiment(name, dataset=""):
     Raises InputError if there is no such file, it cannot be read, or it says something that is not allowed.
     """
     path = _experiment_file(name)
-    settings = _read_settings(path)
+    given = _read_settings(path)
     known = [f.name for f in dataclasses.fields(Experiment) if f.name != "name"]
-    for key in settings:
-        check_choice(f"setting in {path.name}", key, known)
-    if "preset" not in settings:
+    for key in given:
+        check_name(f"setting in {path.name}", key, known)
+    if "preset" not in given:
         raise InputError(f"experiment file {path} names no preset; known: {', '.join(PRESETS)}")
     if dataset:
-        settings["dataset"] = str(dataset)
-    return Experiment(name=path.stem, **settings)
+        given["dataset"] = str(dataset)
+    experiment = Experiment(name=path.stem, **given)
+    _say_network(experiment)
+    return experiment
+
+
+def _say_network(experiment):
+    """Say on stderr which settings of the preset's network an experiment changes."""
+    preset = get_preset(experiment.preset).network
+    ours = experiment.train_config(*experiment.runs[0]).network
+    changed = [f"{key}={shown(value, 24)}" for key, value in ours.items()
+               if key in experiment.training.get("network", {}) and preset.get(key) != value]  # fmt: skip
+    if changed:
+        print(f"the network is that of preset {experiment.preset} with {', '.join(changed)}", file=sys.stderr)
 
 
 def known_experiments():

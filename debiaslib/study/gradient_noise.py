@@ -75,7 +75,7 @@ def gradient_noise(study):
     inputs = {**trained(study, [seed]), "batches": BATCHES, "largest_batch": LARGEST_BATCH, "ways": WAYS}
 
     def make(path):
-        weightings = study.experiment.weightings_of(seed) if study.trained_here else ()
+        weightings = study.experiment.weightings if study.trained_here else ()
         tables = [_of_weighting(study, weighting, seed) for weighting in weightings]
         table = pd.concat(tables) if tables else pd.DataFrame(columns=COLUMNS)
         table.to_csv(path, index=False, float_format="%.7g")

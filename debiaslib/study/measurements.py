@@ -27,7 +27,7 @@ from .control_tables import arm_errors
 from .gate import gate
 from .gradient_noise import gradient_noise
 from .oracle_swap import oracle_swap, oracle_swap_samples
-from .samples import distances, draw_together, long_distances, real_distances, samples, training_samples
+from .samples import distances, draw_together, real_distances, samples, training_samples
 from .study import open_study
 
 
@@ -70,7 +70,7 @@ def one_step(study):
 
     def make(path):
         x0, labels = measured_images(study, e.shown_images), measured_labels(study, e.shown_images)
-        models = {w: (study.model(w, seed), study.prediction_type) for w in e.weightings_of(seed)}
+        models = {w: (study.model(w, seed), study.prediction_type) for w in e.weightings}
         models["optimum"] = optimal_denoiser(study)[0], "sample"
         estimates = [
             [_shown(m, x0, t, study.schedule, p, labels) for t in e.shown_timesteps] for m, p in models.values()
@@ -124,7 +124,7 @@ def mse(study):
 
 
 def _error_rows(study, seed, x0, optimal, noise_seed, labels):
-    models = {w: study.model(w, seed) for w in study.experiment.weightings_of(seed)}
+    models = {w: study.model(w, seed) for w in study.experiment.weightings}
     timesteps, kind = study.experiment.curve_timesteps, study.prediction_type
     return mse_by_timestep(
         models, x0, timesteps, study.schedule, prediction_type=kind, seed=noise_seed, optimal=optimal, labels=labels
@@ -163,7 +163,7 @@ OF_ALL = {
     "oracle_swap_samples": oracle_swap_samples,
 }
 _MINUTES = 24 * 60  # that one process may wait for another: as long as a batch of images takes
-OF_ONE = {"samples": samples, "training_samples": training_samples, "distances": distances, "long": long_distances}
+OF_ONE = {"samples": samples, "training_samples": training_samples, "distances": distances}
 
 
 def main():

@@ -27,7 +27,8 @@ class OneNetwork(Experiment):
 
     def train_config(self, arm, seed):
         """What a training of such a network on the experiment's data and device would be."""
-        return super().train_config("constant" if arm == PRETRAINED else arm, seed)
+        config = super().train_config("constant" if arm == PRETRAINED else arm, seed)
+        return dataclasses.replace(config, network=self.training["network"])  # whole, not merged with the preset's
 
 
 @dataclass(frozen=True)

@@ -58,23 +58,6 @@ def distances(study, arm, seed):
     return _judged(study, arm, seed, name, inputs, judge, judged_jobs(e, arm, _snapshots(study, arm, seed)))
 
 
-def long_distances(study, arm, seed):
-    """The same for fully trained networks at the experiment's `long_steps`, by each of its `long_samplers`.
-
-    Of `long_images` samples, as many for every arm. They are others than those of `distances`, whose N biases a
-    Frechet distance otherwise: the two tables cannot be compared.
-    """
-    e, judge = study.experiment, _Judge(study, study.experiment.long_images)
-    inputs = {**trained(study, [seed], [arm]), **_sampling(e), **judge.inputs}
-    inputs |= {"samplers": e.long_samplers, "steps": e.long_steps}
-    jobs = [
-        {"network": "ema", "sampler": sampler, "steps": steps, "images_seen": _snapshots(study, arm, seed)[-1]}
-        for sampler in e.long_samplers
-        for steps in e.long_steps
-    ]
-    return _judged(study, arm, seed, f"long-{run_name(arm, seed)}.csv", inputs, judge, jobs)
-
-
 def _judged(study, arm, seed, name, inputs, judge, jobs):
     """The table of that name: the judge's rows of the samples of each job."""
 
@@ -156,8 +139,9 @@ class _Judge:
     def __init__(self, study, n):
         e, data, self.n = study.experiment, study.images(), n
         self.extractors = [load_extractor(name, study.device) for name in e.features]
+        self.reference = subset(data.images, e.reference_images)
         further = [load_extractor(name, study.device) for name in e.further_features if at_hand(name)]
-        self.extractors += [one for one in further if one.dimension < min(n, e.reference_images)]
+        self.extractors += [one for one in further if one.dimension < min(n, len(self.reference))]
         self.law = data.name == "minifaces"
         self.allow_singular = e.allow_singular
         self.inputs = {
@@ -168,7 +152,6 @@ class _Judge:
             "reference": e.reference_images,
             **({"allow_singular": True} if e.allow_singular else {}),
         }
-        self.reference = subset(data.images, e.reference_images)
 
     def rows(self, images, **facts):
         """A row for each metric, with the facts of what was judged."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..diffusion.strategies import Strategy, parse_strategy
 from ..errors import InputError, check_choice, check_number, shown
+from .settings import check_name
 
 # What an arm may change: everything in the training that leaves data, network and schedule as they are.
 SETTINGS = {
@@ -82,7 +83,7 @@ def parse_arm(text):
             raise InputError(
                 f"arm {shown(text)} cannot be read; write it as 'weighting' or 'weighting; name=value, ...'"
             )
-        if check_choice("setting of a variant", name, SETTINGS) in settings:
+        if check_name("setting of a variant", name, SETTINGS) in settings:
             raise InputError(f"arm {shown(text)} gives {name} twice")
         settings[name] = _value(name, value)
     arm = Arm(parse_strategy(weighting), tuple(sorted(settings.items())))

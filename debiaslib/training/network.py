@@ -16,7 +16,7 @@ from ..devices import check_device
 from ..diffusion.randomness import stream_seed
 from ..diffusion.schedule import Schedule
 from ..errors import InputError, check_choice
-from ..files import naming, read_json, sha256_file
+from ..files import naming, sha256_file
 from ..paths import user_path
 from .config import TrainConfig
 from .pretrained import Pretrained, parse_source, read_pretrained
@@ -150,7 +150,10 @@ def run_config(run):
     made = run.config
     if made is None:
         raise InputError(f"{run.folder} holds no run; train it first")
-    return TrainConfig(**{key: value for key, value in made.items() if key in TrainConfig.__dataclass_fields__})
+    try:
+        return TrainConfig(**{key: value for key, value in made.items() if key in TrainConfig.__dataclass_fields__})
+    except InputError as error:
+        raise InputError(f"{run.folder / 'config.json'}: {error}") from None
 
 
 def load_model(source, images=None, device="cpu", *, raw=False, **settings):
@@ -217,8 +220,8 @@ def _own_run(source):
 def _published(path):
     """The file of EMA weights of ours that `path` is or that is alone in the folder `path`, or None."""
     folder = path.parent if os.path.isfile(path) else path
-    said = read_json(folder / "config.json") if os.path.isfile(folder / "config.json") else None
-    if not isinstance(said, dict) or not {"network", "weighting"} <= set(said):
+    said = Run(folder).config if os.path.isfile(folder / "config.json") else None
+    if said is None or not {"network", "weighting", "dataset"} & set(said):
         return None
     if os.path.isfile(path):
         return Run(folder).checked(path) if path.suffix == ".safetensors" else None

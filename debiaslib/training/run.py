@@ -40,7 +40,11 @@ class Run:
     @property
     def config(self):
         """The configuration as it was written before the first step (a dict), or None."""
-        return read_json(self.folder / "config.json")
+        path = self.folder / "config.json"
+        made = read_json(path)
+        if made is not None and not isinstance(made, dict):
+            raise InputError(f"{path} holds {shown(made, 40)}; it must hold the settings of a training")
+        return made
 
     @property
     def record(self):

@@ -16,14 +16,12 @@ FILES = {  # experiments of `place`, by name
     "zero": "dataset: good\ntraining: {zero_terminal_snr: true}",
     "groups": "dataset: good\ntraining: {network: {block_out_channels: [16, 24]}}",  # for four kinds of blocks
     "notebook": "dataset: good\nnotebooks: [08_more]",
-    "circle": "dataset: good\nthen: circle.yaml",
-    "then": "dataset: good\nthen: qick",
 }
 
 
 # What a make that runs the tests hands on to its children, and so to every make that a test starts.
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "EXPERIMENT", "DATASET", "RESULTS", "JOBS",
-           "MINUTES", "PROFILE", "PYTHON")  # fmt: skip
+           "PROFILE", "PYTHON")  # fmt: skip
 
 
 @pytest.fixture(scope="session", autouse=True)

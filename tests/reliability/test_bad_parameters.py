@@ -21,8 +21,6 @@ from debiaslib import (
 )
 from debiaslib.diffusion.sampling import evaluations, respaced_timesteps
 from debiaslib.study.presets import get_preset
-from debiaslib.training.arms import parse_arm
-from tests.training.test_config import EXPERIMENT_MISTAKES, TRAIN_MISTAKES, experiment, train
 
 T10 = Schedule.linear(T=10)
 ZERO = Schedule.linear().rescale_zero_terminal_snr()
@@ -78,20 +76,6 @@ WEIGHTINGS = [
     (5, "weighting is 5", "a string such as 'debiased'"),
     (["debiased"], "['debiased']", "a string such as 'debiased'"),
     (b"debiased", "b'debiased'", "a string such as 'debiased'"),
-]
-ARMS = [
-    ("debiased; lr", "'debiased; lr'", "'weighting; name=value, ...'"),
-    ("debiased; lr=", "'debiased; lr='", "'weighting; name=value, ...'"),
-    ("debiased; =1", "setting of a variant ''", "known: batch_size"),
-    ("debiased; lr=fast", "lr is 'fast'", "finite number"),
-    ("debiased; lr=nan", "lr is 'nan'", "finite number"),
-    ("debiased; images=1.5", "images is '1.5'", "whole number"),
-    ("debiased; images=1" + "0" * 5000, "images is '1000", "whole number"),
-    ("debiased; lr=1, lr=2", "'debiased; lr=1, lr=2'", "lr twice"),
-    ("debiased; learned_variance=yes", "learned_variance 'yes'", "known: true, false"),
-    ("debiased; learning_rate=1", "setting of a variant 'learning_rate'", "known:"),
-    ("debiased; precision=" + "x" * 300, "xxx", "it must be 200 at most"),
-    (3, "3", "a string"),
 ]
 # (call of the constructor, what the line must hold)
 SCHEDULES = [
@@ -262,8 +246,6 @@ PRESET_NAMES = [("minifaces", "did you mean 'minifaces16'?"), (None, "known:"), 
 def test_every_bad_parameter_is_one_line(tally, reached):
     for text, *parts in WEIGHTINGS:
         tally.refused(f"weighting {text!r:.40}", partial(parse_strategy, text), "weighting", *parts)
-    for text, *parts in ARMS:
-        tally.refused(f"arm {text!r:.40}", partial(parse_arm, text), *parts)
     for name, part in PRESET_NAMES:
         tally.refused(f"preset {name!r}", partial(get_preset, name), f"preset {name!r}", part)
     for table in (SCHEDULES, LOSS_WEIGHTS, SAMPLES, ESTIMATES):
@@ -271,10 +253,3 @@ def test_every_bad_parameter_is_one_line(tally, reached):
             tally.refused(f"{call}"[:150], call, *parts)
     assert not (tally.watched / "work" / "canary").exists()
     tally.settle(reached, "bad parameters of functions")
-
-
-def test_every_bad_setting_is_one_line(tally, reached):
-    for make, mistakes in ((train, TRAIN_MISTAKES), (experiment, EXPERIMENT_MISTAKES)):
-        for field, value, allowed in mistakes:
-            tally.refused(f"{field}={value!r:.40}", partial(make, **{field: value}), allowed)
-    tally.settle(reached, "bad settings of a training and of an experiment")

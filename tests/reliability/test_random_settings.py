@@ -13,7 +13,8 @@ from debiaslib.files import write_json
 from debiaslib.study.experiment import Experiment, load_experiment
 from debiaslib.study.presets import PRESETS
 from debiaslib.training.config import TrainConfig
-from tests.training.test_config import EXPERIMENT_FIELDS, JSON, TRAIN_FIELDS
+from tests.study.test_experiment import FIELDS as EXPERIMENT_FIELDS
+from tests.training.test_config import FIELDS as TRAIN_FIELDS
 
 NETWORK = PRESETS["minifaces16"].network
 TRAIN = {**vars(PRESETS["minifaces16"]), "network": NETWORK, "weighting": "p2(k=1,gamma=0.5)", "snapshots": [640]}
@@ -22,11 +23,9 @@ EXPERIMENT = {
     "weightings": ["constant", "debiased"],
     "variants": ["debiased; lr=5e-4"],
     "seeds": [0, 1],
-    "stages": [{"arms": ["constant", "debiased", "debiased; lr=5e-4"], "seeds": [0, 1]}],
     "training": {"lr": 1e-3, "network": NETWORK, "snapshots": [640]},
     "features": ["pooled"],
     "further_samplers": ["ddpm"],
-    "long_steps": [250],
     "published_weights": ["debiased"],
 }
 # Words that mean something somewhere, and so get past the first check.
@@ -34,6 +33,12 @@ WORDS = st.sampled_from(
     ["", "debiased", "debaised", "p2(k=0)", "p2(gamma=nan)", "constant; lr=1", "constant; lr=", "epsilon", "linear"]
     + ["cosine", "auto", "bfloat16", "cpu", "cuda:0", "cuda:", "weight", "ddim", "pooled", "minifaces16", "1e-3", "0"]
     + ["nan", "inf", "1e999", "true", "none", "x" * 300, "a\nb", "\0", "\ud800", "../x", "05_training"]
+)
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8))
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
 )
 NUMBERS = st.sampled_from([0, -1, 1, 2, 64, 1000, 2**31, 2**63, 10**400, 0.0, -0.5, 1e-3, 1e308, 5e-324, True, False])
 NEAR = st.one_of(WORDS, NUMBERS, st.lists(WORDS | NUMBERS, max_size=3), st.none(), st.floats(), JSON)

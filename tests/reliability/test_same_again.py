@@ -108,8 +108,7 @@ EXPERIMENT = {
     },
     "optimum_images": 128, "shown_timesteps": [50, 500], "shown_images": 2, "curve_timesteps": [0, 500, 999],
     "curve_images": 8, "grid_steps": [1, 3], "grid_images": 2, "sampling_batch_size": 30, "distance_steps": [2, 5],
-    "distance_images": 80, "snapshot_steps": [2], "reference_images": 80, "long_steps": [10], "long_samplers": ["ddim"],
-    "long_images": 70,
+    "distance_images": 80, "snapshot_steps": [2], "reference_images": 80,
 }  # fmt: skip
 
 
@@ -170,7 +169,7 @@ def test_every_table_twice(tmp_path, reached):
     counts = assert_same(folders)
     names = {path.name.partition("-")[0].partition(".")[0] for path in folders[0].glob("tables/*.*")} - {""}
     assert names == {"weights", "gradient_noise", "one_step", "mse", "bias", "arm_errors", "distances", "samples",
-                     "training", "long", "controls", "learning_rates", "results"}  # fmt: skip
+                     "training", "controls", "learning_rates", "results"}  # fmt: skip
     assert counts["log.jsonl"] == 10
     said = ", ".join(f"{number} {kind}" for kind, number in counts.items())
     reached(12, f"an experiment with every table and {len(SOLVERS)} samplers in two processes", "the same to the bit",

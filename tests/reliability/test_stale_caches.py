@@ -328,11 +328,10 @@ TABLES = {
     "samples": functools.partial(sample_measurements.samples, arm="debiased", seed=0),
     "training": functools.partial(sample_measurements.training_samples, arm="debiased", seed=0),
     "distances": functools.partial(sample_measurements.distances, arm="debiased", seed=0),
-    "long": functools.partial(sample_measurements.long_distances, arm="debiased", seed=0),
 }
 ALL = set(TABLES)
-JUDGED = {"distances", "long", "real"}
-SAMPLED = {"samples", "training", "distances", "long"}
+JUDGED = {"distances", "real"}
+SAMPLED = {"samples", "training", "distances"}
 # what changes: (new value, the tables that must be made again)
 OF_FACTS = {"images": ALL, "heldout": {"mse", "real"}, "weights": ALL - {"real"},
             "features": JUDGED, "dtype": JUDGED, "rule": JUDGED}  # fmt: skip
@@ -347,9 +346,6 @@ OF_EXPERIMENT = {
     "snapshot_steps": ((3,), {"training", "distances"}),
     "distance_images": (101, {"distances", "real"}),
     "distance_steps": ((3,), {"distances"}),
-    "long_images": (71, {"long"}),
-    "long_steps": ((11,), {"long"}),
-    "long_samplers": (("ddpm",), {"long"}),
     "reference_images": (201, JUDGED),
     "sampling_batch_size": (49, SAMPLED),
     "sampler": ("ddpm", SAMPLED),

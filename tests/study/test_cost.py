@@ -1,16 +1,12 @@
 """The dry run against numbers worked out by hand, and against the FLOPs of the published networks."""
 
-import dataclasses
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from debiaslib.errors import InputError
 from debiaslib.paths import checkout
 from debiaslib.study import cost as module
-from debiaslib.study.cost import RATES, dry_run, estimate, network_cost
+from debiaslib.study.cost import dry_run, estimate, network_cost
 from debiaslib.study.experiment import Experiment, load_experiment
 from debiaslib.study.presets import PRESETS
 from debiaslib.training.network import build_network
@@ -77,17 +73,16 @@ def cost(monkeypatch):
 
 
 def test_by_hand(cost):
-    found = estimate(Experiment(**SETTINGS), tflops=2e-9, measuring_tflops=1e-9)
-    assert (found.trainings, found.images) == (6, 6 * 16 * 64)  # whole batches: 1,024 images
+    found = estimate(Experiment(**SETTINGS), tflops=2e-9)
+    trained = 6 * 16 * 64  # whole batches: 1,024 images
     # Judged: 5 and 10 steps at the end, 5 steps at each of two snapshots, of 120 images in batches of 50; grids of 2
     # and 4 steps, and of 5 steps by three networks, of 3 images in a batch of 50.
     each = 150 * (5 + 10 + 2 * 5) + 50 * (2 + 4 + 3 * 5)
     # One-step estimates; curves of 6 networks on both splits and for the bias; 16 batches of 32 images in three ways.
     measured = 2 * 2 * 4 + 6 * 3 * 16 * 3 + 3 * 2 * 16 * 3 * 32
-    assert found.calls == {"sampling": 6 * each, "measuring": measured}
-    assert found.flop == {"training": 6144 * 30, "sampling": 60 * each, "measuring": 10 * measured}
-    hours = {"training": 6144 * 30 / 2000 / 3600, "sampling": 60 * each / 3.6e6, "measuring": measured / 3.6e5}
-    assert found.hours == pytest.approx(hours)
+    assert found.calls == {"training": trained, "sampling": 6 * each, "measuring": measured}
+    assert found.flop == {"training": trained * 30, "sampling": 60 * each, "measuring": 10 * measured}
+    assert found.hours == pytest.approx({kind: flop / 2000 / 3600 for kind, flop in found.flop.items()})
     assert found.disk == {
         "images": 8192 * 768,
         "checkpoints": 6 * 2 * 16 * 1000,  # two of network, average and two moments in float32
@@ -103,29 +98,26 @@ def test_samplers_variants_and_raw_weights_count_too(cost):
     # Heun's 5 and 10 steps are 9 and 19 calls; the raw weights of the weightings, 5 and 10 steps by the first sampler.
     assert found.calls["sampling"] == 3 * (each + 150 * 28) + 2 * 150 * 15
     assert found.calls["measuring"] == plain.calls["measuring"] + (3 + 2) * 2 * 16
-    assert found.trainings == 3
 
 
-def test_samples_at_many_steps_count_too(cost):
-    more = {"long_steps": [25, 100], "long_samplers": ["ddim", "heun"], "long_images": 60}
-    found, plain = (estimate(Experiment(**{**SETTINGS, **changes})) for changes in (more, {}))
-    # of the two networks of the first seed, in batches of 50: 25 and 100 calls, Heun's 49 and 199
-    assert found.calls["sampling"] - plain.calls["sampling"] == 2 * 100 * (25 + 100 + 49 + 199)
-    assert found.disk["samples"] - plain.disk["samples"] == 2 * 4 * 60 * 768
+@pytest.mark.parametrize(
+    ("training", "tflops", "rates"),
+    [
+        ({"device": "cuda:1", "precision": "bfloat16"}, None, (300, 40)),
+        ({"device": "cuda", "precision": "auto"}, 500, (500, 40)),
+        ({"threads": 4}, None, (0.32, 0.32)),
+        ({}, 0.5, (0.5, 0.5)),
+    ],
+)
+def test_rates(cost, training, tflops, rates):
+    given = Experiment(**{**SETTINGS, "training": {**SETTINGS["training"], **training}})
+    assert f"at {rates[0]:g} TFLOP/s in training, {rates[1]:g} in measuring" in estimate(given, tflops).line
 
 
-def test_rates(cost):
-    bf16 = {**SETTINGS, "training": {**SETTINGS["training"], "device": "cuda:1", "precision": "bfloat16"}}
-    assert estimate(Experiment(**bf16)).tflops == (RATES["cuda", "bfloat16"], RATES["cuda", "float32"])
-    assert estimate(Experiment(**bf16), tflops=500).tflops == (500, RATES["cuda", "float32"])
-    assert estimate(Experiment(**SETTINGS), tflops=0.5).tflops == (0.5, 0.5)
-    auto = {**SETTINGS, "training": {**SETTINGS["training"], "device": "cuda", "precision": "auto"}}
-    assert estimate(Experiment(**auto)).tflops[0] == RATES["cuda", "bfloat16"]
-    threads = {**SETTINGS, "training": {**SETTINGS["training"], "threads": 4}}
-    assert estimate(Experiment(**threads)).tflops == (4 * RATES["cpu", "float32"],) * 2
-    for rates in ({"tflops": 0}, {"measuring_tflops": -1.0}, {"tflops": float("nan")}):
-        with pytest.raises(InputError, match="it must be a finite number > 0"):
-            estimate(Experiment(**SETTINGS), **rates)
+@pytest.mark.parametrize("tflops", [0, -1.0, float("nan")])
+def test_a_rate_is_above_zero(tflops):
+    with pytest.raises(InputError, match="it must be a finite number > 0"):
+        estimate(Experiment(**SETTINGS), tflops)
 
 
 def test_a_network_of_its_own_for_an_arm_is_counted_as_such(monkeypatch):
@@ -134,47 +126,13 @@ def test_a_network_of_its_own_for_an_arm_is_counted_as_such(monkeypatch):
     assert estimate(Experiment(**arms)).flop["training"] == 1024 * (30 + 100)
 
 
-def test_data_of_unknown_size(cost, capsys):
-    experiment = dataclasses.replace(Experiment(**SETTINGS), dataset="some/folder")
-    found = estimate(experiment)
-    assert found.disk["images"] is None and " GB of disk" in found.line
-
-
 def test_a_plan_needs_neither_data_nor_device(tmp_path, capsys):
     found = dry_run("afhqdog256", "nowhere/at/all")
     printed = capsys.readouterr().out
-    assert found.line in printed and "the size of the data set is not known" in printed
-    assert found.device == "cuda" and found.images == found.trainings * 4_000_000
-    for part in ("93,563,910", "GFLOP", "sampling calls", "disk: checkpoints", "hours"):
-        assert part in printed
+    assert found.line in printed and "images       of unknown size" in printed
+    assert "hours of cuda" in found.line and found.calls["training"] == 12 * 4_000_000
+    assert "12 trainings of 93,563,910 parameters" in found.line
     assert found.hours["training"] == pytest.approx(12 * 4e6 * 1163.35e9 / 300e12 / 3600, rel=1e-4)
-
-
-def test_the_command_line(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "debiaslib.study.pipeline",
-        "--experiment",
-        "quick",
-        "--dry-run",
-        "--tflops",
-        "0.1",
-    ]
-    done = subprocess.run([*command, "--results", str(tmp_path / "results")], cwd=checkout(), capture_output=True,
-                          text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("estimate of quick: 4 trainings of 425,859 parameters, 512,000 images seen, ")
-    assert "at 0.1 TFLOP/s" in done.stdout and not (tmp_path / "results").exists()
-
-
-def test_a_plan_shows_the_experiments_that_follow():
-    command = [sys.executable, "-m", "debiaslib.study.pipeline", "--experiment", "cifar10-h200", "--dry-run"]
-    done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("estimate of ")]
-    assert done.returncode == 0 and len(lines) == 2, done.stderr
-    assert lines[0].startswith("estimate of cifar10-h200: 15 ")
-    assert lines[1].startswith("estimate of cifar10-h200-long: 5 ")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +143,7 @@ def test_every_row_of_the_paper_has_an_experiment_that_can_be_planned(preset, co
     assert experiment.preset == preset and {"constant", "debiased"} <= set(experiment.weightings)
     assert "inception" in experiment.features and experiment.distance_images == 10_000
     found = estimate(experiment)
-    assert found.device == "cuda" and found.disk["images"] and sum(found.hours.values()) > 0
+    assert "hours of cuda" in found.line and found.disk["images"] and sum(found.hours.values()) > 0
 
 
 def test_the_rows_of_the_paper():

@@ -318,20 +318,6 @@ def test_a_distance_made_again(study, distances, network, sampler):
         assert value(table, "value", **where) == pytest.approx(row["value"], rel=1e-6)
 
 
-def test_many_steps_are_judged_on_images_of_their_own(study, distances):
-    some = changed(study, long_steps=(5, 10), long_samplers=("ddim", "ddpm"), long_images=70)
-    table = measurements.long_distances(some, "debiased", 0)
-    assert set(table.columns) == COLUMNS and set(table.n) == {70} and set(table.network) == {"ema"}
-    jobs = set(table[["sampler", "steps", "images_seen"]].itertuples(index=False, name=None))
-    assert jobs == {(sampler, steps, 640) for sampler in ("ddim", "ddpm") for steps in (5, 10)}
-    settings = {"sampler": "ddpm", "steps": 10, "batch_size": 50}
-    images, train = sample(study.model("debiased", 0), study.schedule, range(70), **settings), study.images().images
-    reference = np.ascontiguousarray(train[np.sort(torch.randperm(len(train), generator=stream(0, "subset"))[:200])])
-    wanted = {row["metric"]: row["value"] for row in evaluate(images, reference, load_extractor("minifaces"))}
-    got = by_minifaces(table[(table.sampler == "ddpm") & (table.steps == 10)])
-    assert dict(zip(got.metric, got.value, strict=True)) == pytest.approx(wanted, rel=1e-6)
-
-
 def test_features_that_are_not_at_hand_are_left_out(study, monkeypatch, tmp_path):
     monkeypatch.setenv("DEBIASLIB_INCEPTION", str(tmp_path / "nothing.pth"))
     few = {"features": ("pooled",), "distance_steps": (2,), "snapshot_steps": (2,), "raw_weights": False}
@@ -474,30 +460,3 @@ def test_a_mistake_on_the_command_line_is_one_line():
 def test_an_experiment_without_snapshot_steps_is_refused():
     with pytest.raises(InputError, match="snapshot_steps is empty"):
         Experiment(name="one", preset="minifaces16", snapshot_steps=[])
-
-
-# Weightings with unequal numbers of seeds
-
-
-@pytest.fixture(scope="module")
-def ragged(tmp_path_factory):
-    """Constant with two seeds, debiased with the first alone."""
-    stages = ({"arms": ["constant", "debiased"], "seeds": [0]}, {"arms": ["constant"], "seeds": [1]})
-    e = dataclasses.replace(open_study(SMOKE).experiment, variants=(), seeds=(0, 1), stages=stages)
-    return Study(e, tmp_path_factory.mktemp("ragged"))
-
-
-def test_each_weighting_is_measured_with_the_seeds_that_it_has(ragged):
-    table = measurements.mse(ragged)
-    trained = table[table.model.isin(["constant", "debiased"])]
-    assert {key: set(rows.seed) for key, rows in trained.groupby("model")} == {"constant": {0, 1}, "debiased": {0}}
-    found = measurements.bias(ragged)
-    seeds = found.dropna(subset="seed").groupby("model").seed.agg(set).to_dict()
-    assert seeds == {"constant": {0, 1}, "debiased": {0}}
-    assert set(found[found.quantity == "excess_common"].model) == {"constant"}
-    assert list(measurements.one_step(ragged)["names"]) == ["constant", "debiased", "optimum"]
-    assert set(measurements.arm_errors(ragged).groupby("weighting").seed.nunique().items()) == {
-        ("constant", 2),
-        ("debiased", 1),
-    }
-    assert not (ragged.folder / "runs" / "debiased-s1").exists()

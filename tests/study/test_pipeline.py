@@ -1,6 +1,7 @@
 """The whole pipeline at a smoke size, through the same Snakefile: as a user calls it, in processes of its own."""
 
 import html
+import io
 import json
 import os
 import signal
@@ -16,35 +17,40 @@ from debiaslib.errors import InputError
 from debiaslib.figures.draw import FIGURES
 from debiaslib.paths import notebook_files
 from debiaslib.study import pipeline
-from debiaslib.study.experiment import load_experiment
-from debiaslib.study.progress import last_words, plan
+from debiaslib.study.progress import follow, last_words
+from tests.data.test_images import folder_of
 
-HERE = Path(__file__).resolve().parents[1]
-SMOKE = HERE / "smoke.yaml"
+SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
+TINY = """
+preset: minifaces16
+notebooks: [06_fid_evaluation]
+features: [pooled]
+training:
+  {images: 64, batch_size: 16, network: {block_out_channels: [8, 8, 8], layers_per_block: 1, norm_num_groups: 4}}
+optimum_images: 128
+shown_timesteps: [500]
+curve_timesteps: [500]
+grid_steps: [2]
+distance_steps: [2]
+distance_images: 60
+snapshot_steps: [2]
+reference_images: 100
+"""
 
 
 def command(results, *more, experiment=SMOKE):
-    return [
-        sys.executable,
-        "-m",
-        "debiaslib.study.pipeline",
-        "--experiment",
-        str(experiment),
-        "--results",
-        str(results),
-        *more,
-    ]
+    module = [sys.executable, "-m", "debiaslib.study.pipeline", "--experiment", str(experiment)]
+    return [*module, "--results", str(results), *more]
 
 
 def reproduce(results, *more, experiment=SMOKE, cwd=None):
     return subprocess.run(
-        command(results, *more, experiment=experiment),
-        capture_output=True,
-        text=True,
-        timeout=900,
-        cwd=cwd,
-        check=False,
+        command(results, *more, experiment=experiment), capture_output=True, text=True, timeout=900, cwd=cwd
     )
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.json") if ".snakemake" not in path.parts}
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +85,31 @@ def test_records_say_where_everything_came_from(finished):
         assert {"commit", "clean", "threads", "seconds", "device"} <= set(record)
 
 
-def test_a_second_call_does_nothing_and_says_so(finished):
+def test_a_second_call_does_nothing_and_says_so_at_once(finished):
     results, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in (results / "smoke").rglob("*.json")}
+    before, started = times(results / "smoke"), os.times()
     again = reproduce(results)
-    assert again.returncode == 0
-    assert "nothing to do" in again.stdout
-    assert {path: path.stat().st_mtime_ns for path in (results / "smoke").rglob("*.json")} == before
+    assert again.returncode == 0 and again.stdout.startswith("nothing to do: every result is there")
+    assert sum(os.times()[2:4]) - sum(started[2:4]) < 2  # of the processor
+    assert times(results / "smoke") == before
+
+
+@pytest.mark.slow
+def test_what_is_deleted_by_hand_is_made_again_and_no_training(finished):
+    folder = finished[0] / "smoke"
+    gone = ["tables/weights.csv", "tables/controls.csv", "figures/snr.png", "notebooks/05_training.ipynb",
+            "notebooks/02_one_step_estimation.html", "results.md"]  # fmt: skip
+    kept = [*folder.glob("runs/*/record.json"), *folder.glob("tables/mse.csv*"), *folder.glob("tables/samples-*")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    weights = (folder / gone[0]).read_bytes()
+    for name in gone:
+        (folder / name).unlink()
+    again = reproduce(finished[0])
+    assert again.returncode == 0 and "nothing to do" not in again.stdout
+    assert [name for name in gone if not (folder / name).exists()] == []
+    assert (folder / gone[0]).read_bytes() == weights
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert reproduce(finished[0]).stdout.startswith("nothing to do")
 
 
 def test_other_settings_are_refused_and_nothing_is_written_over(finished, tmp_path):
@@ -101,19 +125,7 @@ def test_other_settings_are_refused_and_nothing_is_written_over(finished, tmp_pa
     assert (results / "smoke" / "runs" / "constant-s0" / "record.json").read_bytes() == before
 
 
-def test_a_file_deleted_by_hand_is_made_again_and_nothing_else(finished):
-    results, _ = finished
-    table, record = (
-        results / "smoke" / "tables" / "weights.csv",
-        results / "smoke" / "runs" / "constant-s0" / "record.json",
-    )
-    content, before = table.read_bytes(), record.stat().st_mtime_ns
-    table.unlink()
-    assert reproduce(results).returncode == 0
-    assert table.read_bytes() == content
-    assert record.stat().st_mtime_ns == before
-
-
+@pytest.mark.slow
 def test_what_is_measured_can_change_without_training_again(finished, tmp_path):
     results, _ = finished
     record = results / "smoke" / "runs" / "constant-s0" / "record.json"
@@ -127,48 +139,29 @@ def test_what_is_measured_can_change_without_training_again(finished, tmp_path):
     assert record.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--experiment", "quik"], "did you mean 'quick'?"),
-        (["--experiment", "missing.yaml"], "does not exist"),
-        (["--experiment", str(SMOKE), "--dataset", "no/such/folder"], "no/such/folder"),
-        (["--experiment", str(SMOKE), "--jobs", "0"], "jobs is 0"),
-        (["--experiment", str(SMOKE), "--minutes", "0"], "minutes is 0.0; it must be a finite number > 0"),
-    ],
-)
-def test_bad_input_is_one_line_before_any_work(arguments, said, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "debiaslib.study.pipeline", "--results", str(tmp_path / "r"), *arguments],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert said in done.stderr
-    assert not list((tmp_path / "r").glob("*/runs/*"))
+BAD = [
+    ({"experiment": "quik"}, "did you mean 'quick'?"),
+    ({"experiment": "missing.yaml"}, "does not exist"),
+    ({"dataset": "no/such/folder"}, "no/such/folder"),
+    ({"jobs": 0}, "jobs is 0"),
+    ({"profile": "nowhere"}, "profile is 'nowhere'; it must be a folder with a config.yaml"),
+]
 
 
-def test_an_experiment_that_leads_back_to_itself_is_refused(tmp_path):
-    path = tmp_path / "round.yaml"
-    path.write_text(f"preset: minifaces16\nthen: {path}\n", encoding="utf-8")
-    refused = reproduce(tmp_path / "r", experiment=path)
-    assert refused.returncode == 2 and "leads back to where it began" in refused.stderr
-    path.write_text("preset: minifaces16\nthen: quik\n", encoding="utf-8")
-    assert "did you mean 'quick'?" in reproduce(tmp_path / "r", experiment=path).stderr
+@pytest.mark.parametrize(("given", "said"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_input_is_refused_before_any_work(given, said, tmp_path):
+    with pytest.raises(InputError) as caught:
+        pipeline.reproduce(**{"experiment": str(SMOKE), "results": tmp_path / "r", **given})
+    assert said in str(caught.value) and not (tmp_path / "r").exists()
+
+
+def test_too_few_images_are_refused_before_any_work(tmp_path):
+    """minifaces has 64 numbers, pooled 48: a covariance of 40 images is singular in both."""
+    pictures = str(folder_of(tmp_path / "few pictures", count=40, size=16))
+    with pytest.raises(InputError) as caught:
+        pipeline.reproduce(str(SMOKE), dataset=pictures, results=tmp_path / "r")
+    assert "has 40 train images; features minifaces, pooled need 65" in str(caught.value)
     assert not (tmp_path / "r").exists()
-
-
-@pytest.mark.slow
-def test_a_limit_stops_cleanly_and_the_next_call_goes_on_to_the_same_bits(finished, tmp_path):
-    limited = reproduce(tmp_path, "--minutes", "0.4")
-    folder = tmp_path / "smoke"
-    assert limited.returncode == 3, limited.stderr
-    assert "the time is over; left are:" in limited.stdout and limited.stdout.endswith("the same command goes on\n")
-    assert "Not complete" in (folder / "report.html").read_text(encoding="utf-8")
-    assert reproduce(tmp_path, "--minutes", "60").returncode == 0
-    _assert_same_weights(folder, finished[0] / "smoke")
-    assert "nothing to do" in reproduce(tmp_path).stdout
 
 
 def wait_for(condition, seconds=120):
@@ -237,26 +230,59 @@ def _assert_same_weights(folder, other):
         assert all((mine[name] == theirs[name]).all() for name in mine)
 
 
-def test_the_plan_counts_every_job_and_knows_when_it_is_done(finished):
-    results, _ = finished
-    experiment = load_experiment(SMOKE)
-    jobs = plan(experiment, results / "smoke")
-    assert len(jobs) == 2 * len(experiment.runs) + len(experiment.long_runs) + 1 + len(experiment.notebooks) + 1
-    assert all(job.finished() == 1 for job in jobs)
-    assert all(job.finished() == 0 for job in plan(experiment, results / "nothing here"))
+@pytest.mark.slow
+def test_a_killed_job_is_named_and_finished_tables_stay(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    folder = tmp_path / "r" / "tiny"
+    run = subprocess.Popen(
+        command(tmp_path / "r", "--jobs", "1", experiment=tmp_path / "tiny.yaml"), stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: children(run.pid) and (folder / "tables/weights.csv.json").exists(), 400)
+    engine = children(run.pid)[0][0]
+    wait_for(lambda: any("measurements mse" in args for _, args in children(engine)), 400)
+    tables = times(folder / "tables")
+    os.kill(next(pid for pid, args in children(engine) if "measurements mse" in args), signal.SIGKILL)
+    said = run.communicate(timeout=400)[1]
+    assert run.returncode == 3
+    assert said.splitlines()[-1] == "error: measure-mse.csv was killed (signal 9; memory?)"
+    assert {path: time for path, time in times(folder / "tables").items() if path in tables} == tables
+    assert reproduce(tmp_path / "r", experiment=tmp_path / "tiny.yaml").returncode == 0
 
 
-def test_last_words_name_the_job_that_failed(tmp_path):
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    (logs / "train-constant-s0.log").write_text("step 1\nerror: the loss is not finite\n", encoding="utf-8")
-    (logs / "engine.log").write_text("Error in rule train\n", encoding="utf-8")
-    assert last_words(tmp_path, 0) == "train-constant-s0 failed: the loss is not finite"
-    assert last_words(tmp_path, time.time() + 60) is None
+ENGINE = """rule train:
+    output: runs/constant-s0/record.json
+    log: logs/train-constant-s0.log
+    jobid: 5
+[Sun Nov 29 09:32:39 2026]
+localrule measure:
+    output: tables/mse.csv (update)
+    log: logs/measure-mse.csv.log
+    jobid: 7
+Finished jobid: 5 (Rule: train)
+1 of 13 steps (8%) done
+Error in rule measure:
+    jobid: 7
+    log: logs/measure-mse.csv.log (check log file(s) for error details)
+CalledProcessError in file "Snakefile", line 3:
+Command 'exec python' died with <Signals.SIGKILL: 9>.
+Error in rule train:
+    jobid: 8
+    log: logs/train-debiased-s0.log (check log file(s) for error details)
+Command 'exec python' returned non-zero exit status 2.
+"""
 
 
-@pytest.mark.parametrize("profile", ["nowhere", "config/slurm/config.yaml"])
-def test_a_profile_that_is_none(tmp_path, profile):
-    with pytest.raises(InputError, match=f"profile is '{profile}'; it must be a folder with a config.yaml"):
-        pipeline.reproduce(str(SMOKE), results=tmp_path, profile=profile)
-    assert list(tmp_path.iterdir()) == []
+def test_what_the_engine_says_in_short(tmp_path):
+    log, out = io.StringIO(), io.StringIO()
+    failed = follow(io.StringIO(ENGINE), log, out)
+    assert log.getvalue() == ENGINE
+    assert [line.split("] ")[1] for line in out.getvalue().splitlines()] == [
+        "begun: train-constant-s0",
+        "begun: measure-mse.csv",
+        "done: train-constant-s0 (1 of 13 jobs)",
+    ]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "train-debiased-s0.log").write_text("step 1\nerror: the loss is not finite\n")
+    assert last_words(tmp_path, failed) == (
+        "measure-mse.csv was killed (signal 9; memory?); train-debiased-s0 failed: the loss is not finite"
+    )
