@@ -2,7 +2,7 @@
 # Variables reach the recipes through the environment, so that folders may have spaces, quotes or accents in their names.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup plan reproduce figures lab test test-all test-slurm mutation coverage lint
+.PHONY: help setup plan reproduce figures lab test test-all test-slurm mutation coverage lock lint
 
 EXPERIMENT ?= quick
 DATASET ?=
@@ -15,10 +15,13 @@ export EXPERIMENT DATASET RESULTS JOBS PROFILE PYTHON
 
 # SETUP=no: use the `python` of the active environment (conda, a container) as it is.
 ifeq ($(SETUP),no)
-PY := python
+BIN :=
 else
-PY := .venv/bin/python
+BIN := .venv/bin/
 endif
+PY := $(BIN)python
+# What `make setup` installs; a cluster's login node adds slurm.
+EXTRAS := lab test docs dev
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -65,14 +68,17 @@ test-all: setup  ## all tests
 test-slurm: setup  ## the Snakefile on a Slurm of one node that the test starts (root, slurm-wlm, munge); else skipped
 	@OMP_NUM_THREADS=1 exec $(PY) -m pytest -q -rs -n 0 tests/test_slurm.py $(ARGS)
 
-mutation: setup  ## change schedule, weighting and prediction in every small way: do the tests notice? (RELIABILITY.md)
-	@OMP_NUM_THREADS=1 exec $(PY) tools/mutation.py --jobs "$$JOBS" $(ARGS)
+mutation: setup  ## change schedule, weighting and prediction in small ways: do the tests notice? ([tool.mutmut])
+	@OMP_NUM_THREADS=1 $(BIN)mutmut run --max-children "$$JOBS" $(ARGS); $(BIN)mutmut results
 
 # All may write into the folder of the data: a test runs the pipeline as a user who owns nothing.
-coverage: setup  ## branch coverage of debiaslib by all tests, slow ones too; writes it into RELIABILITY.md
-	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d && begin=$$(date +%s) && \
+coverage: setup  ## branch coverage of debiaslib by all tests, slow ones too; an error below 90 %
+	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d && \
 	{ OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m coverage run -m pytest -q -n "$$JOBS" $(ARGS); status=$$?; \
-	  $(PY) -m coverage combine -q && $(PY) tools/coverage_table.py $$(( $$(date +%s) - begin )) && exit $$status; }
+	  $(PY) -m coverage combine -q && $(PY) -m coverage report && exit $$status; }
+
+lock:  ## uv.lock and requirements.lock anew from pyproject.toml (needs uv)
+	@uv lock && uv export -q --frozen --no-annotate --no-header --no-emit-project $(EXTRAS:%=--extra %) -o requirements.lock
 
 # What an execution leaves in a notebook's metadata, beside its outputs; tests/test_notebooks.py has our own rules.
 EXECUTION := metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution
@@ -81,4 +87,4 @@ lint: setup  ## ruff, on the notebooks too, notebooks without outputs, and which
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m nbstripout --verify --keep-id --extra-keys "$(EXECUTION)" notebooks/*.ipynb
-	@$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+	@$(BIN)lint-imports

@@ -20,7 +20,7 @@ WITHOUT_TORCH = [
     "training.config",
     "study.experiment",
     "training.run",
-    "metrics.intervals",
+    "metrics.statistics",
     "study.controls",
     "metrics.colour",
     "metrics.colour_law",

@@ -1,8 +1,6 @@
-"""What is said of the package in several files is said alike, the lock is whole, and set-up's messages are one line."""
+"""What several files say of the package agrees, the lock is whole, and set-up's messages are one line."""
 
-import ast
-import importlib.util
-import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import debiaslib
 
@@ -23,16 +22,6 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-
-
-def load_bootstrap():
-    spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "tools" / "bootstrap.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-bootstrap = load_bootstrap()
 
 
 def requirements():
@@ -84,9 +73,22 @@ def test_the_lock_satisfies_pyproject():
 
 def test_the_lock_has_hashes_and_no_addresses():
     assert "://" not in LOCK
-    assert "http" not in re.sub(r"(?m)^(httpcore|httpx|aiohttp)\S*==", "", LOCK)
     assert not re.search(r"(?m)^\s*--(?!hash=sha256:[0-9a-f]{64})", LOCK)
     assert [name for name, (_, hashes) in locked().items() if not hashes] == []
+
+
+def test_the_lock_is_exported_from_uvs():
+    """Both name the same versions, and uv's has no address but the public registry's."""
+    text = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    hosts = set(re.findall(r"https?://([^/\"]+)", text))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}
+    of_uv = {(canonicalize_name(one["name"]), one["version"]) for one in tomllib.loads(text)["package"]}
+    assert {(name, version) for name, (version, _) in locked().items()} <= of_uv
+
+
+def test_torch_and_torchvision_are_a_pair():
+    torch, vision = (Version(locked()[name][0]) for name in ("torch", "torchvision"))
+    assert torch > Version("2.13.0") and torch.minor - vision.minor == -14 and vision.major == 0
 
 
 def test_one_version_everywhere():
@@ -124,96 +126,85 @@ def test_the_wheel_holds_the_package_and_its_weights(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "debiaslib").rglob("*") if path.is_file()}
     package = {name for name in package if "__pycache__" not in name}
-    assert {"debiaslib/minifaces_features.safetensors", "debiaslib/cifar10_features.safetensors"} <= package
+    assert {f"debiaslib/metrics/{name}_features.safetensors" for name in ("minifaces", "cifar10")} <= package
     assert {name for name in names if ".dist-info/" not in name} == package
 
 
 # Set-up
 
 
-def test_bootstrap_reads_as_old_python():
-    ast.parse((ROOT / "tools" / "bootstrap.py").read_text(encoding="utf-8"), feature_version=(3, 6))
-
-
-def test_the_supported_pythons_are_those_of_pyproject():
-    supported = SpecifierSet(PROJECT["requires-python"])
-    for minor in range(6, 20):
-        text = bootstrap.python_problem((3, minor, 1), "/usr/bin/python3")
-        assert (text is None) == supported.contains(f"3.{minor}.1")
-        if text:
-            assert f"/usr/bin/python3 is 3.{minor}.1" in text and "3.11 to 3.14" in text and "PYTHON=" in text
-            assert "\n" not in text
-
-
-def test_no_venv_module():
-    assert bootstrap.venv_problem() is None
-    text = bootstrap.venv_problem(
-        lambda name: None if name == "ensurepip" else object(), (3, 12, 3), "/usr/bin/python3"
-    )
-    assert text.startswith("/usr/bin/python3 lacks the module ensurepip")
-    assert "apt install python3-venv (or python3.12-venv)" in text and "\n" not in text
-
-
-def test_no_torch_for_intel_macs():
-    assert bootstrap.platform_problem("linux", "x86_64") is None
-    assert bootstrap.platform_problem("darwin", "arm64") is None
-    assert "Intel Macs" in bootstrap.platform_problem("darwin", "x86_64")
-
-
-def test_too_little_disk(tmp_path):
-    folder = str(tmp_path / "not" / "yet")
-    assert bootstrap.disk_problem(folder, free=15 * 10**9) is None
-    assert bootstrap.disk_problem(folder, free=10 * 10**9, present=6 * 10**9) is None
-    text = bootstrap.disk_problem(folder, free=9.14e9)
-    assert text.startswith(f"9.1 GB free in {tmp_path}, and the set-up needs 15 GB") and "\n" not in text
-
-
 @pytest.fixture
 def clone(tmp_path):
     """A folder with an environment that is set up, as far as its files can say."""
-    root = tmp_path / "a clone é"
+    root = tmp_path / "a clone's é"
     (root / ".venv" / "bin").mkdir(parents=True)
     (root / ".venv" / "bin" / "python").symlink_to(sys.executable)
     shutil.copytree(ROOT / "tools", root / "tools")
     for name in ("requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
-    (root / ".venv" / ".installed").write_text(json.dumps(bootstrap.wanted(str(root))))
+    stamp = f"{sys.version_info[0]}.{sys.version_info[1]}\n{root.resolve()}\n"
+    files = [(root / name).read_text(encoding="utf-8") for name in ("requirements.lock", "pyproject.toml")]
+    (root / ".venv" / ".installed").write_text(stamp + "".join(files), encoding="utf-8")
     return root
 
 
+def set_up(root, *arguments, **variables):
+    """(status, what it said) of tools/setup.sh."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON"} | variables
+    command = ["sh", root / "tools" / "setup.sh", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment)
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
 def test_set_up_is_done_once(clone):
-    assert bootstrap.ready(str(clone))
-    done = subprocess.run(["sh", clone / "tools" / "setup.sh"], capture_output=True, text=True, timeout=20)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert set_up(clone) == (0, "") and set_up(clone, "--ready") == (0, "")
+    assert set_up(clone, PYTHON=sys.executable) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml", ".venv/.installed"])
 def test_set_up_sees_a_change(clone, name):
     with open(clone / name, "a") as file:
         file.write("\n#")
-    assert not bootstrap.ready(str(clone))
+    assert set_up(clone, "--ready") == (1, "")
 
 
-def test_set_up_sees_another_python_and_another_place(clone):
-    assert not bootstrap.ready(str(clone), version=(3, 99, 0))
-    assert not bootstrap.ready(str(clone.rename(clone.parent / "moved")))
+def test_set_up_sees_another_place_and_an_interpreter_that_is_gone(clone):
+    moved = clone.rename(clone.parent / "moved")
+    assert set_up(moved, "--ready") == (1, "")
+    moved = moved.rename(clone)
+    assert set_up(moved, "--ready") == (0, "")
+    (clone / ".venv" / "bin" / "python").unlink()
+    assert set_up(clone, "--ready") == (1, "")
 
 
-def test_a_python_that_does_not_run(clone, tmp_path):
+@pytest.mark.parametrize("script", ["exit 127", "case $3 in *ensurepip*) exit 1;; esac; echo 3.9"])
+def test_a_python_that_will_not_do(clone, tmp_path, script):
     """As pyenv's shims: on PATH, and failing when called."""
     shim = tmp_path / "python3"
-    shim.write_text("#!/bin/sh\necho 'no such command' >&2\nexit 127\n")
+    shim.write_text(f"#!/bin/sh\n{script}\n")
     shim.chmod(0o755)
-    command = ["sh", clone / "tools" / "setup.sh"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, env={"PYTHON": str(shim)})
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith(f"set-up: no working Python among: {shim}") and done.stderr.count("\n") == 1
+    status, said = set_up(clone, PYTHON=str(shim))
+    assert status == 1 and said.count("\n") == 1
+    assert said.startswith("set-up: needs Python 3.11 to 3.14") and f"tried {shim}" in said and "PYTHON=" in said
+
+
+@pytest.mark.parametrize("name", ["a: b", "{x}", "$x"])
+def test_folders_that_hold_no_environment(clone, name):
+    (clone / ".venv" / ".installed").unlink()
+    status, said = set_up(clone.rename(clone.parent / name))
+    assert status == 1 and said.count("\n") == 1 and f"{name}, because of" in said
 
 
 def test_an_environment_made_by_hand_is_not_thrown_away(clone):
     (clone / ".venv" / ".installed").unlink()
-    (clone / ".venv" / "bin" / "python").unlink()
-    (clone / ".venv" / "bin" / "python").write_text("not a program")
-    with pytest.raises(bootstrap.SetupError, match="was made by other means"):
-        bootstrap.make_venv(str(clone))
-    assert (clone / ".venv" / "bin" / "python").read_text() == "not a program"
+    python = clone / ".venv" / "bin" / "python"
+    python.unlink()
+    python.write_text("not a program")
+    status, said = set_up(clone, PYTHON=sys.executable)
+    assert status == 1 and "was made by other means" in said and python.read_text() == "not a program"
+
+
+def test_the_supported_pythons_are_those_of_pyproject():
+    assert PROJECT["requires-python"] == ">=3.11,<3.15"
+    assert "(3, 11) <= sys.version_info < (3, 15)" in (ROOT / "tools" / "setup.sh").read_text(encoding="utf-8")

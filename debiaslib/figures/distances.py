@@ -2,7 +2,7 @@
 
 from matplotlib.ticker import MaxNLocator
 
-from ..metrics.intervals import HIGHER_IS_BETTER
+from ..metrics.statistics import HIGHER_IS_BETTER
 from .curves import curve, real_line, summarise
 from .style import count, legend_below, log_axis, look, new_figure, note, ordered, style, ticks_at
 

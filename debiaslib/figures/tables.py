@@ -6,7 +6,7 @@ Each loader takes `Tables` and returns (arguments of the plotting function, fact
 import pandas as pd
 
 from ..errors import InputError
-from ..metrics.check_equal_sample_sizes import check_equal_n
+from ..metrics.statistics import check_equal_n
 from ..study.saved_tables import PAPER_CURVES, parse_run
 from ..training.run import Run
 from . import bias as bias_plots

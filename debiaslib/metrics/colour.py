@@ -5,12 +5,10 @@ colour is the mean of its sRGB code values, converted to CIELAB after that: the 
 network works, and their mean is the zero-frequency coefficient that stays uncertain longest under noise. (A mean of
 linear light would be another colour.)
 
-**Intervals.** The standard errors here say how far the same network's next images would move a value. Whether one
-weighting is better than another is a question about training, so the interval to quote is Student's t over training
-seeds (`metrics.mean_interval`), of the seeds' differences where weightings are compared. There is no bootstrap: drawing
-images again with repetition adds a second bias to a distance that is biased upwards already, and the interval can leave
-out the estimate itself; so it is for Frechet distances, and `colour_w1` is biased in the same way. Its floor at the
-same N is the row of real held-out images.
+The standard errors here say how far the same network's next images would move a value. Whether one weighting is better
+than another is a question about training, so the interval to quote is Student's t over training seeds
+(`statistics.paired_ratio`). There is no bootstrap: drawing images again adds a second upward bias to a distance that is
+already biased upwards (`wasserstein`, Frechet), and its interval can leave out the estimate itself.
 """
 
 import numpy as np
@@ -157,7 +155,7 @@ def _check_points(a, b, fewest):
 
 
 def evaluate_colour(images, reference_images):
-    """All colour metrics of uint8 images (N, 3, H, W) against the reference (M, 3, H', W'): rows as `metrics.evaluate`.
+    """All colour metrics of uint8 images (N, 3, H, W) against (M, 3, H', W'): rows as `distances.evaluate`.
 
     colour_w1, colour_energy    `wasserstein` and `energy_distance` of the mean colours, Delta E
     layout_energy               `energy_distance` of 4x4 layouts; between two images: root mean square over the cells
@@ -198,7 +196,7 @@ def evaluate_colour(images, reference_images):
 
 
 def colour_row(metric, result, rule, n, n_reference=0):
-    """A row of `metrics.evaluate`'s keys from `result`, (value, standard error or None)."""
+    """A row of `distances.evaluate`'s keys from `result`, (value, standard error or None)."""
     return {
         "metric": metric,
         "value": float(result[0]),

@@ -13,7 +13,6 @@ import torch
 from ..errors import InputError, check_number, shown
 from .feature_cache import fingerprint_of, reference_features
 from .features import BATCH_SIZE, check_images, torch_fidelity_module
-from .intervals import mean_interval
 
 __all__ = [
     "evaluate",
@@ -21,7 +20,6 @@ __all__ = [
     "inception_score",
     "kernel_distance",
     "mean_colours",
-    "mean_interval",
     "precision_recall",
 ]
 
@@ -35,8 +33,8 @@ def frechet_distance(generated, reference, allow_singular=False):
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) between Gaussians of the features' means and covariances.
 
     Features (N, d) and (M, d). Biased upwards, by about 1/N, so it compares only at equal N; bootstrap intervals do
-    not cover it, repeated runs do (`mean_interval`). Rounding below zero is returned as 0. With N <= d a covariance
-    is singular and the value mostly bias: InputError, unless `allow_singular`.
+    not cover it, repeated runs do (`statistics.mean_interval`). Rounding below zero is returned as 0. With N <= d a
+    covariance is singular and the value mostly bias: InputError, unless `allow_singular`.
     """
     generated, reference = _check_pair(generated, reference)
     _check_rank(min(len(generated), len(reference)), generated.shape[1], allow_singular)

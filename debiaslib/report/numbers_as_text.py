@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..metrics.intervals import mean_interval
+from ..metrics.statistics import mean_interval
 
 __all__ = ["count_range", "describe_spread", "duration", "mean_text", "number", "with_interval"]
 

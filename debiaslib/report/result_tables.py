@@ -8,8 +8,7 @@ import pandas as pd
 
 from ..figures.style import label, ordered
 from ..files import write_text
-from ..metrics.check_equal_sample_sizes import check_equal_n
-from ..metrics.intervals import HIGHER_IS_BETTER, mean_interval
+from ..metrics.statistics import HIGHER_IS_BETTER, check_equal_n, mean_interval
 from ..store import check_file
 from ..study.saved_tables import read_rows
 from ..training.arms import parse_arm

@@ -10,7 +10,7 @@ import math
 import pandas as pd
 
 from ..errors import InputError
-from ..metrics.intervals import mean_interval, paired_ratio
+from ..metrics.statistics import mean_interval, paired_ratio
 from ..training.arms import Arm, parse_arm
 
 __all__ = ["OUTCOMES", "best_arm", "contrasts", "outcomes", "sweep"]

@@ -18,7 +18,6 @@ from debiaslib.metrics.distances import (
     inception_score,
     kernel_distance,
     mean_colours,
-    mean_interval,
     precision_recall,
 )
 from debiaslib.metrics.feature_cache import reference_features
@@ -514,28 +513,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(counted, tmp_path):
         assert reference_features(images_of(5, 0), counted, "print").shape == (5, 48)
 
 
-# Intervals and colours
-
-
-def test_mean_interval():
-    mean, low, high = mean_interval([1.0, 2.0, 3.0])
-    half = 4.302652729749464 / math.sqrt(3)  # the table's t for 2 degrees of freedom, 95 %
-    assert (mean, low, high) == pytest.approx((2, 2 - half, 2 + half), rel=1e-12)
-    mean, low, high = mean_interval([7.5])
-    assert mean == 7.5
-    assert math.isnan(low)
-    assert math.isnan(high)
-    assert mean_interval([4, 4, 4]) == (4, 4, 4)
-    assert mean_interval(iter([1, 2]), level=0.5) == pytest.approx((1.5, 1, 2))
-    for values in ([], [1, float("nan")]):
-        error_of(mean_interval, values)
-    error_of(mean_interval, [1, 2], level=95)
-
-
-def test_mean_interval_covers_as_often_as_it_says():
-    samples = normal(2000, 4)
-    covered = [low <= 0 <= high for _, low, high in map(mean_interval, samples)]
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+# Colours
 
 
 def test_mean_colours():

@@ -1,4 +1,4 @@
-"""What the reliability tests share: each states the figure it was to reach and the one it did, for RELIABILITY.md."""
+"""What the reliability tests share: each states the figure it was to reach and the one it did."""
 
 import json
 import os
@@ -34,9 +34,9 @@ def _no_outer_make():
 
 @pytest.fixture
 def reached(record_property):
-    """``reached(item, what, wanted, got)`` notes one row of RELIABILITY.md's table; call it after the assertions.
+    """``reached(item, what, wanted, got)`` notes a figure beside the test's result; call it after the assertions.
 
-    ``item`` is the number of the list in RELIABILITY.md; the other three are short plain texts.
+    ``item`` groups them as docs/reliability.md does; the other three are short plain texts.
     """
 
     def note(item, what, wanted, got):

@@ -21,7 +21,7 @@ from debiaslib.metrics import colour
 from debiaslib.metrics import distances as metrics
 from debiaslib.metrics.colour_law import evaluate_law
 from debiaslib.metrics.features import load_extractor
-from debiaslib.metrics.intervals import mean_interval
+from debiaslib.metrics.statistics import mean_interval
 from debiaslib.training import loop as training
 from debiaslib.training.checkpoints import load_checkpoint, save_checkpoint
 from debiaslib.training.network import load_pretrained

@@ -1,0 +1,223 @@
+"""Statistics over training seeds, and the bias of Frechet distances. Imports no torch until a distance is computed.
+
+The unit is the training: noise, images and initial weights of a seed are the same for all arms, so arms are compared
+seed by seed. An interval covers another seed on the same data set, and nothing else.
+
+A Frechet distance of N images exceeds that of the distributions by about c/N, where c depends on the features and on
+the generator (Chong and Forsyth 2020), so two arms compare only at one N (`check_equal_n`). Kernel distances have no
+such bias.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError, check_number
+
+__all__ = [
+    "Extrapolation",
+    "HIGHER_IS_BETTER",
+    "check_equal_n",
+    "frechet_at_infinity",
+    "frechet_by_n",
+    "frechet_of_halves",
+    "holm",
+    "logit_interval",
+    "mean_interval",
+    "paired_ratio",
+    "paired_test",
+    "within_margin",
+]
+
+HIGHER_IS_BETTER = ("is", "precision", "recall")
+
+
+def mean_interval(values, level=0.95):
+    """(mean, low, high): Student's t interval of `values`, one per independent seed; n - 1 degrees of freedom.
+
+    One value gives (value, nan, nan): it says nothing about the spread. InputError for none and for non-finite ones.
+    """
+    from scipy.special import stdtrit  # lazy, and not scipy.stats: importing configuration must stay quick
+
+    check_number("level", level, above=0, below=1)
+    values = np.asarray(list(values), np.float64)
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise InputError(f"values are {values.tolist()}; a mean needs at least one number, all finite")
+    mean, n = float(values.mean()), len(values)
+    if n == 1:
+        return mean, math.nan, math.nan
+    half = float(stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / n**0.5)
+    return mean, mean - half, mean + half
+
+
+def paired_ratio(values, baseline, level=0.95):
+    """(ratio, low, high) of `values` to `baseline`, paired by seed: exp of the t interval of the mean of log v - log b.
+
+    Both are (n,), above 0, in the same order of seeds. The ratio is the geometric mean of the seeds' ratios. NaN stands
+    for a seed that was not trained: its pair is left out. Raises InputError for lengths that differ, values that have
+    no logarithm, and no pair.
+    """
+    return tuple(math.exp(bound) for bound in mean_interval(_log_ratios(values, baseline), level))
+
+
+def paired_test(values, baseline):
+    """Two-sided p of the paired t test of log v - log b against 0; arguments as `paired_ratio`. NaN for one seed."""
+    from scipy.stats import ttest_1samp
+
+    ratios = _log_ratios(values, baseline)
+    return math.nan if len(ratios) < 2 else float(ttest_1samp(ratios, 0).pvalue)
+
+
+def _log_ratios(values, baseline):
+    values, baseline = (np.asarray(list(part), np.float64) for part in (values, baseline))
+    if values.shape != baseline.shape or not len(values):
+        raise InputError(f"{len(values)} values are to be paired with {len(baseline)}; give one of each for every seed")
+    trained = ~(np.isnan(values) | np.isnan(baseline))
+    if not trained.any():
+        raise InputError(f"no seed has both values of a ratio: {values.tolist()} and {baseline.tolist()}")
+    values, baseline = values[trained], baseline[trained]
+    if not (np.isfinite(values).all() and np.isfinite(baseline).all() and min(values.min(), baseline.min()) > 0):
+        raise InputError(f"a ratio needs values above 0; got {values.tolist()} and {baseline.tolist()}")
+    return np.log(values) - np.log(baseline)
+
+
+def holm(p_values):
+    """Holm's adjusted p-values (n,), in the order given: below alpha where the step-down test rejects (Holm 1979).
+
+    A NaN, of a comparison that could not be tested, stays NaN and is not counted. InputError outside [0, 1].
+    """
+    p = np.asarray(list(p_values), np.float64)
+    if p.ndim != 1 or ((p < 0) | (p > 1)).any():
+        raise InputError(f"p_values are {p.tolist()}; they must be numbers in [0, 1]")
+    adjusted, order = np.full(len(p), np.nan), np.argsort(p)[: np.isfinite(p).sum()]  # NaN are sorted last
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def within_margin(interval, margin=0.1):
+    """Whether a ratio's (ratio, low, high) lies inside 1 - margin to 1 + margin: only this is "no difference".
+
+    An interval that merely holds 1 does not say so. False where the bounds are NaN (one seed).
+    """
+    check_number("margin", margin, above=0, below=1)
+    _, low, high = interval
+    return bool(1 - margin <= low and high <= 1 + margin)
+
+
+def logit_interval(shares, n=None, level=0.95):
+    """(share, low, high): `mean_interval` of the logits of shares in [0, 1], one per seed, transformed back.
+
+    The bounds stay in [0, 1], and the first number is the back-transformed mean. A share of 0 or 1 has no logit: with
+    `n`, the number that each is a share of, every share becomes (n share + 1/2) / (n + 1); without it, InputError.
+    """
+    shares = np.asarray(list(shares), np.float64)
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise InputError(f"shares are {shares.tolist()}; they must lie in [0, 1]")
+    if n is not None:
+        shares = (check_number("n", n, minimum=1, integer=True) * shares + 0.5) / (n + 1)
+    if ((shares == 0) | (shares == 1)).any():
+        raise InputError(f"shares are {shares.tolist()}; 0 and 1 have no logit: give n, what each is a share of")
+    return tuple(1 / (1 + math.exp(-bound)) for bound in mean_interval(np.log(shares / (1 - shares)), level))
+
+
+def check_equal_n(table):
+    """Return `table`, rows of `distances.evaluate` with a column weighting, if each metric has one N for all arms.
+
+    Tables of several runs are concatenated first. What must be equal within a metric and its features: n, n_reference,
+    and where they are there extractor, weights_sha256 and dtype. Raises InputError that names the arms which differ.
+    """
+    for column in ("weighting", "metric", "features", "n", "n_reference"):
+        if column not in table:
+            raise InputError(f"the table has no column {column!r}; it has {', '.join(map(str, table.columns))}")
+    must = [name for name in ("n", "n_reference", "extractor", "weights_sha256", "dtype") if name in table]
+    for (metric, features), rows in table.groupby(["metric", "features"]):
+        for column in must:
+            arms = {value: _arms(part) for value, part in rows.groupby(column, dropna=False)}
+            if len(arms) > 1:
+                differ = "; ".join(f"{_short(value)} for {arm}" for value, arm in arms.items())
+                raise InputError(f"{metric} ({features}) has not one {column}, so arms cannot be compared: {differ}")
+    return table
+
+
+def _arms(rows):
+    variants = rows["variant"].astype(object).fillna("") if "variant" in rows else [""] * len(rows)
+    names = [f"{arm}; {what}" if what else str(arm) for arm, what in zip(rows.weighting, variants, strict=True)]
+    return ", ".join(dict.fromkeys(names))
+
+
+def _short(value):
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """value + slope / N, fitted. `value`: the distance at infinite N; `se`, `slope_se`: the fit's standard errors.
+
+    They are errors of drawing subsets from given images. What other images of the same generator would give, repeated
+    runs tell (`mean_interval`).
+    """
+
+    value: float
+    se: float
+    slope: float
+    slope_se: float
+
+
+def frechet_by_n(generated, reference, sizes, draws=5, seed=0):
+    """Frechet distances between random subsets of n generated and n reference features: a DataFrame n, draw, value.
+
+    Features (N, d) and (M, d); every n of `sizes` is more than d and at most min(N, M). Both sets are cut to n, as the
+    bias has a part from each. A subset is drawn without replacement, `draws` times for each n.
+    """
+    generated, reference = np.asarray(generated), np.asarray(reference)
+
+    def pair(shuffle, n):
+        return [part[shuffle.permutation(len(part))[:n]] for part in (generated, reference)]
+
+    return _table(sizes, min(len(generated), len(reference)), draws, seed, pair)
+
+
+def frechet_of_halves(features, sizes, draws=5, seed=0):
+    """The same between two disjoint random subsets of one set (N, d), n at most N/2: nothing but bias."""
+    features = np.asarray(features)
+
+    def pair(shuffle, n):
+        order = shuffle.permutation(len(features))
+        return features[order[:n]], features[order[n : 2 * n]]
+
+    return _table(sizes, len(features) // 2, draws, seed, pair)
+
+
+def _table(sizes, largest, draws, seed, pair):
+    import pandas as pd  # lazy, as the next: most users of this module want an interval
+
+    from .distances import frechet_distance
+
+    check_number("draws", draws, minimum=1, integer=True)
+    check_number("seed", seed, minimum=0, integer=True)
+    sizes = [check_number("sizes", n, minimum=2, maximum=largest, integer=True) for n in sizes]
+    if not sizes:
+        raise InputError("sizes is empty; it must list at least one number of images")
+    shuffle = np.random.default_rng(seed)
+    rows = [(int(n), draw, frechet_distance(*pair(shuffle, n))) for n in sizes for draw in range(draws)]
+    return pd.DataFrame(rows, columns=["n", "draw", "value"])
+
+
+def frechet_at_infinity(table):
+    """The `Extrapolation` of the rows of `frechet_by_n`: least squares of value against 1/n (Chong and Forsyth 2020).
+
+    Linear only where n is well above d: take sizes from several times d. Needs three rows and two sizes; raises
+    InputError otherwise.
+    """
+    from scipy.stats import linregress
+
+    n, value = (np.asarray(table[name], np.float64) for name in ("n", "value"))
+    if len(n) < 3 or len(set(n)) < 2:
+        raise InputError(f"{len(n)} rows of {len(set(n))} sizes; an extrapolation needs three rows and two sizes")
+    if not (np.isfinite(value).all() and (n > 0).all()):
+        raise InputError("the table holds values that are not finite, or sizes that are not positive")
+    fit = linregress(1 / n, value)
+    return Extrapolation(float(fit.intercept), float(fit.intercept_stderr), float(fit.slope), float(fit.stderr))
