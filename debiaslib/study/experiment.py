@@ -55,6 +55,7 @@ class Experiment:
     notebooks: tuple[Text, ...] = NOTEBOOKS
     dataset: Text = ""  # empty: the preset's
     training: dict = field(default_factory=dict)  # overrides of the preset and of TrainConfig's defaults
+    rates: dict = field(default_factory=dict)  # {weighting: its own learning rate}, chosen on other seeds
     # one-step estimates (notebooks 01 and 02)
     shown_timesteps: tuple[Whole(0), ...] = (50, 200, 400, 600, 700, 800, 900, 999)
     shown_images: Whole(1) = 8
@@ -84,6 +85,7 @@ class Experiment:
     swap_timesteps: tuple[Whole(0), ...] = ()  # none: not measured
     swap_steps: tuple[Whole(1), ...] = (10, 50)
     swap_images: Whole(1) = 500
+    weights: Text = ""  # a published folder of weights, below the checkout: its networks stand in for trainings
     published_weights: tuple[Text, ...] = ()  # arms whose EMA weights of the first seed are published
 
     def __post_init__(self):
@@ -99,6 +101,9 @@ class Experiment:
         _check_distinct("further_features", self.features + self.further_features)
         for arm in self.published_weights:
             check_choice("arm in published_weights", arm, self.arms)
+        object.__setattr__(self, "rates", {str(parse_strategy(name)): rate for name, rate in self.rates.items()})
+        for weighting in self.rates:
+            check_choice("weighting in rates", weighting, self.weightings)
         known = sorted({one.name for one in dataclasses.fields(TrainConfig)} - {*_OF_THE_RUN})
         for key in self.training:
             check_name("training setting", key, known)
@@ -127,7 +132,8 @@ class Experiment:
         """The `TrainConfig` of one (arm, seed) of this experiment; a weighting alone is an arm."""
         arm, preset = parse_arm(arm), dataclasses.asdict(get_preset(self.preset))
         named = {"preset": self.preset, "weighting": arm.weighting, "variant": arm.variant, "seed": seed}
-        given = {**preset, **self.training, **dict(arm.settings), **named}
+        own = {"lr": self.rates[arm.weighting]} if arm.weighting in self.rates else {}
+        given = {**preset, **self.training, **own, **dict(arm.settings), **named}
         if self.dataset:
             given["dataset"] = self.dataset
         if isinstance(given["network"], dict):  # samples and exported pipelines take their size from the network
@@ -144,7 +150,7 @@ class Experiment:
     def measured(self):
         """What is measured and how, without what decides the trainings: JSON-native."""
         training = ("name", "preset", "dataset", "training", "weightings", "variants", "seeds", "notebooks")
-        training += ("published_weights",)
+        training += ("rates", "weights", "published_weights")
         return {key: value for key, value in self.to_dict().items() if key not in training}
 
     @property

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import sha256_json
-from ..paths import results_root
+from ..paths import checkout, results_root
 from ..provenance import provenance
 from ..store import is_current, stored
+from ..training.published_weights import take_published
 from ..training.run import find_run
 from .check_parameters import check_parameters
 from .experiment import Experiment, load_experiment
@@ -33,7 +34,10 @@ class Study:
         """The complete `Run` of one (arm, seed); trains it, with a progress bar, if it is not there."""
         from ..training.loop import train
 
-        return train(self.experiment.train_config(arm, seed), self.results, self.experiment.name)
+        e = self.experiment
+        if e.weights:
+            take_published(checkout() / e.weights, find_run(e.name, arm, seed, self.results))
+        return train(e.train_config(arm, seed), self.results, e.name)
 
     def model(self, arm, seed, images=None, *, raw=False):
         """The network of one (arm, seed): its EMA after `images` images (None: at the end), or the last weights."""

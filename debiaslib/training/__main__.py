@@ -5,9 +5,12 @@ torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment quic
 """
 
 from ..cli import experiment_parser, run_command
+from ..paths import checkout
 from ..study.experiment import load_experiment
 from .loop import train
 from .processes import processes
+from .published_weights import take_published
+from .run import find_run
 
 
 def main():
@@ -25,6 +28,9 @@ def main():
         with world.together():
             experiment = load_experiment(arguments.experiment, arguments.dataset)
             config = experiment.train_config(arguments.weighting, arguments.seed)
+        if experiment.weights and world.first:
+            run = find_run(experiment.name, config.arm, config.seed, arguments.results)
+            take_published(checkout() / experiment.weights, run)
         train(config, arguments.results, experiment.name, any_processes=arguments.any_processes)
 
 

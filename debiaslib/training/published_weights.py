@@ -19,7 +19,7 @@ from .arms import parse_arm
 from .config import run_name
 from .run import Run
 
-__all__ = ["WEIGHTS_LIMIT", "publish_weights"]
+__all__ = ["WEIGHTS_LIMIT", "publish_weights", "take_published"]
 
 WEIGHTS_LIMIT = 40_000_000  # bytes of all together: they are committed
 _CARD = """\
@@ -73,6 +73,19 @@ def publish_weights(experiment, folder, target):
         write_text(weights / "README.md", _card(experiment, runs, weights))
         written.append(weights / "README.md")
     return sorted(path.relative_to(target).as_posix() for path in written)
+
+
+def take_published(source, run):
+    """Copy the published network of that run's name from the folder `source` to where its training would be.
+
+    Nothing is done where the run has been begun or `source` holds no network of that name.
+    """
+    published = Path(source) / run.name
+    if run.config is None and (published / "record.json").is_file():
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(published.iterdir(), key=lambda path: path.name == "record.json"):  # the record last
+            with atomic_path(run.folder / path.name) as temporary:
+                temporary.write_bytes(path.read_bytes())
 
 
 def _publish(run, target):

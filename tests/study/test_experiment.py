@@ -73,7 +73,7 @@ MISTAKES = [
     ("training: {learning_rate: 1}", "training setting 'learning_rate' is unknown; did you mean 'lr'?"),
     ("training: {weighting: debiased}", "training setting 'weighting' is unknown"),
     ("training: {3: 4}", "training setting 3 is unknown"),
-    ("training: {batch_size: 9999999}", f"images is 128000; {WHOLE} >= 1e+07"),
+    ("training: {batch_size: 9999999}", f"images is 60000; {WHOLE} >= 1e+07"),
     ("training: {resolution: 18}", "resolution is 18; it must be a multiple of 4"),
     ("training: {timesteps: 500}", f"shown_timesteps is 600; {WHOLE} >= 0 and < 500"),
     ("training: {network: small}", "network is 'small'; it must be a mapping"),
@@ -173,6 +173,14 @@ def test_overrides_and_the_dataset():
     assert config.network["sample_size"] == config.resolution == 32  # which decides what an exported pipeline draws
     assert config.weighting == "p2(k=0,gamma=1)" and experiment().train_config("constant", 0).dataset == "minifaces"
     assert load_experiment("quick", dataset=Path("folder")).train_config("constant", 0).dataset == "folder"
+
+
+def test_a_weighting_with_a_rate_of_its_own():
+    e = Experiment(name="x", preset="minifaces16", weightings=("constant", "min_snr"), rates={"min_snr": 3e-4},
+                   variants=("min_snr; max_grad_norm=1", "min_snr; lr=0.1"))  # fmt: skip
+    assert [e.train_config(arm, 0).lr for arm in e.arms] == [1e-3, 3e-4, 3e-4, 0.1]
+    with pytest.raises(InputError, match="weighting in rates 'debiased' is unknown"):
+        Experiment(name="x", preset="minifaces16", weightings=("constant",), rates={"debiased": 1e-3})
 
 
 def test_an_arm_changes_its_settings_alone():

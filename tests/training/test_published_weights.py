@@ -13,7 +13,8 @@ from debiaslib.study.experiment import Experiment
 from debiaslib.training import published_weights
 from debiaslib.training.loop import train
 from debiaslib.training.network import load_model
-from debiaslib.training.published_weights import publish_weights
+from debiaslib.training.published_weights import publish_weights, take_published
+from debiaslib.training.run import find_run
 
 NETWORK = {
     "block_out_channels": [8, 8],
@@ -58,6 +59,20 @@ def test_what_is_published_is_what_was_trained_rounded(folder):
         "sha256": sha256_file(there / "ema-000000016.safetensors"),
         "float32_sha256": sha256_file(folder / "runs" / "debiased-s3" / "ema-000000016.safetensors"),
     }]  # fmt: skip
+
+
+def test_a_published_network_stands_in_for_its_training(folder):
+    publish(folder)
+    weights, config = folder.parent / "out" / "weights", experiment().train_config("debiased", 3)
+    run = find_run("tour", "debiased", 3, folder.parent)
+    take_published(weights, run)
+    assert train(config, folder.parent, "tour", progress=False).record["snapshots"][0]["dtype"] == "float16"
+    other = find_run("tour", "debiased", 4, folder.parent)
+    take_published(weights, other)
+    assert other.config is None  # there is none of that seed
+    begun = find_run("tiny", "debiased", 3, folder.parent)
+    take_published(weights, begun)
+    assert "dtype" not in begun.record["snapshots"][-1]  # what has been begun stays
 
 
 def test_they_load_where_they_lie_and_answer_nearly_the_same(folder):
