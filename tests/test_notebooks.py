@@ -62,6 +62,15 @@ def test_code_is_thin(name):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_cell_overwrites_a_parameter(name):
+    """So that a cell can run twice."""
+    first, *others = [ast.parse(cell.source) for cell in cells_of(name) if cell.cell_type == "code"]
+    parameters = {node.target.id for node in first.body}
+    names = [node for cell in others for node in ast.walk(cell) if isinstance(node, ast.Name)]
+    assert parameters.isdisjoint(node.id for node in names if isinstance(node.ctx, ast.Store))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_parameter_has_a_type_a_default_and_a_meaning(name):
     """In lines that `papermill --help-notebook` lists: it drops one with a second "=", and ends a value at a "#"."""
     [cell] = [cell for cell in cells_of(name) if is_parameters(cell)]
@@ -112,6 +121,7 @@ def test_a_network_that_others_trained_in_place_of_the_experiments_own(name, tmp
         ("01_bias_existence", ("experimnt", "quick"), "parameter 'experimnt' is unknown; did you mean 'experiment'?"),
         ("02_one_step_estimation", ("experiment", "quik"), "experiment 'quik' is unknown; did you mean 'quick'?"),
         ("05_training", ("weighting", "debised"), "weighting 'debised' is unknown; did you mean 'debiased'?"),
+        ("05_training", ("weighting", "debiased; lr=0.001"), "weighting 'debiased; lr=0.001'"),
         ("05_training", ("seed", "first"), "parameter seed is 'first'; it must be of type int"),
     ],
 )

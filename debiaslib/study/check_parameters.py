@@ -18,42 +18,22 @@ def check_parameters(namespace):
     if not isinstance(history, list):  # a parameter of this name has taken the place of IPython's
         raise InputError(f"parameter 'In' is {shown(history)}; IPython keeps the cells under this name, use another")
     cells = [cell for cell in history if cell.strip()]
-    injected = [i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")]
-    declared = _declared(cells[: injected[0]] if injected else cells)
-    if injected:
-        for name in _assigned(cells[injected[0]]):
-            check_choice("parameter", name, declared)
+    injected = next((i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")), len(cells))
+    declared = {}
+    for node in _statements(cells[:injected], ast.AnnAssign):
+        declared[ast.unparse(node.target)] = ast.unparse(node.annotation)
+    for node in _statements(cells[injected : injected + 1], ast.Assign):
+        check_choice("parameter", ast.unparse(node.targets[0]), declared)
     for name, kind in declared.items():
-        _check_type(name, namespace.get(name), kind)
+        value = namespace.get(name)
+        wrong_bool = isinstance(value, bool) and kind != "bool"  # a bool is an int to Python
+        if wrong_bool or not isinstance(value, _TYPES.get(kind, object)):
+            raise InputError(f"parameter {name} is {shown(value)}; it must be of type {kind}")
 
 
-def _declared(cells):
-    """{name: type} of the annotated assignments in the cells, as `name: type = value`."""
-    found = {}
+def _statements(cells, kind):
     for cell in cells:
-        for node in _statements(cell):
-            if (
-                isinstance(node, ast.AnnAssign)
-                and isinstance(node.target, ast.Name)
-                and isinstance(node.annotation, ast.Name)
-            ):
-                found[node.target.id] = node.annotation.id
-    return found
-
-
-def _assigned(cell):
-    return [target.id for node in _statements(cell) if isinstance(node, ast.Assign) for target in node.targets]
-
-
-def _statements(cell):
-    try:
-        return ast.parse(cell).body
-    except SyntaxError:  # a cell with magics declares no parameters
-        return []
-
-
-def _check_type(name, value, kind):
-    expected = _TYPES.get(kind)
-    wrong_bool = isinstance(value, bool) and kind != "bool"
-    if expected is not None and (wrong_bool or not isinstance(value, expected)):
-        raise InputError(f"parameter {name} is {shown(value)}; it must be of type {kind}")
+        try:
+            yield from (node for node in ast.parse(cell).body if isinstance(node, kind))
+        except SyntaxError:  # a cell with magics declares no parameters
+            continue

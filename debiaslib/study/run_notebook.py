@@ -3,20 +3,23 @@
     python -m debiaslib.study.run_notebook 03_mse_step_curves --experiment quick
 
 papermill writes its output non-atomically and marks cells of killed kernels as completed, so neither its file nor its
-metadata is trusted: all code cells must have run, and the record is written last.
+metadata is trusted: all code cells must have run, and the record is written last. The exit status says what failed
+(`cli.run_command`): 2 a parameter is wrong, 1 a cell failed, 3 the kernel was killed, 4 there was too little memory.
 """
 
+import re
 import sys
 import time
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from ..cli import experiment_parser, run_command
-from ..errors import InputError, check_choice
-from ..files import FULL, atomic_path, exclusive, sha256_file, write_json
-from ..paths import absolute, check_results_folder, notebook_files, results_root
+from ..cli import experiment_parser, run_command, says_memory
+from ..errors import WorkFailed, check_choice
+from ..files import FULL, atomic_path, exclusive, remove_leftovers, sha256_file, write_json
+from ..paths import absolute, check_results_folder, notebook_files, results_root, without_folders
 from ..provenance import provenance
 from ..signals import end_after_signal
 from ..store import is_current
@@ -24,6 +27,7 @@ from .experiment import load_experiment
 from .study import open_study
 
 _TO_END = 7  # seconds
+_ERROR_LINE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b.*", re.MULTILINE)
 
 
 def execute_notebook(name, experiment="quick", dataset="", results="", model=""):
@@ -31,47 +35,40 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
 
     experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. model: a
     network trained elsewhere in place of the experiment's own, as `study.open_study` takes it; the copy is then in the
-    network's folder. Where another process is at the same notebook, this one waits, and takes that copy if it came out
-    whole and of equal notebook, parameters, settings, commit and packages; whether the data changed in between is not
-    asked.
+    network's folder. If another process is executing this notebook, wait and take its copy if notebook, parameters,
+    settings, commit and packages are equal; whether the data changed in between is not asked.
 
-    Raises InputError, in one line that names the cell, if a cell fails or did not run; the copy is then
-    <name>.failed.ipynb. Where the disk takes no more, an OSError names that file, and none is left.
+    Raises WorkFailed, with the exit status of above, in one line that names the cell, if a cell fails or did not run;
+    the copy is then <name>.failed.ipynb. Where the disk is full, an OSError names that file, and none is left.
     """
     files = notebook_files()
     source = files[check_choice("notebook", name, files)]
     settings = load_experiment(experiment, dataset)
-    folder = check_results_folder(settings.name, results) / "notebooks"
-    given = {}
+    folder = check_results_folder(settings.name, results)
+    parameters = {"experiment": absolute(experiment), "dataset": absolute(dataset)}
+    parameters |= {"results": str(results_root(results))}
     if model:  # the others do not have this parameter
         where, *rest = model.split(";")
-        given["model"] = ";".join([absolute(where.strip()), *rest])
-        folder = open_study(experiment, dataset, results, given["model"]).folder / "notebooks"
-    parameters = {
-        "experiment": absolute(experiment),
-        "dataset": absolute(dataset),
-        "results": str(results_root(results)),
-        **given,
-    }
-    target, started = folder / f"{name}.ipynb", time.monotonic()
-    note = target.with_suffix(".json")
+        parameters["model"] = ";".join([absolute(where.strip()), *rest])
+        folder = open_study(experiment, dataset, results, parameters["model"]).folder
+    target, started = folder / "notebooks" / f"{name}.ipynb", time.monotonic()
+    failed, note = target.with_name(f"{name}.failed.ipynb"), target.with_suffix(".json")
     before = _last_written(note)
-    with exclusive(folder / f".{name}.lock", f"the notebook {target}"):
-        record = {
-            "notebook": name,
-            "source_sha256": sha256_file(source),
-            "parameters": parameters,
-            **provenance(),
-        }
+    with exclusive(target.with_name(f".{name}.lock"), f"the notebook {target}"):
+        record = {"notebook": name, "source_sha256": sha256_file(source), "parameters": without_folders(parameters)}
+        record |= provenance()
         inputs = {"record": record, "settings": settings.to_dict()}
         if _last_written(note) != before and is_current(target, inputs, note):
             print(f"another process has meanwhile executed the notebook {target}", file=sys.stderr, flush=True)
             return target
-        with atomic_path(target.with_name(f"{name}.failed.ipynb")) as temporary:
+        for path in (failed, note):
+            remove_leftovers(path)
+        with atomic_path(failed) as temporary:
             failure = _execute(source, temporary, parameters)
         if failure:
-            raise InputError(f"notebook {name}: {failure}; see {target.with_name(f'{name}.failed.ipynb')}")
-        target.with_name(f"{name}.failed.ipynb").replace(target)
+            line, status = failure
+            raise WorkFailed(f"notebook {name}: {line}; see {failed}", status)
+        failed.replace(target)
         made = {"inputs": inputs, "sha256": sha256_file(target), "seconds": round(time.monotonic() - started, 1)}
         write_json(note, {**record, **made})
     return target
@@ -83,29 +80,37 @@ def _last_written(note):
 
 
 def _execute(source, target, parameters):
-    """Run the notebook; return what went wrong in one line, or None."""
-    failure = None
+    """Run the notebook; return None, or (what went wrong, exit status)."""
+    paths = (str(path).replace("{", "{{").replace("}", "}}") for path in (source, target))  # papermill fills in braces
     try:
         papermill.execute_notebook(
-            _literal(source),
-            _literal(target),
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            coalesce_streams=True,
+            *paths, parameters=parameters, kernel_name="python3", progress_bar=False, coalesce_streams=True
         )
     except PapermillExecutionError as error:
-        failure = f"cell {error.cell_index}: {error.ename}: {' '.join(str(error.evalue).split())}"
-    except Exception as error:  # a kernel that died, never answered or did not start
+        cause = f"{error.ename}: {error.evalue}" if error.evalue else _last_error(target) or error.ename
+        return _failure(f"cell {error.cell_index}: {cause}")
+    except DeadKernelError:
+        return "the kernel was killed, or there was too little memory", WorkFailed.KILLED
+    except Exception as error:  # a kernel that never answered or did not start, a text that cannot be written
         if isinstance(error, OSError) and error.errno in FULL:  # papermill could not write the copy
             raise
-        failure = f"the kernel ended: {' '.join(str(error).split()) or type(error).__name__}"
-    return failure or _cell_that_did_not_run(nbformat.read(target, as_version=4))
+        return _failure(f"papermill could not execute it: {type(error).__name__}: {error}")
+    problem = _cell_that_did_not_run(nbformat.read(target, as_version=4))
+    return _failure(problem) if problem else None
 
 
-def _literal(path):
-    """papermill fills in what stands between braces in a path."""
-    return str(path).replace("{", "{{").replace("}", "}}")
+def _failure(line):
+    if "InputError: " in line:
+        return line, 2
+    memory = says_memory(line) or "Cannot allocate memory" in line  # the second is the system's own
+    return line, WorkFailed.MEMORY if memory else WorkFailed.FAILED
+
+
+def _last_error(path):
+    """The last line that names an error in what an executed notebook's kernel wrote to stderr, or ""."""
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    return "".join(_ERROR_LINE.findall("\n".join(output.text for output in outputs))[-1:])
 
 
 def _cell_that_did_not_run(notebook):
@@ -114,7 +119,7 @@ def _cell_that_did_not_run(notebook):
             return f"cell {number} did not run"
         for output in cell.get("outputs", []):
             if output.output_type == "error":  # sys.exit(0), which papermill takes for an end like any other
-                return f"cell {number}: {output.ename}: {' '.join(output.evalue.split())}"
+                return f"cell {number}: {output.ename}: {output.evalue}"
     return None
 
 
