@@ -9,7 +9,8 @@ import os
 import shutil
 import sys
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -71,11 +72,16 @@ def _temporary_prefix(path):
     return f".{path.stem}-" if len(stem) <= 100 else f".{path.stem[:20]}-{hashlib.sha256(stem).hexdigest()[:16]}-"
 
 
-def remove_leftovers(path):
-    """Remove temporary files that killed writers of `path` left. The caller holds the lock that its writers take."""
+def remove_leftovers(path, older_than=0):
+    """Remove temporary files that killed writers of `path` left. The caller holds the lock that its writers take.
+
+    older_than: seconds; for files that are written without a lock, longer than any writer takes.
+    """
     pattern = f"{glob.escape(_temporary_prefix(path))}{'?' * 8}{glob.escape(path.suffix)}"  # 8 letters of tempfile's
     for leftover in path.parent.glob(pattern):
-        leftover.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process may remove it, too
+            if time.time() - leftover.stat().st_mtime >= older_than:
+                leftover.unlink()
 
 
 def _sync_folder(folder):

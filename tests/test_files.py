@@ -274,3 +274,12 @@ def test_leftovers_are_those_of_one_file(tmp_path):
         files.remove_leftovers(tmp_path / name)
         assert not left.pop(name).exists() and all(path.exists() for path in left.values())
         assert (tmp_path / name).read_text() == "whole"
+
+
+def test_leftovers_of_a_writer_without_a_lock_are_old(tmp_path):
+    for age in (10, 7200):
+        left = tmp_path / f".snr-{age:08}.png"
+        left.write_text("half")
+        os.utime(left, (time.time() - age,) * 2)
+    files.remove_leftovers(tmp_path / "snr.png", older_than=3600)
+    assert [path.name for path in tmp_path.iterdir()] == [".snr-00000010.png"]

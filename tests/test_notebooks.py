@@ -117,12 +117,25 @@ def test_a_network_that_others_trained_in_place_of_the_experiments_own(name, tmp
 @pytest.mark.parametrize(
     ("name", "parameter", "said"),
     [
-        ("02_one_step_estimation", ("model", "no such thing"), "model 'no such thing' is no existing folder or file"),
         ("01_bias_existence", ("experimnt", "quick"), "parameter 'experimnt' is unknown; did you mean 'experiment'?"),
-        ("02_one_step_estimation", ("experiment", "quik"), "experiment 'quik' is unknown; did you mean 'quick'?"),
-        ("05_training", ("weighting", "debised"), "weighting 'debised' is unknown; did you mean 'debiased'?"),
-        ("05_training", ("weighting", "debiased; lr=0.001"), "weighting 'debiased; lr=0.001'"),
-        ("05_training", ("seed", "first"), "parameter seed is 'first'; it must be of type int"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (
+                    "02_one_step_estimation",
+                    ("model", "no such thing"),
+                    "model 'no such thing' is no existing folder or",
+                ),
+                (
+                    "02_one_step_estimation",
+                    ("experiment", "quik"),
+                    "experiment 'quik' is unknown; did you mean 'quick'?",
+                ),
+                ("05_training", ("weighting", "debised"), "weighting 'debised' is unknown; did you mean 'debiased'?"),
+                ("05_training", ("weighting", "debiased; lr=0.001"), "weighting 'debiased; lr=0.001'"),
+                ("05_training", ("seed", "first"), "parameter seed is 'first'; it must be of type int"),
+            )
+        ),
     ],
 )
 def test_a_bad_parameter_is_one_line_without_a_traceback(name, parameter, said, tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..cli import Parser, run_command
 from ..errors import InputError, check_choice
-from ..files import atomic_path, fill_json, naming, read_json
+from ..files import atomic_path, fill_json, naming, read_json, remove_leftovers
 from ..provenance import git_state, package_versions
 from ..study.saved_tables import PAPER_CURVES, Tables
 from . import bias as bias_plots
@@ -144,6 +144,8 @@ def _save(figure, path, record):
     """All three files are written before one of them has its name, so that they stay of one drawing."""
     with ExitStack() as written:
         files = {suffix: path.with_suffix(suffix) for suffix in (".json", ".pdf", ".png")}
+        for file in files.values():
+            remove_leftovers(file, older_than=3600)
         made = {suffix: written.enter_context(atomic_path(file)) for suffix, file in files.items()}
         for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
             with naming(files[suffix], made[suffix]):
