@@ -1,0 +1,83 @@
+"""Verdicts are right whichever way the tables fall: written here, they say what was put into them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from debiaslib.report.judge import COLUMNS, ratio_text, verdict_of
+from debiaslib.report.verdicts import all_verdicts, verdicts
+
+ARMS = ("constant", "debiased", "p2(k=1,gamma=1)")
+
+
+@pytest.mark.parametrize(
+    "interval, claimed, wanted",
+    [
+        ((0.5, 0.4, 0.6), "below", "holds"),
+        ((0.5, 0.4, 0.6), "above", "refuted"),
+        ((2.0, 1.5, 2.5), "below", "refuted"),
+        ((2.0, 1.5, 2.5), "above", "holds"),
+        ((0.98, 0.92, 1.05), "below", "no difference"),
+        ((0.8, 0.5, 1.2), "below", "open"),
+        ((0.8, 0.5, 1.2), "above", "open"),
+        ((0.8, math.nan, math.nan), "below", "one seed: yes"),
+        ((0.8, math.nan, math.nan), "above", "one seed: no"),
+    ],
+)
+def test_a_verdict_follows_from_the_interval(interval, claimed, wanted):
+    assert verdict_of(interval, claimed) == wanted
+
+
+def test_one_seed_has_no_brackets():
+    assert ratio_text((0.5, math.nan, math.nan), 1) == "0.5 (one seed)"
+    assert ratio_text((0.5, 0.4, 0.61), 3) == "0.5 [0.4, 0.61], 3 seeds"
+
+
+def write_tables(folder, factor, seeds=(0, 1, 2)):
+    """Tables in which debiased's errors and distances are `factor` times constant's."""
+    tables = folder / "tables"
+    tables.mkdir(parents=True)
+    generator, errors, scale = np.random.default_rng(0), [], {"constant": 1, "debiased": factor, ARMS[2]: 1.5}
+    for seed in seeds:
+        level = 1 + 0.01 * generator.random()
+        for t in (50, 900):
+            for arm in ARMS:
+                for quantity, value in (("x0_mse", 2.0), ("excess", 1.0), ("colour_excess", 0.5)):
+                    row = {"model": arm, "t": t, "quantity": quantity, "mean": value * level * scale[arm]}
+                    errors.append({**row, "split": "train", "seed": seed})
+            for quantity in ("x0_mse", "floor"):
+                row = {"model": "optimum", "t": t, "quantity": quantity, "mean": 0.2, "split": "train", "seed": seed}
+                errors.append(row)
+        for arm in ARMS:
+            rows = [
+                {"weighting": arm, "variant": "", "seed": seed, "network": "ema", "sampler": "ddim", "steps": steps,
+                 "images_seen": seen, "metric": metric, "value": level * scale[arm], "features": "pooled"}
+                for steps in (5, 50) for seen in (100, 200) for metric in ("fd_pooled", "colour_energy")
+            ]  # fmt: skip
+            slug = "p2-k1-gamma1" if arm == ARMS[2] else arm
+            pd.DataFrame(rows).to_csv(tables / f"distances-{slug}-s{seed}.csv", index=False)
+    pd.DataFrame(errors).to_csv(tables / "mse.csv", index=False)
+    return folder
+
+
+def test_what_is_claimed_holds_where_the_tables_say_so_and_is_refuted_where_they_say_the_opposite(tmp_path):
+    for factor, wanted in ((0.5, "holds"), (2.0, "refuted"), (1.0, "no difference")):
+        table = all_verdicts(write_tables(tmp_path / wanted, factor))
+        assert list(table.columns) == ["chapter", *COLUMNS]
+        gain = table[table.claim == "There is a gain at large t."]
+        assert gain.verdict.tolist() == [wanted] and "3 seeds" in gain["found here"].iloc[0]
+        assert table[table.claim == "Better samples than constant in 5 steps."].verdict.tolist() == [wanted]
+        assert table[table.claim == "It trains faster."].verdict.tolist() == [wanted]
+        assert not table["found here"].str.contains("nan").any()
+
+
+def test_one_seed_gives_directions_only(tmp_path):
+    table = all_verdicts(write_tables(tmp_path / "one", 0.5, seeds=(0,)))
+    ratios = table[table["found here"].str.contains(" / ")]
+    assert len(ratios) > 5 and set(ratios.verdict) <= {"one seed: yes", "one seed: no"}
+
+
+def test_without_tables_there_are_no_verdicts(tmp_path):
+    assert all(verdicts(chapter, tmp_path).empty for chapter in range(1, 8))
