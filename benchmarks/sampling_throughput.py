@@ -13,7 +13,7 @@ import time
 import torch
 
 from debiaslib.cli import run_command
-from debiaslib.diffusion.sampling import evaluations, sample
+from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import check_number
 from debiaslib.study.experiment import SAMPLERS, load_experiment
@@ -54,7 +54,7 @@ def sampling_seconds(network, shape, batch_size, sampler, steps):
 
 def row(network, shape, batch_size, sampler, steps, pairs):
     """A row of the table. Bare calls and sampled batches take turns (A B B A), as many calls in each."""
-    calls, bare, sampled = evaluations(sampler, steps), [], []
+    calls, bare, sampled = steps, [], []
     for pair in range(pairs):
         if pair % 2 == 0:
             bare.append(bare_seconds(network, shape, batch_size, calls))

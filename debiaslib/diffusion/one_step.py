@@ -20,8 +20,8 @@ from .prediction import call_network, network_output, to_x0_epsilon
 from .randomness import stream
 from .schedule import check_schedule
 
-# What `mse_by_timestep` measures; the last three need an optimum.
-QUANTITIES = ("epsilon_mse", "x0_mse", "colour_mse", "excess", "colour_excess", "cross")
+# What `mse_by_timestep` measures; those from the fourth on need an optimum.
+QUANTITIES = ("epsilon_mse", "x0_mse", "colour_mse", "excess", "colour_excess", "cross", "clipped_excess")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
         colour_mse             the error of the per-image mean colour
         excess, colour_excess  the distance from the optimum, if given; the optimum's own x0_mse is the floor
         cross                  x0_mse - excess - floor of the image: 0 on average for x0 from the optimum's law alone
+        clipped_excess         the distance of x0_hat, clipped to [-1, 1] as samplers clip it, from the optimum
     """
     import pandas as pd
 
@@ -148,6 +149,7 @@ def _errors(x0_hat, epsilon_hat, x0, noise, best):
         errors["excess"] = (x0_hat - best).square().flatten(1).mean(dim=1)
         errors["colour_excess"] = mean_colour(x0_hat - best).square().mean(dim=1)
         errors["cross"] = 2 * ((x0_hat - best) * (best - x0)).flatten(1).mean(dim=1)
+        errors["clipped_excess"] = (x0_hat.clamp(-1, 1) - best).square().flatten(1).mean(dim=1)
     return errors
 
 

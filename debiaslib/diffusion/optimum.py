@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError, check_finite, check_number, shown
-from .schedule import check_schedule
+from .schedule import as_float64, check_schedule
 
 LARGEST = 64.0  # no image in [-1, 1], nor a number of a latent or of a normal law, is as far out; grey levels are
 _CHUNK_NUMBERS = 1 << 22  # float64: 32 MiB
@@ -166,7 +166,7 @@ class GaussianDenoiser:
 def _numbers(name, given):
     """float64 on the CPU; raises InputError for what are no finite numbers."""
     try:
-        numbers = torch.as_tensor(given, dtype=torch.float64)
+        numbers = as_float64(given).cpu()
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError(f"{name} is {shown(given)}; it must be numbers") from None
     return check_finite(name, numbers)

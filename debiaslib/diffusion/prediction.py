@@ -1,26 +1,39 @@
 """What a network predicts, and the way from its output to (x0, epsilon).
 
-With x_t = a x0 + s epsilon, a = sqrt(alpha_bar_t), s = sqrt(1 - alpha_bar_t), and Salimans & Ho's v = a epsilon - s x0:
+With x_t = a x0 + s epsilon (a = sqrt(alpha_bar_t), s = sqrt(1 - alpha_bar_t); in flow matching a = 1 - sigma, s = sigma),
+Salimans & Ho's v = a epsilon - s x0 and flow matching's u = epsilon - x0:
 
-    epsilon       x0 = (x_t - s epsilon) / a
-    sample        epsilon = (x_t - a x0) / s
-    v_prediction  x0 = a x_t - s v,  epsilon = s x_t + a v
+    epsilon          x0 = (x_t - s epsilon) / a
+    sample           epsilon = (x_t - a x0) / s
+    v_prediction     x0 = a x_t - s v,               epsilon = s x_t + a v                where a^2 + s^2 = 1
+    flow_prediction  x0 = (x_t - s u) / (a + s),     epsilon = (x_t + a u) / (a + s)      on either process
 
 The names are those of diffusers.
 """
 
 from ..errors import InputError, check_choice
+from .flow import FlowSchedule
 
-PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")  # what this library trains
+ALL_PREDICTION_TYPES = (*PREDICTION_TYPES, "flow_prediction")
+
+
+def check_prediction_type(prediction_type, schedule=None):
+    """Raise InputError for an unknown prediction type, and for "v_prediction" on the path of flow matching."""
+    check_choice("prediction_type", prediction_type, ALL_PREDICTION_TYPES)
+    if prediction_type == "v_prediction" and isinstance(schedule, FlowSchedule):
+        raise InputError("v = a epsilon - s x0 is not defined for flow matching; use prediction_type='flow_prediction'")
 
 
 def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
-    """What a perfect network would answer: epsilon, x0 or v. x0 and noise: (N, ...); t: int or (N,)."""
-    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    """What a perfect network would answer: epsilon, x0, v or u. x0 and noise: (N, ...); t: int or (N,)."""
+    check_prediction_type(prediction_type, schedule)
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "sample":
         return x0
+    if prediction_type == "flow_prediction":
+        return noise - x0
     a, s = schedule.scales(t, x0)
     return a * noise - s * x0
 
@@ -28,23 +41,28 @@ def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
 def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     """(x0_hat, epsilon_hat) from the network's output at x_t, both of x_t's shape; nothing is clipped.
 
-    Raises InputError for an unknown prediction type and where the output does not determine the pair (epsilon where
-    SNR = 0 and x_t holds no signal).
+    Raises InputError for an unknown prediction type and where the output does not determine the pair: "epsilon" where
+    SNR = 0 and x_t holds no signal, "sample" at sigma = 0 where x_t holds no noise.
     """
-    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    check_prediction_type(prediction_type, schedule)
     if output.shape != x_t.shape:  # torch would stretch it
         raise InputError(f"output has shape {tuple(output.shape)}; it must be that of x_t, {tuple(x_t.shape)}")
     a, s = schedule.scales(t, x_t)
-    if prediction_type == "epsilon":
+    if prediction_type in ("epsilon", "sample"):
         # Looked at on the CPU, where t is: asking the device would end its queue at each step of a training.
-        signal, _ = schedule.scales(t, x_t.new_empty((1,) * x_t.ndim, device="cpu"))
-        if bool((signal == 0).any()):
+        signal, sigma = schedule.scales(t, x_t.new_empty((1,) * x_t.ndim, device="cpu"))
+        if prediction_type == "epsilon" and bool((signal == 0).any()):
             raise InputError(
                 "epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'"
             )
+        if prediction_type == "sample" and bool((sigma == 0).any()):
+            raise InputError("x0 does not determine epsilon where sigma = 0; use prediction_type='flow_prediction'")
+    if prediction_type == "epsilon":
         return (x_t - s * output) / a, output
     if prediction_type == "sample":
         return output, (x_t - a * output) / s
+    if prediction_type == "flow_prediction":
+        return (x_t - s * output) / (a + s), (x_t + a * output) / (a + s)
     return a * x_t - s * output, s * x_t + a * output
 
 

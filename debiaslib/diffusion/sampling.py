@@ -1,89 +1,51 @@
 """Sampling with the paper's respacing, batch by batch. Seed i makes image i, whatever the number and order of seeds.
 
-All walk down timesteps t_n > ... > t_1 spread evenly over [0, T-1], t_n = T-1 and t_1 = 0 (one step is t = T-1 alone),
-and take a last step to alpha_bar = 1, which gives x0_hat at t_1. The samplers themselves are in solvers.py; here are
-the network's estimates, the noise and the batches. Everything that depends on the step alone is made before the first
-batch, and within a batch nothing waits for the device.
+The samplers and their timesteps are in solvers.py; here are the network's estimates, the noise and the batches. All that
+depends on the step alone is computed before the first batch, and within a batch nothing waits for the device.
 """
+
+import inspect
 
 import numpy as np
 import torch
 
 from ..devices import check_device
 from ..errors import InputError, check_choice, check_finite, check_number, shown
-from .prediction import PREDICTION_TYPES, network_output, to_x0_epsilon
-from .schedule import check_schedule
-from .solvers import evaluations, solver
+from .prediction import ALL_PREDICTION_TYPES, network_output, to_x0_epsilon
+from .schedule import check_variance_preserving
+from .solvers import MULTISTEP, chain, respaced_timesteps, solver
 from .variance import split_variance
 
-__all__ = ["evaluations", "respaced_timesteps", "sample", "sample_batches", "to_float", "to_uint8"]
+__all__ = ["respaced_timesteps", "sample", "sample_batches", "to_float", "to_uint8"]
 
 
-def respaced_timesteps(steps, T):
-    """`steps` timesteps spread evenly over [0, T-1], highest first; one step means t = T-1. A list of ints.
-
-    This is the authors' respacing (diffusers: timestep_spacing="linspace").
-    """
-    check_number("steps", steps, minimum=1, maximum=T, integer=True)
-    if steps == 1:
-        return [T - 1]
-    return np.linspace(0, T - 1, steps).round().astype(int)[::-1].tolist()
-
-
-def sample(
-    model,
-    schedule,
-    seeds,
-    *,
-    sampler="ddim",
-    steps=50,
-    prediction_type="epsilon",
-    eta=0.0,
-    clip_x0=True,
-    shape=None,
-    labels=None,
-    batch_size=64,
-    device="cpu",
-    progress=False,
-):
+def sample(model, schedule, seeds, **settings):
     """Draw one image per seed: uint8 (N, C, H, W), on the CPU.
 
-    model: takes (x_t, t) with x_t (batch_size, C, H, W) float32 in [-1, 1] and t (batch_size,).
-    seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU, because the network
-        always sees one padded batch shape and each image draws from a generator of its own.
-    sampler: "ddim"; "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned one);
-        "ddpm-large" (the variance beta of the respaced chain); "dpm-solver++2" and "dpm-solver++3" (multistep, order 2
-        and 3); "unipc" (order 3, bh2); "heun" (2 steps - 1 calls of the network: `evaluations(sampler, steps)`).
+    model: any callable of (x_t, t), x_t (batch_size, C, H, W) float32 in [-1, 1] and t int64 (batch_size,): a network, or
+        a function, such as one that asks `OptimalDenoiser` above a timestep and a network below it.
+    schedule: a `Schedule`; seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU,
+        because the network always sees one padded batch shape and each image draws from a generator of its own.
+    sampler, steps: "ddim"; "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned one);
+        "ddpm-large" (the variance beta of the respaced chain); "dpm-solver-2" and "unipc" (multistep, orders 2 and 3, as
+        the paper's authors run them). All call the network `steps` times.
+    prediction_type: what the model answers: "epsilon", "sample" (x0), "v_prediction" or "flow_prediction".
     eta: noise of "ddim", 0 (deterministic) to 1 (as noisy as "ddpm"); the others refuse it.
-    clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, with every sampler alike, as the
-        authors do in DDPM and DDIM.
+    clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, as the authors do in DDPM and
+        DDIM. It does not concern "dpm-solver-2" and "unipc", which never clip, as the authors run them.
     shape: (C, H, W); taken from a diffusers model's configuration if not given.
     labels: the class of each image, whole numbers (N,), for a model that takes `class_labels`. If not given, seed i is
         of class i mod K where a diffusers model has K classes, so that all models and steps see the same.
+    progress: show a bar for what takes longer than five seconds.
 
     Values are rounded to the nearest of 256 levels (flooring would darken every image by half a level). Variance
     channels of the model are split off. Raises InputError for a setting out of range, where SNR(T-1) = 0 for
-    prediction_type="epsilon" and for "unipc" and "heun", which are not defined there, and for answers of the model that
-    are not finite.
+    prediction_type="epsilon" and for the multistep samplers, which are not defined there, and for answers of the model
+    that are not finite.
     """
-    seeds, shape = _image_seeds(seeds), _image_shape(model, shape)
+    seeds, shape = _image_seeds(seeds), _image_shape(model, settings.get("shape"))
     images, done = np.empty((len(seeds), *shape), np.uint8), 0
-    batches = sample_batches(
-        model,
-        schedule,
-        seeds,
-        sampler=sampler,
-        steps=steps,
-        prediction_type=prediction_type,
-        eta=eta,
-        clip_x0=clip_x0,
-        shape=shape,
-        labels=labels,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
-    )
-    for batch in batches:
+    for batch in sample_batches(model, schedule, seeds, **settings):
         images[done : done + len(batch)] = batch
         done += len(batch)
     return images
@@ -110,19 +72,23 @@ def sample_batches(
     Takes and raises what `sample` does, at once and not with the first image.
     """
     if not callable(model):
-        raise InputError(f"model is {shown(model)}; it must be a network that takes (x_t, t)")
+        raise InputError(f"model is {shown(model)}; it must be a function of (x_t, t)")
     seeds = _image_seeds(seeds)
-    check_schedule(schedule)
+    check_variance_preserving(schedule)
     check_number("batch_size", batch_size, minimum=1, integer=True)
-    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    check_choice("prediction_type", prediction_type, ALL_PREDICTION_TYPES)
     check_choice("clip_x0", clip_x0, (True, False))
     check_device(device)
     shape, labels = _image_shape(model, shape), _image_labels(model, seeds, labels)
-    timesteps = respaced_timesteps(steps, schedule.T)
-    walk = solver(sampler, [*schedule.alpha_bar[timesteps].tolist(), 1.0], eta)
-    estimates = _Estimates(model, schedule, timesteps, prediction_type, clip_x0, batch_size, device)
+    timesteps, alpha_bar = chain(sampler, steps, schedule)
+    walk = solver(sampler, alpha_bar, eta)
+    clips = clip_x0 and sampler not in MULTISTEP
+    estimates = _Estimates(model, schedule, timesteps, prediction_type, clips, batch_size, device)
     batches = _batches(walk, estimates, seeds, labels, shape, batch_size, device)
     return _shown(batches, len(seeds), f"{sampler}, {steps} steps") if progress else batches
+
+
+sample.__signature__ = inspect.signature(sample_batches)  # written once; `sample` passes its settings on
 
 
 def to_uint8(x):
@@ -138,7 +104,7 @@ def to_float(images):
 
 
 class _Estimates:
-    """x0_hat, epsilon_hat and the variance values of a model at the nodes of a chain."""
+    """x0_hat, epsilon_hat and the variance values of a model at the timesteps of its calls."""
 
     def __init__(self, model, schedule, timesteps, prediction_type, clip_x0, batch_size, device):
         self.model, self.timesteps, self.prediction_type, self.clip_x0 = model, timesteps, prediction_type, clip_x0
@@ -152,9 +118,9 @@ class _Estimates:
         """A schedule's (a, s) as numbers on the CPU: they go to the device with the operation, nothing waits for it."""
         return self.table[t]
 
-    def __call__(self, node, x, labels=None):
-        t = self.timesteps[node]
-        output = network_output(self.model, x, self.t[node], labels).float()
+    def __call__(self, i, x, labels=None):
+        t = self.timesteps[i]
+        output = network_output(self.model, x, self.t[i], labels).float()
         self.finite.append((t, output[: len(self.seeds)].isfinite().all()))  # clipping would hide an infinity
         prediction, values = split_variance(output, x.shape[1])
         x0, epsilon = to_x0_epsilon(prediction, x, t, self, self.prediction_type)
@@ -192,17 +158,17 @@ def _batches(walk, estimates, seeds, labels, shape, batch_size, device):
         x = _normal(generators, shape, batch_size, device)
         walk.start()
         estimates.start(batch)
-        for call, node in enumerate(walk.nodes):
-            x0, epsilon, values = estimates(node, x, classes)
+        for i in range(len(estimates.timesteps)):
+            x0, epsilon, values = estimates(i, x, classes)
             # Drawn after the call, so that a GPU is at work on it meanwhile.
-            noise = _normal(generators, shape, batch_size, device) if walk.draws(call) else None
-            x = walk.step(call, x, x0, epsilon, noise, values)
+            noise = _normal(generators, shape, batch_size, device) if walk.draws(i) else None
+            x = walk.step(i, x, x0, epsilon, noise, values)
         estimates.check()
         yield to_uint8(x[: len(batch)]).numpy()
 
 
 def _shown(batches, count, label):
-    """The same batches under a bar, which only comes for what takes longer than a breath: notebooks stay quiet."""
+    """The same batches; shows a bar after five seconds."""
     from tqdm import tqdm  # here, so that the samplers need torch and numpy alone
 
     with tqdm(total=count, desc=label, unit="image", mininterval=2, delay=5, leave=False) as bar:

@@ -2,12 +2,13 @@
 
     x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) epsilon      SNR(t) = alpha_bar_t / (1 - alpha_bar_t)    (eq. 3)
 
-t is 0-based: t = 0 is the least noisy step, t = T-1 the noisiest.
+t is 0-based: t = 0 is the least noisy step, t = T-1 the noisiest. Flow matching has a forward process of its own, flow.py.
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..errors import InputError, check_number, shown
@@ -15,20 +16,51 @@ from ..errors import InputError, check_number, shown
 _LONGEST = 1_000_000  # timesteps: more are a mistake, and fill the memory
 
 
+class ForwardProcess:
+    """x_t = a_t x0 + s_t epsilon at whole timesteps. A subclass has `T`, `snr`, and `scale_tables`: (a, s), each (T,)."""
+
+    def scales(self, t, like):
+        """(a_t, s_t) in the dtype and on the device of `like` (N, ...), to broadcast.
+
+        `t` is an int or an integer tensor (N,). Raises InputError for a t outside [0, T).
+        """
+        try:
+            t = torch.as_tensor(t, device="cpu")
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"t is {shown(t)}; it must be a whole number, or a tensor of them") from None
+        if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
+            raise InputError(f"t has dtype {t.dtype}; timesteps are whole numbers")
+        if not like.is_floating_point():
+            raise InputError(f"the images have dtype {like.dtype}; they must be floating-point, in [-1, 1]")
+        if t.numel() and not (int(t.min()) >= 0 and int(t.max()) < self.T):
+            outside = int(t.min()) if int(t.min()) < 0 else int(t.max())
+            raise InputError(f"t is {outside}; it must be in [0, {self.T})")
+        shape = -1, *[1] * (like.ndim - 1)
+        # Asynchronously, or a GPU's queue would end here at each step.
+        return tuple(
+            table.cpu()[t.long()].reshape(shape).to(like, non_blocking=like.is_cuda) for table in self.scale_tables
+        )
+
+    def add_noise(self, x0, noise, t):
+        """x_t = a_t x0 + s_t noise. x0 and noise: (N, ...); t: int or (N,)."""
+        check_shape("noise", noise, x0)
+        signal, sigma = self.scales(t, x0)
+        if len(signal) not in (1, len(x0)):
+            raise InputError(
+                f"t has {len(signal)} entries; it must be a whole number, or one for each of {len(x0)} images"
+            )
+        return signal * x0 + sigma * noise
+
+
 @dataclass(frozen=True, eq=False)
-class Schedule:
+class Schedule(ForwardProcess):
     """alpha_bar at every timestep: float64, shape (T,), in [0, 1) and falling. Raises InputError otherwise."""
 
     alpha_bar: torch.Tensor
     name: str = "custom"
 
     def __post_init__(self):
-        try:
-            table = torch.as_tensor(self.alpha_bar, dtype=torch.float64)  # at once: torch reads a list as float32
-        except (TypeError, ValueError, OverflowError, RuntimeError):
-            raise InputError(f"alpha_bar is {shown(self.alpha_bar)}; it must be a table of numbers") from None
-        if table.ndim != 1 or len(table) == 0:
-            raise InputError(f"alpha_bar has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
+        table = check_table("alpha_bar", self.alpha_bar)
         inside = (table >= 0) & (table < 1)  # also false for NaN
         if not bool(inside.all()):
             t = int(inside.int().argmin())
@@ -43,13 +75,13 @@ class Schedule:
     def linear(cls, T=1000, beta_start=1e-4, beta_end=0.02):
         """DDPM's schedule (Ho et al. 2020): beta linear in t. The betas are not rescaled with T."""
         start, end = _check_betas(beta_start, beta_end)
-        return cls._from_betas(torch.linspace(start, end, _check_T(T), dtype=torch.float64), "linear")
+        return cls._from_betas(torch.linspace(start, end, _check_T(T), dtype=torch.float64, device="cpu"), "linear")
 
     @classmethod
     def scaled_linear(cls, T=1000, beta_start=0.00085, beta_end=0.012):
         """Stable Diffusion's schedule (Rombach et al. 2022): sqrt(beta) linear in t."""
         start, end = _check_betas(beta_start, beta_end)
-        betas = torch.linspace(math.sqrt(start), math.sqrt(end), _check_T(T), dtype=torch.float64) ** 2
+        betas = torch.linspace(math.sqrt(start), math.sqrt(end), _check_T(T), dtype=torch.float64, device="cpu") ** 2
         return cls._from_betas(betas, "scaled_linear")
 
     @classmethod
@@ -58,7 +90,7 @@ class Schedule:
         _check_T(T)
         check_number("s", s, minimum=0)
         check_number("max_beta", max_beta, above=0, below=1)
-        time = torch.arange(T + 1, dtype=torch.float64) / T
+        time = torch.arange(T + 1, dtype=torch.float64, device="cpu") / T
         curve = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
         return cls._from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta), "cosine")
 
@@ -66,7 +98,7 @@ class Schedule:
     def sigmoid(cls, T=1000, beta_start=1e-4, beta_end=0.02):
         """GeoDiff's schedule as in diffusers: beta a logistic curve from -6 to 6 between the two ends."""
         start, end = _check_betas(beta_start, beta_end)
-        ramp = torch.linspace(-6, 6, _check_T(T), dtype=torch.float64)
+        ramp = torch.linspace(-6, 6, _check_T(T), dtype=torch.float64, device="cpu")
         return cls._from_betas(torch.sigmoid(ramp) * (end - start) + start, "sigmoid")
 
     @classmethod
@@ -98,6 +130,11 @@ class Schedule:
         return len(self.alpha_bar)
 
     @property
+    def scale_tables(self):
+        """(sqrt(alpha_bar), sqrt(1 - alpha_bar)): float64 (T,) each."""
+        return self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
+
+    @property
     def snr(self):
         """SNR(t) = alpha_bar / (1 - alpha_bar): float64 (T,), strictly decreasing."""
         return self.alpha_bar / (1 - self.alpha_bar)
@@ -110,42 +147,46 @@ class Schedule:
         root = (root - root[-1]) * root[0] / (root[0] - root[-1])
         return Schedule(root**2, f"{self.name}, zero-terminal")
 
-    def scales(self, t, like):
-        """(sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t)) in the dtype and on the device of `like` (N, ...), to broadcast.
-
-        `t` is an int or an integer tensor (N,). Raises InputError for a t outside [0, T).
-        """
-        try:
-            t = torch.as_tensor(t, device="cpu")
-        except (TypeError, ValueError, RuntimeError):
-            raise InputError(f"t is {shown(t)}; it must be a whole number, or a tensor of them") from None
-        if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
-            raise InputError(f"t has dtype {t.dtype}; timesteps are whole numbers")
-        if not like.is_floating_point():
-            raise InputError(f"the images have dtype {like.dtype}; they must be floating-point, in [-1, 1]")
-        if t.numel() and not (int(t.min()) >= 0 and int(t.max()) < self.T):
-            outside = int(t.min()) if int(t.min()) < 0 else int(t.max())
-            raise InputError(f"t is {outside}; it must be in [0, {self.T})")
-        alpha_bar = self.alpha_bar.cpu()[t.long()].reshape(-1, *[1] * (like.ndim - 1))
-        # Asynchronously, or a GPU's queue would end here at each step.
-        return tuple(table.sqrt().to(like, non_blocking=like.is_cuda) for table in (alpha_bar, 1 - alpha_bar))
-
-    def add_noise(self, x0, noise, t):
-        """x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) noise. x0 and noise: (N, ...); t: int or (N,)."""
-        check_shape("noise", noise, x0)
-        signal, sigma = self.scales(t, x0)
-        if len(signal) not in (1, len(x0)):
-            raise InputError(
-                f"t has {len(signal)} entries; it must be a whole number, or one for each of {len(x0)} images"
-            )
-        return signal * x0 + sigma * noise
-
 
 def check_schedule(schedule):
-    """Return `schedule`; raises InputError for what is none, such as its name."""
+    """Return `schedule`. Raises InputError unless given a Schedule or a FlowSchedule."""
     if not hasattr(schedule, "scales"):
         raise InputError(f"schedule is {shown(schedule)}; it must be a Schedule, such as Schedule.linear(T=1000)")
     return schedule
+
+
+def check_variance_preserving(schedule):
+    """Return `schedule`. Raises InputError unless given a `Schedule`, whose process has an alpha_bar."""
+    if not hasattr(check_schedule(schedule), "alpha_bar"):
+        raise InputError(f"schedule is a {type(schedule).__name__}; this needs a Schedule, which has an alpha_bar")
+    return schedule
+
+
+def check_table(name, given):
+    """`as_float64` of a one-dimensional table that is not empty. Raises InputError, under that name, for all else."""
+    try:
+        table = as_float64(given)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise InputError(f"{name} is {shown(given)}; it must be a table of numbers") from None
+    if table.ndim != 1 or len(table) == 0:
+        raise InputError(f"{name} has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
+    return table
+
+
+def as_float64(numbers):
+    """A float64 tensor of the real numbers in a tensor, which stays on its device, or in an array, a list or a Series.
+
+    Arrays may be of any byte order, stride and kind of number; they are copied. Raises TypeError, ValueError,
+    OverflowError or RuntimeError for what holds no real numbers, such as complex ones or a tensor of the meta device.
+    """
+    if isinstance(numbers, torch.Tensor):
+        if numbers.is_complex() or numbers.dtype == torch.bool or numbers.is_meta:
+            raise TypeError(f"{numbers.dtype} on {numbers.device}")
+        return numbers.to(torch.float64)
+    array = np.asarray(numbers)
+    if array.dtype.kind not in "iufO" or (array.dtype.kind == "O" and array.ndim == 0):
+        raise TypeError(array.dtype)
+    return torch.from_numpy(array.astype(np.float64, order="C"))  # at once: torch reads a list as float32
 
 
 def check_shape(name, tensor, like):

@@ -1,60 +1,91 @@
-"""Samplers as solvers: one object that walks down a chain of alpha_bar, from x_T to the image, a network call a step.
+"""Samplers as solvers: one object that walks down a chain of alpha_bar, from x_T to the image, one network call a step.
 
-A chain is alpha_bar at the respaced timesteps, the noisiest first, and 1 at its end. With a = sqrt(alpha_bar) and
-s = sqrt(1 - alpha_bar), the prime for the next node of the chain, and x0_hat, epsilon_hat from the network at x:
+With a = sqrt(alpha_bar) and s = sqrt(1 - alpha_bar), a prime for the next node of the chain, and x0_hat, epsilon_hat from
+the network at x:
 
-    ddim            x' = a' x0_hat + sqrt(s'^2 - sigma^2) epsilon_hat + sigma z            (Song et al. 2021, eq. 12)
-    ddpm            x' ~ the posterior q(x' | x, x0_hat) of the chain                      (Ho et al. 2020, eq. 7)
-    ddpm-large      the same mean, with the variance beta = 1 - alpha_bar / alpha_bar' of the chain
-    dpm-solver++2, dpm-solver++3, unipc                                                    (multistep.py)
-    heun            the trapezoidal rule in s/a, two calls a step                          (Karras et al. 2022, alg. 1)
+    ddim          x' = a' x0_hat + sqrt(s'^2 - sigma^2) epsilon_hat + sigma z             (Song et al. 2021, eq. 12)
+    ddpm          x' ~ the posterior q(x' | x, x0_hat) of the chain                       (Ho et al. 2020, eq. 7)
+    ddpm-large    the same mean, with the variance beta = 1 - alpha_bar / alpha_bar' of the chain
+    dpm-solver-2  multistep DPM-Solver of order 2 on epsilon_hat                          (Lu et al. 2022)
+    unipc         UniPC of order 3 on x0_hat, B(h) = h ("bh1")                            (Zhao et al. 2023)
 
-The last step, to alpha_bar = 1, gives x0_hat itself with every one of them: no noise is added, no slope corrected.
+The paper's authors use ddpm, ddim and the last two, with these settings. The first three call the network at `steps`
+timesteps from T-1 to 0 and take a last step to alpha_bar = 1, which gives x0_hat itself. The last two have `steps` + 1
+timesteps, call the network at all but the last one, t = 0, and return x there: `steps` calls too, and one interval more.
+
+diffusers' schedulers were not taken: they compute in float32 and replace a terminal SNR of 0 by 2^-24, and its DDIM takes
+other steps. The tests compare with them, given our timesteps where theirs differ.
 """
+
+import math
 
 import numpy as np
 import torch
 
 from ..errors import InputError, check_choice, check_number
-from .multistep import DPMSolverPlusPlus, UniPC
 from .schedule import Schedule
 from .variance import log_variance
 
+MULTISTEP = ("dpm-solver-2", "unipc")
+
+
+def respaced_timesteps(steps, T):
+    """`steps` timesteps spread evenly over [0, T-1], highest first: a list of ints. One step is t = T-1 alone.
+
+    This is the rule of the authors' code (ADM's): a running sum of (T-1) / (steps-1), rounded at each step. The sum's
+    own rounding moves a timestep by one for 278 of the counts up to 1000, none of which is a usual one (numpy's linspace
+    is equal for 2, 3, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500 and 1000). Theirs has t = 0 for one step, which would
+    take pure noise for an image that is almost clean; ours has T-1.
+    """
+    check_number("steps", steps, minimum=1, maximum=T, integer=True)
+    if steps == 1:
+        return [T - 1]
+    strides = np.full(steps, (T - 1) / (steps - 1))
+    strides[0] = 0.0
+    return strides.cumsum().round().astype(int)[::-1].tolist()
+
+
+def chain(sampler, steps, schedule):
+    """(timesteps of the network calls, alpha_bar there and at the end of the walk), the noisiest first.
+
+    Raises InputError for an unknown sampler and for a number of steps outside [1, T], or [1, T-1] for the multistep
+    solvers, which need one timestep more than calls.
+    """
+    check_choice("sampler", sampler, SOLVERS)
+    if sampler not in MULTISTEP:
+        timesteps = respaced_timesteps(steps, schedule.T)
+        return timesteps, [*schedule.alpha_bar[timesteps].tolist(), 1.0]
+    check_number(f"steps of {sampler!r}", steps, minimum=1, maximum=schedule.T - 1, integer=True)
+    timesteps = respaced_timesteps(steps + 1, schedule.T)
+    return timesteps[:-1], schedule.alpha_bar[timesteps].tolist()
+
 
 def solver(sampler, alpha_bar, eta=0.0):
-    """The solver of that name on a chain of alpha_bar, the noisiest first: n nodes and 1.0.
+    """The solver of that name on a chain of alpha_bar: the nodes of the network calls, the noisiest first, and the end.
 
-    It has `nodes`, the index in the chain at which each network call is made; `start()`, before each batch;
-    `draws(call)`, whether the step after that call takes noise; and `step(call, x, x0, epsilon, noise, values)`, which
-    returns where the next call is made, or the image after the last one. x0 and epsilon are the network's estimates at
-    x, of one shape and dtype; noise is standard normal or None; values are those of a learned variance or None, and
-    "ddpm" alone takes them.
+    It has `start()`, to be called before each batch; `draws(i)`, whether step i takes noise; and
+    `step(i, x, x0, epsilon, noise, values)`, which returns x at the next node. x0 and epsilon are the network's
+    estimates at x, of one shape and dtype; noise is standard normal or None; values are those of a learned variance or
+    None, and "ddpm" alone takes them.
 
-    Raises InputError for an unknown sampler, for an eta that is not 0 with another one than "ddim", and for "unipc" and
-    "heun" on a chain that starts at SNR = 0, which lies infinitely far away in their coordinates.
+    Raises InputError for an unknown sampler, for an eta that is not 0 with another one than "ddim", and for a multistep
+    solver on a chain that starts at SNR = 0, which is infinitely far away on its axis of log SNR.
     """
     check_choice("sampler", sampler, SOLVERS)
     check_number("eta", eta, minimum=0, maximum=1)
     if eta and sampler != "ddim":
         raise InputError(f"eta is {eta}; it is the noise of 'ddim', and the sampler is {sampler!r}")
-    if sampler in ("unipc", "heun") and len(alpha_bar) > 2 and alpha_bar[0] == 0:
-        raise InputError(f"sampler {sampler!r} is not defined from SNR = 0; use 'dpm-solver++2', 'ddim' or 'ddpm'")
+    if sampler in MULTISTEP and alpha_bar[0] == 0:
+        raise InputError(f"sampler {sampler!r} is not defined from SNR = 0; use 'ddim' or 'ddpm'")
     alpha_bar = [float(value) for value in alpha_bar]
     return DDIM(alpha_bar, eta) if sampler == "ddim" else SOLVERS[sampler](alpha_bar)
-
-
-def evaluations(sampler, steps):
-    """Network calls that an image costs: 2 steps - 1 for "heun", else as many as steps."""
-    check_choice("sampler", sampler, SOLVERS)
-    check_number("steps", steps, minimum=1, integer=True)
-    return 2 * steps - 1 if sampler == "heun" else steps
 
 
 class DDIM:
     """sigma^2 = eta^2 s'^2 / s^2 (1 - alpha_bar / alpha_bar'): eta = 0 is deterministic, eta = 1 as noisy as DDPM."""
 
     def __init__(self, alpha_bar, eta=0.0):
-        self.nodes, self.eta, self.tables = list(range(len(alpha_bar) - 1)), eta, []
+        self.eta, self.tables = eta, []
         for ab, after in zip(alpha_bar, alpha_bar[1:], strict=False):
             sigma2 = eta**2 * (1 - after) / (1 - ab) * (1 - ab / after)
             self.tables.append((after**0.5, max(1 - after - sigma2, 0.0) ** 0.5, sigma2**0.5))
@@ -62,11 +93,11 @@ class DDIM:
     def start(self):
         """Nothing is carried from step to step."""
 
-    def draws(self, call):
-        return self.eta > 0 and call < len(self.nodes) - 1
+    def draws(self, i):
+        return self.eta > 0 and i < len(self.tables) - 1
 
-    def step(self, call, x, x0, epsilon, noise, values):
-        signal, direction, sigma = self.tables[call]
+    def step(self, i, x, x0, epsilon, noise, values):
+        signal, direction, sigma = self.tables[i]
         x = signal * x0 + direction * epsilon
         return x if noise is None else x + sigma * noise
 
@@ -78,76 +109,143 @@ class DDPM:
     """
 
     def __init__(self, alpha_bar, large=False):
-        self.nodes, self.large, self.tables = list(range(len(alpha_bar) - 1)), large, []
+        self.large, self.tables = large, []
         for ab, after in zip(alpha_bar, alpha_bar[1:], strict=False):
             alpha = ab / after
             mean = after**0.5 * (1 - alpha) / (1 - ab), alpha**0.5 * (1 - after) / (1 - ab)
             variance = 1 - alpha if large else (1 - after) / (1 - ab) * (1 - alpha)
             self.tables.append((*mean, variance**0.5))
-        respaced, steps = Schedule(alpha_bar[-2::-1], "respaced"), torch.arange(len(self.nodes))
-        ends = [log_variance(end, steps, respaced, like=torch.zeros(1, dtype=torch.float64)) for end in (-1.0, 1.0)]
+        respaced, steps = Schedule(alpha_bar[-2::-1], "respaced"), torch.arange(len(self.tables), device="cpu")
+        like = torch.zeros(1, dtype=torch.float64, device="cpu")
+        ends = [log_variance(end, steps, respaced, like=like) for end in (-1.0, 1.0)]
         self.log_variances = [(low, high - low) for low, high in zip(*(e.tolist()[::-1] for e in ends), strict=True)]
 
     def start(self):
         """Nothing is carried from step to step."""
 
-    def draws(self, call):
-        return call < len(self.nodes) - 1
+    def draws(self, i):
+        return i < len(self.tables) - 1
 
-    def step(self, call, x, x0, epsilon, noise, values):
-        of_x0, of_x, sigma = self.tables[call]
+    def step(self, i, x, x0, epsilon, noise, values):
+        of_x0, of_x, sigma = self.tables[i]
         mean = of_x0 * x0 + of_x * x
         if noise is None:
             return mean
         if values is not None and not self.large:
-            low, spread = self.log_variances[call]
+            low, spread = self.log_variances[i]
             sigma = (low + (values + 1) / 2 * spread).exp() ** 0.5
         return mean + sigma * noise
 
 
-class Heun:
-    """Heun's rule for dx/dsigma = epsilon_hat in x/a and sigma = s/a, without churn: a DDIM step, then its correction.
+class Multistep:
+    """A step on the axis of lambda = log(a / s), h = lambda' - lambda, from what the last `order` nodes say.
 
-    With the x0_hat m at the node and m' at the end of the DDIM step, half of both slopes is
-
-        x' = x'_ddim + a'/2 (e^h - 1) (m' - m)        e^h = sigma / sigma'
-
-    which keeps the digits that x/a loses where a is small. The weight grows with the step: in a few steps from a high
-    sigma the correction is far too large, as it is in the published form.
+    Between two nodes the flow is linear in x0_hat, or in epsilon_hat, which a solver of order k replaces by what the
+    last k nodes say of it. Fewer nodes lie behind the first steps, whose order is lower. Coefficients are float64.
     """
 
+    order = 2
+
     def __init__(self, alpha_bar):
-        steps = len(alpha_bar) - 1
-        self.nodes = [0] + [node for node in range(1, steps) for _ in range(2)]
-        a, s = np.sqrt(alpha_bar), np.sqrt(1 - np.array(alpha_bar))
-        self.tables = []
-        for i in range(steps - 1):
-            gain = float(a[i + 1] * (s[i] / a[i] * a[i + 1] / s[i + 1] - 1) / 2)
-            self.tables.append((float(s[i + 1] / s[i]), float(a[i + 1] - s[i + 1] / s[i] * a[i]), gain))
+        alpha_bar = np.array(alpha_bar)
+        self.a, self.s = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+        self.lam = np.log(self.a) - np.log(self.s)
+        self.steps = len(alpha_bar) - 1
+        self.tables = [self._table(i, min(self.order, i + 1, self._highest(i))) for i in range(self.steps)]
 
     def start(self):
-        self.first = None  # x0_hat at the node that the step starts from
+        self.history = []
 
-    def draws(self, call):
+    def draws(self, i):
         return False
 
-    def step(self, call, x, x0, epsilon, noise, values):
-        if call == len(self.nodes) - 1 and self.first is None:
-            return x0
-        keep, of_x0, gain = self.tables[call // 2]
-        if self.first is None:
-            self.first = x0
-            return keep * x + of_x0 * x0
-        change, self.first = x0 - self.first, None
-        return x + gain * change
+    def _remember(self, estimate):
+        self.history = [estimate, *self.history[: self.order - 1]]
+
+    def _distances(self, i, order):
+        """h of step i, and how far behind its start the nodes before lie, in units of h."""
+        h = self.lam[i + 1] - self.lam[i]
+        return h, [(self.lam[i] - self.lam[i - j]) / h for j in range(1, order)]
+
+
+class DPMSolver(Multistep):
+    """x' = a'/a x - s' (e^h - 1) D, D = epsilon_hat + (epsilon_hat - that of the node before) / (2 r), r of that node.
+
+    With fewer than ten steps the last one has order 1, as in the authors' copy of DPM-Solver (`lower_order_final`).
+    """
+
+    def _highest(self, i):
+        return self.steps - i if self.steps < 10 else self.order
+
+    def _table(self, i, order):
+        h, behind = self._distances(i, order)
+        weights = np.array([1 + 0.5 / behind[0], -0.5 / behind[0]] if order == 2 else [1.0])
+        return self.a[i + 1] / self.a[i], -self.s[i + 1] * np.expm1(h) * weights
+
+    def step(self, i, x, x0, epsilon, noise, values):
+        self._remember(epsilon)
+        return _combine(*self.tables[i], x, self.history)
+
+
+class UniPC(Multistep):
+    """x' = s'/s x + a' (1 - e^-h) x0_hat + a' h sum_k rho_k D_k: a predictor, and a corrector that costs no call.
+
+    D_k are the slopes of x0_hat towards the nodes before and, in the corrector, towards the one ahead. The network's
+    answer at a node serves twice: it corrects the step to the node and predicts the next one, so order 3 makes a solver
+    of order 4. As published, the predictor of order 2 and the corrector of order 1 have rho = 1/2; the order falls
+    towards the end, to 1 in the last step, which is not corrected.
+    """
+
+    order = 3
+
+    def start(self):
+        super().start()
+        self.base = None  # x at the last node, corrected
+
+    def _highest(self, i):
+        return self.steps - i
+
+    def _table(self, i, order):
+        h, behind = self._distances(i, order)
+        at = np.array([-r for r in behind] + [1.0])  # the nodes before and the one ahead, from the start, in h
+        phi, moments = np.expm1(-h) / -h - 1, []
+        for k in range(1, order + 1):
+            moments.append(phi * math.factorial(k) / -h)
+            phi = phi / -h - 1 / math.factorial(k + 1)
+        powers, moments = np.vander(at, order, increasing=True).T, np.array(moments)
+        predict = np.array([0.5]) if order == 2 else np.linalg.solve(powers[:-1, :-1], moments[:-1])
+        correct = np.array([0.5]) if order == 1 else np.linalg.solve(powers, moments)
+        # Each x0_hat as a unit vector, the node ahead first, then the start and the nodes before: so the sums below are
+        # what multiplies each of them.
+        m = np.eye(order + 1)
+        slopes = [(m[j + 1] - m[1]) / at[j - 1] for j in range(1, order)] + [m[0] - m[1]]
+        first = -np.expm1(-h) * m[1]
+        predicted = first + h * sum(rho * slope for rho, slope in zip(predict, slopes[:-1], strict=True))
+        corrected = first + h * sum(rho * slope for rho, slope in zip(correct, slopes, strict=True))
+        return self.s[i + 1] / self.s[i], self.a[i + 1] * predicted[1:], self.a[i + 1] * corrected
+
+    def step(self, i, x, x0, epsilon, noise, values):
+        if i > 0:
+            keep, _, weights = self.tables[i - 1]
+            x = _combine(keep, weights, self.base, [x0, *self.history])
+        self._remember(x0)
+        self.base = x
+        keep, weights, _ = self.tables[i]
+        return _combine(keep, weights, x, self.history)
+
+
+def _combine(keep, weights, x, history):
+    """keep x + the sum of weights times the estimates in `history`, the newest first."""
+    total = x * float(keep)
+    for weight, estimate in zip(weights, history, strict=False):
+        total.add_(estimate, alpha=float(weight))
+    return total
 
 
 SOLVERS = {
     "ddim": DDIM,
     "ddpm": DDPM,
     "ddpm-large": lambda alpha_bar: DDPM(alpha_bar, large=True),
-    "dpm-solver++2": lambda alpha_bar: DPMSolverPlusPlus(alpha_bar, 2),
-    "dpm-solver++3": lambda alpha_bar: DPMSolverPlusPlus(alpha_bar, 3),
-    "unipc": lambda alpha_bar: UniPC(alpha_bar, 3),
-    "heun": Heun,
+    "dpm-solver-2": DPMSolver,
+    "unipc": UniPC,
 }

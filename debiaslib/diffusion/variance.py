@@ -22,6 +22,7 @@ import torch
 
 from ..errors import InputError
 from .prediction import to_x0_epsilon
+from .schedule import check_variance_preserving
 
 _HALF_LEVEL = 1 / 255  # uint8 levels lie 2/255 apart in [-1, 1]
 
@@ -106,7 +107,7 @@ def _check_shapes(prediction, variance_values, x0, x_t):
 def _coefficients(t, schedule, like):
     """(c, log beta~_t, log beta_t - log beta~_t) at t, computed in float64, to broadcast against `like`."""
     schedule.scales(t, like)  # refuses what is no timestep
-    alpha_bar = schedule.alpha_bar.cpu()
+    alpha_bar = check_variance_preserving(schedule).alpha_bar.cpu()
     previous = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
     beta = 1 - alpha_bar / previous
     posterior = beta * (1 - previous) / (1 - alpha_bar)

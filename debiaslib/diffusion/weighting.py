@@ -1,11 +1,16 @@
 """Loss weights as a function of the signal-to-noise ratio S, right in each parametrisation.
 
-One squared error of the network's estimate, in three units (x_t = a x0 + s epsilon, S = a^2/s^2, v = a epsilon - s x0):
+One squared error of the network's estimate, in four units (x_t = a x0 + s epsilon, S = a^2/s^2, v = a epsilon - s x0,
+u = epsilon - x0):
 
-    |x0 error|^2 = |epsilon error|^2 / S              |v error|^2 = |x0 error|^2 (1 + S)
+    |x0 error|^2 = |epsilon error|^2 / S = |v error|^2 / (1 + S) = |u error|^2 / (1 + sqrt(S))^2
 
-so one objective has the weights  w_epsilon,  w_sample = S w_epsilon,  w_v = S/(1+S) w_epsilon.  The debiased weight is
-1/sqrt(S) for epsilon, sqrt(S) = a/s for x0 and sqrt(S)/(1+S) = a s for v.
+so one objective has the weights
+
+    w_sample = S w_epsilon        w_v = w_sample / (1 + S)        w_u = w_sample / (1 + sqrt(S))^2
+
+The debiased weight is 1/sqrt(S) for epsilon, sqrt(S) = a/s for x0, a s for v (where a^2 + s^2 = 1) and a s / (a + s)^2
+for u, which is sigma (1 - sigma) in flow matching, where a = 1 - sigma and s = sigma.
 """
 
 import math
@@ -13,8 +18,9 @@ import math
 import torch
 
 from ..errors import InputError, check_choice, check_number
-from .prediction import PREDICTION_TYPES
-from .schedule import Schedule
+from .flow import FlowSchedule, from_diffusers
+from .prediction import check_prediction_type
+from .schedule import Schedule, as_float64
 from .strategies import parse_strategy
 
 
@@ -23,8 +29,8 @@ def _sigmoid(S, bias):
 
     The second factor makes it a weight on the axis of log S, whatever the schedule.
     """
-    if len(S) < 2:
-        raise InputError("the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR")
+    if len(S) < 2 or float(S.max()) >= 1 / _NEAR_ZERO:
+        raise InputError("the 'sigmoid' weight needs two finite SNR or more, for the slope of log SNR")
     _check_falls("sigmoid", S)
     slope = -S * torch.gradient(S.log())[0]
     # Where log S is -infinity, at S = 0 and beside it, the slope is that of S itself.
@@ -50,10 +56,16 @@ def _check_falls(name, S):
         )
 
 
-# A weight's limit at S = 0 is read off its behaviour between these two.
+# A weight's limit at S = 0 is read off its behaviour between these two, and at S = infinity between their inverses.
 _NEAR_ZERO, _NEARER_ZERO = 1e-150, 1e-200
 
-# Each weight is defined once, in x0 units, where every one of them is finite at S = 0.
+# Each weight is defined once, in x0 units, where all but P2 with k = 0 and gamma > 1 are finite at S = 0.
+_UNITS = {
+    "epsilon": lambda S: S,
+    "sample": torch.ones_like,
+    "v_prediction": lambda S: 1 + S,
+    "flow_prediction": lambda S: (1 + S.sqrt()) ** 2,
+}
 _X0_WEIGHTS = {
     "constant": lambda S: S,  # DDPM's L_simple
     "debiased": lambda S: S.sqrt(),  # Yu et al. 2024
@@ -74,29 +86,39 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     strategy: "constant", "debiased", "inverse_snr", "p2(k=1,gamma=1)", "min_snr(gamma=5)", "soft_min_snr(gamma=5)",
         "max_snr(gamma=1)", "edm(sigma_data=0.5)", "sigmoid(bias=-1)", "vlb", or a callable that maps the SNR table to
         the weight of the epsilon loss.
-    schedule_or_snr: a `Schedule`, a diffusers scheduler, or the 1-D table of SNR(t) at consecutive timesteps.
-    prediction_type: what the network predicts and the squared error is of: "epsilon", "sample" (x0) or "v_prediction".
+    schedule_or_snr: a `Schedule`, a `FlowSchedule`, a diffusers scheduler, or a 1-D table of SNR: a tensor, an array, a
+        list or a Series. A table of a batch's own SNR gives the weights of the batch; "sigmoid" and "vlb" compare
+        neighbours and need that of consecutive timesteps.
+    prediction_type: what the network predicts and the squared error is of: "epsilon", "sample" (x0), "v_prediction" or
+        "flow_prediction" (u = epsilon - x0).
     max_weight: upper bound on the weight of the epsilon loss, applied before the conversion.
-    normalize: divide by the mean of the epsilon table, so that weightings differ in shape alone.
+    normalize: True divides the table by its own mean, so that a loss keeps its size and a learning rate can stay;
+        "epsilon" divides by the mean of the epsilon table, so that one objective has one scale in all units. The two
+        are the same for prediction_type="epsilon".
 
-    Raises InputError for an unknown strategy, an argument out of range, an SNR that is negative or not finite, and
-    where the weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
+    Raises InputError for an unknown strategy, an argument out of range, an SNR that is negative or NaN, and where the
+    weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
     """
     snr = _snr_table(schedule_or_snr)
-    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
-    check_choice("normalize", normalize, (True, False))
+    check_prediction_type(prediction_type, schedule_or_snr)
+    check_choice("normalize", normalize, (True, False, "epsilon"))
     if max_weight is not None:
         check_number("max_weight", max_weight, above=0)
+    backwards = len(snr) > 1 and bool((snr.diff() > 0).all())  # of a flow-matching scheduler, the noisiest first
+    snr = snr.flip(0) if backwards else snr
     weight = _table(strategy, snr, prediction_type, max_weight)
-    return weight / _mean(strategy, snr, max_weight) if normalize else weight
+    if normalize:
+        weight = weight / _mean(strategy, snr, "epsilon" if normalize == "epsilon" else prediction_type, max_weight)
+    return weight.flip(0) if backwards else weight
 
 
-def _mean(strategy, snr, max_weight):
+def _mean(strategy, snr, prediction_type, max_weight):
     try:
-        mean = _table(strategy, snr, "epsilon", max_weight).mean()
+        mean = _table(strategy, snr, prediction_type, max_weight).mean()
     except InputError:
         raise InputError(
-            f"normalize divides by the mean epsilon weight of {str(strategy)!r}, which is infinite; use max_weight"
+            f"normalize divides by the mean {prediction_type} weight of {str(strategy)!r}, which is infinite; "
+            "use max_weight"
         ) from None
     if not mean > 0:
         raise InputError(f"normalize divides by the mean weight of {str(strategy)!r}, which is 0")
@@ -108,48 +130,53 @@ def _table(strategy, snr, prediction_type, max_weight):
         x0_weight = _x0_weight(strategy, S)
         if max_weight is not None:
             x0_weight = torch.minimum(x0_weight, max_weight * S)
-        return x0_weight / {"epsilon": S, "sample": 1, "v_prediction": 1 + S}[prediction_type]
+        return x0_weight / _UNITS[prediction_type](S)
 
-    zero = snr == 0
-    weight = at(torch.where(zero, _NEARER_ZERO, snr))
-    if bool(zero.any()):
-        weight = _limit_at_zero(weight, at(torch.where(zero, _NEAR_ZERO, snr)), zero)
+    def moved(near_zero):
+        return torch.where(snr == 0, near_zero, torch.where(snr.isinf(), 1 / near_zero, snr))
+
+    ends = (snr == 0) | snr.isinf()
+    weight = at(moved(_NEARER_ZERO))
+    if bool(ends.any()):
+        weight = _limit(weight, at(moved(_NEAR_ZERO)), ends)
     infinite = ~weight.isfinite()
     if bool(infinite.any()):
-        way_out = "use prediction_type='v_prediction', or " if prediction_type == "epsilon" else ""
-        where = f"SNR = {float(snr[infinite].min()):.3g}"
+        least, way_out = float(snr[infinite].min()), "bound it with max_weight"
+        if prediction_type == "epsilon":
+            way_out = f"use prediction_type='v_prediction' or 'flow_prediction', or {way_out}"
+        if least == math.inf:
+            way_out = "leave that timestep out"
         raise InputError(
-            f"the {prediction_type} weight of {str(strategy)!r} is infinite where {where}; "
-            f"{way_out}bound it with max_weight"
+            f"the {prediction_type} weight of {str(strategy)!r} is infinite where SNR = {least:.3g}; {way_out}"
         )
     return weight
 
 
-def _limit_at_zero(nearer, near, zero):
-    # Close to S = 0 a weight is a power of S: the exponent's sign says whether it vanishes, stays or diverges.
-    exponent = (nearer / near).log() / math.log(_NEARER_ZERO / _NEAR_ZERO)
-    limit = torch.where(exponent > 1e-9, 0.0, torch.where(exponent < -1e-9, torch.inf, nearer))
-    return torch.where(zero, limit, nearer)
+def _limit(nearer, near, ends):
+    # Close to S = 0 and to infinity a weight is a power of S: its growth says whether it vanishes, stays or diverges.
+    growth = (nearer / near).log() / math.log(_NEAR_ZERO / _NEARER_ZERO)
+    limit = torch.where(growth > 1e-9, torch.inf, torch.where(growth < -1e-9, 0.0, nearer))
+    return torch.where(ends, limit, nearer)
 
 
-def _snr_table(schedule_or_snr):
-    if hasattr(schedule_or_snr, "alphas_cumprod"):
-        schedule_or_snr = Schedule.from_diffusers(schedule_or_snr)
-    table = schedule_or_snr.snr if isinstance(schedule_or_snr, Schedule) else schedule_or_snr
+def _snr_table(given):
+    if hasattr(given, "alphas_cumprod") or hasattr(given, "set_timesteps"):
+        given = from_diffusers(given)
+    table = given.snr if isinstance(given, (Schedule, FlowSchedule)) else given
     kind = str(getattr(table, "dtype", None))
     if kind.removeprefix("torch.").startswith(("complex", "bool")):
         raise InputError(f"the SNR table is {kind}; it must hold real numbers")
+    if getattr(table, "is_meta", False):
+        raise InputError("the SNR table is on the meta device, which holds no numbers; it must be on another")
     try:
-        table = torch.as_tensor(table, dtype=torch.float64)  # at once: torch reads a list as float32
+        table = as_float64(table)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        kind = type(schedule_or_snr).__name__
-        raise InputError(
-            f"a {kind} holds no SNR; give a Schedule, a diffusers scheduler with alphas_cumprod, or a table of SNR(t)"
-        ) from None
+        kind = type(given).__name__
+        raise InputError(f"a {kind} holds no SNR; give a Schedule, a diffusers scheduler, or a table of SNR(t)") from None
     if table.ndim != 1 or len(table) == 0:
         raise InputError(f"the SNR table has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
-    if not bool((table.isfinite() & (table >= 0)).all()):
-        raise InputError("the SNR table has values that are negative or not finite")
+    if not bool((table >= 0).all()):
+        raise InputError("the SNR table has values that are negative or NaN")
     return table
 
 

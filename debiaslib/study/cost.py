@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.images import IMAGES
 from ..diffusion.prediction import network_output
-from ..diffusion.solvers import evaluations
 from ..errors import check_number
 from ..training.checkpoints import KEPT
 from ..training.network import build_network, build_schedule
@@ -102,8 +101,8 @@ def _drawn(e, jobs, snapshots):
     """Images through the network for one training's samples; every batch has the full size."""
     judged, shown = (-(-n // e.sampling_batch_size) * e.sampling_batch_size for n in (e.distance_images, e.grid_images))
     grids = [*e.grid_steps, *[e.snapshot_steps[-1]] * snapshots]
-    calls = judged * sum(evaluations(job["sampler"], job["steps"]) for job in jobs)
-    return calls + shown * sum(evaluations(e.sampler, steps) for steps in grids)
+    calls = judged * sum(job["steps"] for job in jobs)
+    return calls + shown * sum(grids)
 
 
 def _measured(e, config):

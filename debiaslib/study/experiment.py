@@ -21,7 +21,7 @@ from ..training.config import TrainConfig
 from ..training.settings import Flag, Text, Whole, check_name, settings
 from .presets import PRESETS, get_preset
 
-SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver++2", "dpm-solver++3", "unipc", "heun")
+SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver-2", "unipc")
 DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048, "dinov2": 1024}
 FEATURES = tuple(DIMENSIONS)
 NOTEBOOKS = (

@@ -27,7 +27,7 @@ def effective_sample_size(weight):
 
 def training_weight(config, schedule):
     """The weight of a `TrainConfig` at every timestep, (T,). Raises InputError where it is infinite or 0 everywhere."""
-    settings = {"normalize": config.normalize_weight, "max_weight": config.max_weight}
+    settings = {"normalize": "epsilon" if config.normalize_weight else False, "max_weight": config.max_weight}
     weight = loss_weight(config.weighting, schedule, config.prediction_type, **settings)
     if not weight.sum() > 0:
         raise InputError(f"the weight {config.weighting} is 0 at every timestep; use another schedule or weighting")

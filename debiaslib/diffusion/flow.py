@@ -1,0 +1,86 @@
+"""Flow matching: the straight path from an image to noise, and the schedules of diffusers' schedulers.
+
+    x_t = (1 - t) x0 + t epsilon      u = dx_t/dt = epsilon - x0      SNR = ((1 - t) / t)^2        (Lipman et al. 2023)
+
+Here t is a time in [0, 1], called sigma as in diffusers, and the argument t of the methods is an index into the table of
+sigma, as everywhere in this library.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import InputError, check_number
+from .schedule import ForwardProcess, Schedule, check_table
+
+
+@dataclass(frozen=True, eq=False)
+class FlowSchedule(ForwardProcess):
+    """sigma at every training timestep: float64 (T,), in [0, 1], rising or falling. Raises InputError otherwise.
+
+    sigma = 0 is the image and has an infinite SNR; sigma = 1 is noise and has none.
+    """
+
+    sigma: torch.Tensor
+    name: str = "flow"
+
+    def __post_init__(self):
+        sigma = check_table("sigma", self.sigma)
+        inside = (sigma >= 0) & (sigma <= 1)  # also false for NaN
+        if not bool(inside.all()):
+            t = int(inside.int().argmin())
+            raise InputError(f"sigma is {sigma[t]} at t = {t}; it must be in [0, 1]")
+        if not (bool((sigma.diff() > 0).all()) or bool((sigma.diff() < 0).all())):
+            raise InputError("sigma must rise from each timestep to the next, or fall throughout; this table does neither")
+        object.__setattr__(self, "sigma", sigma)
+
+    @classmethod
+    def uniform(cls, T=1000, shift=1.0):
+        """sigma = 1/T, 2/T, ... 1, shifted to shift sigma / (1 + (shift - 1) sigma) as in Stable Diffusion 3."""
+        check_number("T", T, minimum=1, integer=True)
+        check_number("shift", shift, above=0)
+        sigma = torch.arange(1, T + 1, dtype=torch.float64, device="cpu") / T
+        return cls(shift * sigma / (1 + (shift - 1) * sigma))
+
+    @classmethod
+    def from_diffusers(cls, scheduler):
+        """The sigmas of a flow-matching scheduler as they are, its shift included, in its own order: falling.
+
+        So index i is that of `scheduler.sigmas[i]` and `scheduler.timesteps[i]`, as training scripts index them. The 0
+        that `set_timesteps` appends is no timestep and is left out.
+        """
+        return cls(scheduler.sigmas[: len(scheduler.timesteps)], type(scheduler).__name__)
+
+    @property
+    def T(self):
+        """Number of timesteps."""
+        return len(self.sigma)
+
+    @property
+    def scale_tables(self):
+        """(1 - sigma, sigma): float64 (T,) each."""
+        return 1 - self.sigma, self.sigma
+
+    @property
+    def snr(self):
+        """SNR = ((1 - sigma) / sigma)^2: float64 (T,); infinite at sigma = 0."""
+        return ((1 - self.sigma) / self.sigma) ** 2
+
+
+def from_diffusers(scheduler):
+    """The `Schedule` or `FlowSchedule` of a diffusers scheduler. Raises InputError for one that has neither table.
+
+    DPM-Solver, UniPC and the like with `use_flow_sigmas=True` are refused: they are flow matching, but their tables are
+    those of a variance-preserving process until `set_timesteps`, and of the sampling steps after it.
+    """
+    name, config = type(scheduler).__name__, getattr(scheduler, "config", None) or {}
+    if any(base.__name__.startswith("FlowMatch") for base in type(scheduler).__mro__):
+        return FlowSchedule.from_diffusers(scheduler)
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        raise InputError(
+            f"{name} is flow matching (use_flow_sigmas), without a table of training timesteps; give "
+            "FlowMatchEulerDiscreteScheduler(shift=...) or FlowSchedule.uniform(T, shift)"
+        )
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise InputError(f"a {name} holds no SNR; give a Schedule, a diffusers scheduler, or a table of SNR(t)")
+    return Schedule.from_diffusers(scheduler)
