@@ -112,5 +112,5 @@ def test_a_mistake_is_one_line(bare):
 
 
 def test_the_table_of_other_trainers(bare):
-    done = bare("-m", "debiaslib.trainers")
+    done = bare(str(Path(__file__).parents[1] / "docs/trainers.py"))
     assert done.stdout.startswith("| trainer |") and "157" in done.stdout, done.stderr

@@ -10,11 +10,11 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from debiaslib import trainers
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.study.presets import get_preset
+from docs import trainers
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -130,7 +130,7 @@ def test_the_example_at_zero_terminal_snr():
 
 
 def test_the_table_of_the_page():
-    marks = r"<!-- table: python -m debiaslib.trainers -->\n(.*?)<!-- end -->"
+    marks = r"<!-- table: python docs/trainers.py -->\n(.*?)<!-- end -->"
     shown = re.search(marks, PAGES["trainers.md"], re.DOTALL)
     schedules = {trainers.TITLES[name]: make() for name, make in trainers.SCHEDULES.items()}
     assert shown.group(1).strip() == trainers.markdown_table(schedules).strip()

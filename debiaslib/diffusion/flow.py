@@ -2,7 +2,7 @@
 
     x_t = (1 - t) x0 + t epsilon      u = dx_t/dt = epsilon - x0      SNR = ((1 - t) / t)^2        (Lipman et al. 2023)
 
-Here t is a time in [0, 1], called sigma as in diffusers, and the argument t of the methods is an index into the table of
+Here t is a time in [0, 1], called sigma as in diffusers. The argument t of the methods is an index into the table of
 sigma, as everywhere in this library.
 """
 
@@ -31,7 +31,9 @@ class FlowSchedule(ForwardProcess):
             t = int(inside.int().argmin())
             raise InputError(f"sigma is {sigma[t]} at t = {t}; it must be in [0, 1]")
         if not (bool((sigma.diff() > 0).all()) or bool((sigma.diff() < 0).all())):
-            raise InputError("sigma must rise from each timestep to the next, or fall throughout; this table does neither")
+            raise InputError(
+                "sigma must rise from each timestep to the next, or fall throughout; this table does neither"
+            )
         object.__setattr__(self, "sigma", sigma)
 
     @classmethod

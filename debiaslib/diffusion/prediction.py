@@ -1,7 +1,7 @@
 """What a network predicts, and the way from its output to (x0, epsilon).
 
-With x_t = a x0 + s epsilon (a = sqrt(alpha_bar_t), s = sqrt(1 - alpha_bar_t); in flow matching a = 1 - sigma, s = sigma),
-Salimans & Ho's v = a epsilon - s x0 and flow matching's u = epsilon - x0:
+With x_t = a x0 + s epsilon, Salimans & Ho's v = a epsilon - s x0 and flow matching's u = epsilon - x0, where
+a = sqrt(alpha_bar_t) and s = sqrt(1 - alpha_bar_t), or in flow matching a = 1 - sigma and s = sigma:
 
     epsilon          x0 = (x_t - s epsilon) / a
     sample           epsilon = (x_t - a x0) / s

@@ -1,6 +1,6 @@
 """Sampling with the paper's respacing, batch by batch. Seed i makes image i, whatever the number and order of seeds.
 
-The samplers and their timesteps are in solvers.py; here are the network's estimates, the noise and the batches. All that
+The samplers and their timesteps are in solvers.py; here are the network's estimates, the noise and the batches. What
 depends on the step alone is computed before the first batch, and within a batch nothing waits for the device.
 """
 
@@ -22,13 +22,13 @@ __all__ = ["respaced_timesteps", "sample", "sample_batches", "to_float", "to_uin
 def sample(model, schedule, seeds, **settings):
     """Draw one image per seed: uint8 (N, C, H, W), on the CPU.
 
-    model: any callable of (x_t, t), x_t (batch_size, C, H, W) float32 in [-1, 1] and t int64 (batch_size,): a network, or
-        a function, such as one that asks `OptimalDenoiser` above a timestep and a network below it.
+    model: any callable of (x_t, t), x_t (batch_size, C, H, W) float32 and t int64 (batch_size,): a network, or a
+        function, such as one that asks `OptimalDenoiser` above a timestep and a network below it.
     schedule: a `Schedule`; seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU,
         because the network always sees one padded batch shape and each image draws from a generator of its own.
     sampler, steps: "ddim"; "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned one);
-        "ddpm-large" (the variance beta of the respaced chain); "dpm-solver-2" and "unipc" (multistep, orders 2 and 3, as
-        the paper's authors run them). All call the network `steps` times.
+        "ddpm-large" (the variance beta of the respaced chain); "dpm-solver-2" and "unipc" (multistep, of orders 2 and
+        3, as the paper's authors run them). All call the network `steps` times.
     prediction_type: what the model answers: "epsilon", "sample" (x0), "v_prediction" or "flow_prediction".
     eta: noise of "ddim", 0 (deterministic) to 1 (as noisy as "ddpm"); the others refuse it.
     clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, as the authors do in DDPM and
@@ -72,7 +72,7 @@ def sample_batches(
     Takes and raises what `sample` does, at once and not with the first image.
     """
     if not callable(model):
-        raise InputError(f"model is {shown(model)}; it must be a function of (x_t, t)")
+        raise InputError(f"model is {shown(model)}; it must be a callable that takes (x_t, t)")
     seeds = _image_seeds(seeds)
     check_variance_preserving(schedule)
     check_number("batch_size", batch_size, minimum=1, integer=True)

@@ -2,7 +2,7 @@
 
     x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) epsilon      SNR(t) = alpha_bar_t / (1 - alpha_bar_t)    (eq. 3)
 
-t is 0-based: t = 0 is the least noisy step, t = T-1 the noisiest. Flow matching has a forward process of its own, flow.py.
+t is 0-based: t = 0 is the least noisy step, t = T-1 the noisiest. The forward process of flow matching is in flow.py.
 """
 
 import math
@@ -17,7 +17,7 @@ _LONGEST = 1_000_000  # timesteps: more are a mistake, and fill the memory
 
 
 class ForwardProcess:
-    """x_t = a_t x0 + s_t epsilon at whole timesteps. A subclass has `T`, `snr`, and `scale_tables`: (a, s), each (T,)."""
+    """x_t = a_t x0 + s_t epsilon at whole timesteps. A subclass has `T`, `snr` and `scale_tables`, (a, s)."""
 
     def scales(self, t, like):
         """(a_t, s_t) in the dtype and on the device of `like` (N, ...), to broadcast.

@@ -99,14 +99,17 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     Raises InputError for an unknown strategy, an argument out of range, an SNR that is negative or NaN, and where the
     weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
     """
-    snr = _snr_table(schedule_or_snr)
-    check_prediction_type(prediction_type, schedule_or_snr)
+    scheduler = hasattr(schedule_or_snr, "alphas_cumprod") or hasattr(schedule_or_snr, "set_timesteps")
+    given = from_diffusers(schedule_or_snr) if scheduler else schedule_or_snr
+    snr = _snr_table(given)
+    check_prediction_type(prediction_type, given)
     check_choice("normalize", normalize, (True, False, "epsilon"))
     if max_weight is not None:
         check_number("max_weight", max_weight, above=0)
     backwards = len(snr) > 1 and bool((snr.diff() > 0).all())  # of a flow-matching scheduler, the noisiest first
     snr = snr.flip(0) if backwards else snr
-    weight = _table(strategy, snr, prediction_type, max_weight)
+    bounded = "flow_prediction" if isinstance(given, FlowSchedule) else "v_prediction"
+    weight = _table(strategy, snr, prediction_type, max_weight, bounded)
     if normalize:
         weight = weight / _mean(strategy, snr, "epsilon" if normalize == "epsilon" else prediction_type, max_weight)
     return weight.flip(0) if backwards else weight
@@ -125,7 +128,7 @@ def _mean(strategy, snr, prediction_type, max_weight):
     return mean
 
 
-def _table(strategy, snr, prediction_type, max_weight):
+def _table(strategy, snr, prediction_type, max_weight, bounded="v_prediction"):
     def at(S):
         x0_weight = _x0_weight(strategy, S)
         if max_weight is not None:
@@ -143,7 +146,7 @@ def _table(strategy, snr, prediction_type, max_weight):
     if bool(infinite.any()):
         least, way_out = float(snr[infinite].min()), "bound it with max_weight"
         if prediction_type == "epsilon":
-            way_out = f"use prediction_type='v_prediction' or 'flow_prediction', or {way_out}"
+            way_out = f"use prediction_type={bounded!r}, or {way_out}"
         if least == math.inf:
             way_out = "leave that timestep out"
         raise InputError(
@@ -160,8 +163,6 @@ def _limit(nearer, near, ends):
 
 
 def _snr_table(given):
-    if hasattr(given, "alphas_cumprod") or hasattr(given, "set_timesteps"):
-        given = from_diffusers(given)
     table = given.snr if isinstance(given, (Schedule, FlowSchedule)) else given
     kind = str(getattr(table, "dtype", None))
     if kind.removeprefix("torch.").startswith(("complex", "bool")):
@@ -172,7 +173,9 @@ def _snr_table(given):
         table = as_float64(table)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         kind = type(given).__name__
-        raise InputError(f"a {kind} holds no SNR; give a Schedule, a diffusers scheduler, or a table of SNR(t)") from None
+        raise InputError(
+            f"a {kind} holds no SNR; give a Schedule, a diffusers scheduler, or a table of SNR(t)"
+        ) from None
     if table.ndim != 1 or len(table) == 0:
         raise InputError(f"the SNR table has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
     if not bool((table >= 0).all()):

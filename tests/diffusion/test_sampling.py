@@ -1,9 +1,7 @@
 """Sampling: against loops written out in numpy, diffusers, and a Gaussian with a known flow; seeds, calls, bytes.
 
-tests/diffusion/test_solvers.py has the solvers by themselves: their order, their weights, the last step.
+test_solvers.py has the solvers by themselves: their timesteps, their order, their weights.
 """
-
-import inspect
 
 import numpy as np
 import pytest
@@ -11,13 +9,13 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
 from debiaslib.diffusion import sampling
-from debiaslib.diffusion.optimum import GaussianDenoiser
-from debiaslib.diffusion.prediction import prediction_target
-from debiaslib.diffusion.sampling import evaluations, respaced_timesteps, sample, sample_batches, to_float, to_uint8
+from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
+from debiaslib.diffusion.prediction import ALL_PREDICTION_TYPES, prediction_target
+from debiaslib.diffusion.sampling import sample, sample_batches, to_float, to_uint8
 from debiaslib.diffusion.schedule import Schedule
+from debiaslib.diffusion.solvers import MULTISTEP, chain
 from debiaslib.errors import InputError
 from debiaslib.study.experiment import SAMPLERS
-from tests.test_imports import bare
 
 SCHEDULE = Schedule.linear()
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
@@ -51,30 +49,6 @@ def noise_of(seed, draws, shape=SHAPE):
     """What seed's own generator draws: the starting noise, then one for each step."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.empty(shape).normal_(generator=generator).double().numpy() for _ in range(draws)]
-
-
-# Timesteps
-
-
-@pytest.mark.parametrize("steps", [2, 3, 4, 5, 7, 10, 50, 100, 333, 999, 1000])
-def test_respacing_is_that_of_diffusers_and_of_the_authors(steps):
-    scheduler = DDPMScheduler(timestep_spacing="linspace")
-    scheduler.set_timesteps(steps)
-    assert respaced_timesteps(steps, 1000) == scheduler.timesteps.tolist()
-    if steps == 999:  # t = 499.5 in the middle: which way it goes depends on how the sum was rounded
-        return
-    # guided-diffusion's space_timesteps: a running sum of a fractional stride, rounded
-    stride, position, chosen = 999 / (steps - 1), 0.0, []
-    for _ in range(steps):
-        chosen.append(round(position))
-        position += stride
-    assert respaced_timesteps(steps, 1000) == chosen[::-1]
-
-
-def test_one_step_starts_from_the_noisiest():
-    assert respaced_timesteps(1, 1000) == [999]  # where diffusers would take t = 0
-    assert respaced_timesteps(1, 1) == [0]
-    assert respaced_timesteps(7, 7) == [6, 5, 4, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001, 2.0, True, "5", None])
@@ -129,8 +103,8 @@ def reference(seed, steps, *, clip=True, eta=0.0, kind="epsilon", ddpm=False):
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("how", [{"ddpm": True}, {"eta": 0.0}, {"eta": 0.6}, {"eta": 1.0}])
-@pytest.mark.parametrize("steps", [1, 2, 5, 37])
+@pytest.mark.parametrize("how", [{"ddpm": True}, {"eta": 0.0}, {"eta": 0.6}])
+@pytest.mark.parametrize("steps", [1, 2, 5, 20])
 def test_every_step_as_written_out(steps, how, clip, kind, last):
     seen = []
 
@@ -148,13 +122,6 @@ def test_every_step_as_written_out(steps, how, clip, kind, last):
         for ours, theirs in zip(walked, expected, strict=True):
             assert np.abs(ours[row].double().numpy() - theirs).max() < 1e-4 * max(1, np.abs(theirs).max())
         assert np.abs(images[row] - np.clip((expected[-1] + 1) * 127.5, 0, 255)).max() < 0.51
-
-
-def test_clipping_is_of_x0_at_every_step(last):
-    """The model's x0_hat leaves [-1, 1], so that with and without are two things."""
-    for clip in (True, False):
-        sample(model, SCHEDULE, [0], steps=5, clip_x0=clip, shape=SHAPE, batch_size=1)
-    assert last[0].abs().max() <= 1 < last[1].abs().max()
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
@@ -186,30 +153,65 @@ def test_ddim_of_diffusers_takes_other_steps(last):
     assert results[1000] < 1e-3 < results[10]  # equal where both visit every timestep
 
 
+def test_the_multistep_samplers_do_not_clip(last):
+    for sampler in MULTISTEP:
+        for clip in (True, False):
+            sample(model, SCHEDULE, [0], sampler=sampler, steps=5, clip_x0=clip, shape=SHAPE, batch_size=1)
+        assert torch.equal(last[-1], last[-2]) and last[-1].abs().max() > 1
+
+
+# A function in the place of the network: the exact optimum
+
+FACES = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), dtype=np.uint8)
+
+
+def posterior_mean(x, t):
+    """E[x0 | x_t] over FACES by brute force in float64: x (C, H, W)."""
+    faces = FACES / 127.5 - 1
+    exponent = -((x - ALPHA_BAR[t] ** 0.5 * faces) ** 2).sum(axis=(1, 2, 3)) / (2 * (1 - ALPHA_BAR[t]))
+    weights = np.exp(exponent - exponent.max())
+    return np.tensordot(weights / weights.sum(), faces, axes=1)
+
+
+def test_samples_of_the_exact_optimum_are_its_images():
+    """The flow of the optimum ends at one of the images; the whole way agrees with a loop by brute force."""
+    denoiser, seeds = OptimalDenoiser(FACES, SCHEDULE), [3, 1, 4]
+    settings = {"steps": 50, "prediction_type": "sample", "shape": SHAPE}
+    drawn = sample(lambda x, t: denoiser(x, t), SCHEDULE, seeds, **settings)
+    assert np.array_equal(drawn, sample(denoiser, SCHEDULE, seeds, **settings))
+    for image, seed in zip(drawn, seeds, strict=True):
+        x = noise_of(seed, 1)[0]
+        timesteps, alpha_bar = chain("ddim", 50, SCHEDULE)
+        for t, after in zip(timesteps, alpha_bar[1:], strict=True):
+            x0 = posterior_mean(x, t)
+            epsilon = (x - ALPHA_BAR[t] ** 0.5 * x0) / (1 - ALPHA_BAR[t]) ** 0.5
+            x = after**0.5 * x0 + (1 - after) ** 0.5 * epsilon
+        assert np.abs(image - (x + 1) * 127.5).max() < 0.51
+        assert (np.abs(FACES - image.astype(int)).reshape(6, -1).max(axis=1) <= 1).sum() == 1
+
+
+def test_the_optimum_above_a_timestep_and_a_network_below_it():
+    """Of the swap, the part with the optimum is the optimum's walk; the other starts from where that came to."""
+    denoiser, seen = OptimalDenoiser(FACES, SCHEDULE), []
+
+    def swapped(x, t):
+        above = int(t[0]) >= 500
+        seen.append((int(t[0]), above))
+        return denoiser(x, t) if above else torch.full_like(x, 0.5)
+
+    settings = {"steps": 4, "prediction_type": "sample", "shape": SHAPE, "batch_size": 1}
+    drawn = sample(swapped, SCHEDULE, [7], **settings)
+    assert seen == [(999, True), (666, True), (333, False), (0, False)]
+    assert (drawn == round(1.5 * 127.5)).all()  # the last call decides
+    whole = sample(lambda x, t: denoiser(x, t), SCHEDULE, [7], **settings)
+    assert not np.array_equal(drawn, whole)
+
+
 # A Gaussian
 
 MEAN = torch.tensor([0.3, -0.2, 0.1, 0.0], dtype=torch.float64)
 ROOT = torch.tensor([[0.5, 0, 0, 0], [0.2, 0.3, 0, 0], [-0.1, 0.1, 0.2, 0], [0, 0.3, 0.1, 0.1]], dtype=torch.float64)
 COVARIANCE = ROOT @ ROOT.T
-
-
-def test_ddim_converges_to_the_closed_form_map_of_a_gaussian(last):
-    """On the probability flow (x_t - a mean) keeps its place in units of sqrt(a^2 C + s^2 I), whatever the schedule."""
-    denoiser = GaussianDenoiser(MEAN, COVARIANCE, SCHEDULE)
-    seeds = range(20)
-    start = torch.from_numpy(np.stack([noise_of(seed, 1, (1, 2, 2))[0] for seed in seeds])).flatten(1)
-    values, axes = torch.linalg.eigh(COVARIANCE)
-    ab = ALPHA_BAR[-1]
-    place = ((start - ab**0.5 * MEAN) @ axes) / (ab * values + 1 - ab).sqrt()
-    exact = MEAN + (place * values.sqrt()) @ axes.T
-    errors = []
-    for steps in (10, 20, 40, 80, 160):
-        sample(denoiser, SCHEDULE, seeds, steps=steps, prediction_type="sample", clip_x0=False, shape=(1, 2, 2),
-               batch_size=20)  # fmt: skip
-        errors.append((last[-1].double().flatten(1) - exact).square().mean().sqrt().item())
-    orders = [np.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
-    assert errors[-1] < 0.02, errors
-    assert all(0.7 < order < 1.3 for order in orders), (errors, orders)
 
 
 N = 3000
@@ -252,20 +254,6 @@ def test_mean_and_variance_of_a_gaussian_pixel(sampler, eta, steps, last):
     assert abs(variance / spread - 1) < (0.25 if steps == 100 else 1.5 if sampler == "ddpm-large" else 0.8)
 
 
-def test_eta_one_is_ddpm(last):
-    """Song et al. 2021: with the noise of the posterior, DDIM's update is DDPM's."""
-    for settings in ({"sampler": "ddpm"}, {"sampler": "ddim", "eta": 1.0}):
-        sample(model, SCHEDULE, range(4), steps=20, shape=SHAPE, batch_size=4, **settings)
-    assert (last[0] - last[1]).abs().max() < 1e-4
-    assert last[0].std() > 0.1
-
-
-def test_ddim_without_noise_draws_none():
-    """The starting noise decides all: a generator that was used further would show in the number of steps."""
-    images = [sample(model, SCHEDULE, [3], steps=5, shape=SHAPE, eta=eta) for eta in (0.0, 0.0, 0.5)]
-    assert np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
-
-
 # Seed i makes image i
 
 
@@ -283,6 +271,7 @@ def test_seed_i_makes_image_i_whatever_number_and_order(network, settings):
     seeds = [7, 0, 3, 100, 2, 5, 2**31]
     images = sample(network, SCHEDULE, seeds, **settings)
     assert images.shape == (7, 3, 8, 8) and len(np.unique(images, axis=0)) == 7
+    assert sample(network, SCHEDULE, [], **settings).shape == (0, 3, 8, 8)
     assert np.array_equal(sample(network, SCHEDULE, seeds[::-1], **settings)[::-1], images)
     for count in range(1, 7):  # every remainder of a batch
         assert np.array_equal(sample(network, SCHEDULE, seeds[:count], **settings), images[:count])
@@ -301,30 +290,6 @@ def test_the_global_generator_has_no_part(network):
     assert torch.equal(torch.get_rng_state(), after)
 
 
-def test_all_start_from_the_same_noise_whatever_the_steps():
-    starts = []
-
-    def spy(x, t):
-        starts.append(x.clone())
-        return torch.zeros_like(x)
-
-    for steps in (1, 2, 5):
-        before = len(starts)
-        sample(spy, SCHEDULE, [1, 2], steps=steps, shape=SHAPE, batch_size=2)
-        assert torch.equal(starts[before], starts[0])
-
-
-def test_no_seeds_no_images(network):
-    assert sample(network, SCHEDULE, [], steps=2).shape == (0, 3, 8, 8)
-
-
-@pytest.mark.parametrize("seed", [2**32, 2**40, 2**64])
-def test_a_seed_that_the_generator_cannot_tell_from_a_smaller_one_is_refused(seed):
-    """PyTorch's generator on the CPU takes the low 32 bits: 2^32 makes image 0 again, and 2^64 is no seed at all."""
-    with pytest.raises(InputError, match=f"seed is {seed}"):
-        sample(model, SCHEDULE, [0, seed], steps=1, shape=SHAPE)
-
-
 # What every sampler shares
 
 
@@ -337,38 +302,11 @@ def counting(calls, answer=model):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("steps", [1, 2, 3, 10])
-def test_calls_are_counted_and_at_the_respaced_timesteps(sampler, steps):
-    calls = []
-    sample(counting(calls), SCHEDULE, range(5), sampler=sampler, steps=steps, shape=SHAPE, batch_size=2)
-    assert len(calls) == 3 * evaluations(sampler, steps)  # three batches
-    timesteps = respaced_timesteps(steps, 1000)
-    if sampler == "heun":  # at the node that a DDIM step leads to, and again at the corrected one
-        timesteps = timesteps[:1] + [t for t in timesteps[1:] for _ in range(2)]
-    assert calls == [[t, t] for t in timesteps] * 3
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_any_number_of_steps_on_a_short_schedule(sampler, last):
-    schedule = Schedule.cosine(7)
-    denoiser = GaussianDenoiser(MEAN, COVARIANCE, schedule)
-    for steps in range(1, 8):
-        sample(denoiser, schedule, range(3), sampler=sampler, steps=steps, prediction_type="sample", shape=(1, 2, 2))
-        assert last[-1].isfinite().all() and last[-1].abs().max() <= 1
-    sample(denoiser, Schedule([0.5]), [0], sampler=sampler, steps=1, prediction_type="sample", shape=(1, 2, 2))
-
-
-# Not heun on cosine: sigma falls by thousands in its first step, and its correction, rounding and all, grows with that.
-@pytest.mark.parametrize(
-    ("sampler", "schedule"),
-    [(sampler, schedule) for sampler in SAMPLERS for schedule in (SCHEDULE, Schedule.sigmoid())]
-    + [(sampler, Schedule.cosine()) for sampler in SAMPLERS if sampler != "heun"],
-    ids=lambda value: getattr(value, "name", value),
-)
+@pytest.mark.parametrize("schedule", [SCHEDULE, Schedule.sigmoid(), Schedule.cosine()], ids=lambda s: s.name)
 def test_the_prediction_type_makes_no_difference(sampler, schedule, last):
-    """One denoiser answers x0, epsilon and v by turns; float32 alone tells them apart."""
+    """One denoiser answers x0, epsilon, v and u by turns; float32 alone tells them apart."""
     denoiser = GaussianDenoiser(MEAN, COVARIANCE, schedule)
-    for kind in ("sample", "epsilon", "v_prediction"):
+    for kind in ALL_PREDICTION_TYPES:
 
         def answer(x, t, kind=kind):
             x, t = x.double(), int(t[0])
@@ -376,11 +314,11 @@ def test_the_prediction_type_makes_no_difference(sampler, schedule, last):
             return prediction_target(x0, (x - a * x0) / s, t, schedule, kind).float()
 
         sample(answer, schedule, range(8), sampler=sampler, steps=10, prediction_type=kind, shape=(1, 2, 2))
-    assert (last[1] - last[0]).abs().max() < 2e-3 and (last[2] - last[0]).abs().max() < 2e-3
+    assert all((one - last[0]).abs().max() < 3e-3 for one in last[1:])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_clipping_is_the_same_for_all(sampler, last):
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "ddpm-large"])
+def test_clipping(sampler, last):
     """An answer beyond [-1, 1] is what its clipped value would be, at every call, and passes if it is not clipped."""
     answers = {factor: lambda x, t, factor=factor: factor * torch.sign(x.flip(-1)) for factor in (1.0, 3.0)}
     settings = {"sampler": sampler, "steps": 5, "prediction_type": "sample", "shape": SHAPE}
@@ -401,30 +339,6 @@ def test_variance_channels_are_split_off(sampler):
         sample(answer, SCHEDULE, range(3), sampler=sampler, steps=5, shape=SHAPE) for answer in (model, wide)
     )
     assert np.array_equal(plain, split) == (sampler != "ddpm")
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_zero_terminal_snr(sampler, last):
-    """With v or x0, where it is defined; refused before the first call where it is not."""
-    schedule, calls = SCHEDULE.rescale_zero_terminal_snr(), []
-    denoiser = GaussianDenoiser(MEAN, COVARIANCE, schedule)
-    settings = {"sampler": sampler, "shape": (1, 2, 2), "clip_x0": False}
-
-    def ask(steps, kind="sample"):
-        sample(counting(calls, denoiser), schedule, range(8), steps=steps, prediction_type=kind, **settings)
-
-    for steps in (1, 20):
-        with pytest.raises(InputError, match="epsilon does not determine x0 where SNR = 0|not defined from SNR = 0"):
-            ask(steps, "epsilon")
-    if sampler in ("unipc", "heun"):
-        with pytest.raises(InputError, match="is not defined from SNR = 0"):
-            ask(20)
-    assert calls == []
-    ask(1)
-    assert torch.allclose(last[-1].double().flatten(1), MEAN.expand(8, 4), atol=1e-6)  # all that noise alone tells
-    if sampler not in ("unipc", "heun"):
-        ask(100)
-        assert (last[-1].double().flatten(1).mean(0) - MEAN).abs().max() < 0.6 and last[-1].std() > 0.1
 
 
 def test_batches_come_as_they_are_drawn_and_are_the_images_of_sample():
@@ -450,20 +364,6 @@ def test_gradients_are_off_within_and_left_as_they_were_between():
     assert states == [False, True, False, True]
 
 
-def test_sample_and_its_batches_take_the_same_settings():
-    assert inspect.signature(sample) == inspect.signature(sample_batches)
-
-
-def test_sampling_needs_torch_and_numpy_alone():
-    done = bare(
-        "from debiaslib import Schedule, sample\n"
-        f"for sampler in {SAMPLERS}:\n"
-        "    images = sample(lambda x, t: x, Schedule.linear(), [0], sampler=sampler, steps=4, shape=(3, 4, 4))\n"
-        "print(images.shape)\n"
-    )
-    assert done.stdout == "(1, 3, 4, 4)\n", done.stderr
-
-
 # Bytes
 
 
@@ -483,12 +383,6 @@ def test_bytes_to_floats_and_back(kind):
     assert np.array_equal(to_uint8(floats).numpy(), levels)
 
 
-def test_the_mean_of_many_is_not_darkened():
-    values = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) * 1.9 - 0.95
-    bias = (to_uint8(values).double().mean() / 127.5 - 1 - values.double().mean()).item()
-    assert abs(bias) < 4 * (1 / 127.5) / (12 * 100_000) ** 0.5  # flooring would be 0.004, a hundred times as much
-
-
 # Bad input
 
 
@@ -498,10 +392,10 @@ def test_the_mean_of_many_is_not_darkened():
         ({"sampler": "dddim"}, "sampler 'dddim' is unknown; did you mean 'ddim'?"),
         ({"seeds": [0, -1]}, "seed is -1; it must be a whole number >= 0"),
         ({"seeds": [0.5]}, "seed is 0.5"),
-        ({"seeds": [True]}, "seed is True"),
+        ({"seeds": [2**32]}, "seed is 4294967296"),  # the generator takes the low 32 bits: image 0 again
         ({"eta": 1.1}, "eta is 1.1; it must be a finite number >= 0 and <= 1"),
         ({"eta": -0.1}, "eta is -0.1"),
-        ({"eta": 0.5, "sampler": "heun"}, "eta is 0.5; it is the noise of 'ddim', and the sampler is 'heun'"),
+        ({"eta": 0.5, "sampler": "ddpm"}, "eta is 0.5; it is the noise of 'ddim', and the sampler is 'ddpm'"),
         ({"eta": float("nan")}, "eta is nan"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"prediction_type": "eps"}, "prediction_type 'eps' is unknown; did you mean 'epsilon'?"),
@@ -514,17 +408,5 @@ def test_bad_input_is_one_line_before_the_model_is_called(settings, line):
 
     arguments = {"seeds": [0], "shape": SHAPE, "steps": 2, **settings}
     with pytest.raises(InputError) as caught:
-        sample(never, SCHEDULE, arguments.pop("seeds"), **arguments)
+        sample_batches(never, SCHEDULE, arguments.pop("seeds"), **arguments)  # at once, not with the first image
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("settings", [{"steps": 0}, {"sampler": "dddim"}, {"seeds": [-1]}, {"batch_size": 0}])
-def test_batches_refuse_at_once_and_not_with_the_first_image(settings):
-    arguments = {"seeds": [0], "shape": SHAPE, **settings}
-    with pytest.raises(InputError):
-        sample_batches(model, SCHEDULE, arguments.pop("seeds"), **arguments)
-
-
-def test_an_answer_of_another_shape():
-    with pytest.raises(InputError, match="the model answers"):
-        sample(lambda x, t: x[:, :1], SCHEDULE, [0], steps=1, shape=SHAPE)

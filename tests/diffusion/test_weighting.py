@@ -1,19 +1,24 @@
-"""The loss weight: one objective in three units, the published formulas, the identities, the limits at SNR = 0."""
+"""The loss weight: one objective in four units, the published formulas, the identities, the limits at SNR = 0.
+
+The weights of flow matching in closed form, and their limits at both ends, are in test_flow.py.
+"""
 
 import math
 from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, EDMEulerScheduler
 from diffusers.training_utils import compute_snr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
-from debiaslib.diffusion.prediction import PREDICTION_TYPES, prediction_target, to_x0_epsilon
+from debiaslib.diffusion.prediction import ALL_PREDICTION_TYPES as TYPES
+from debiaslib.diffusion.prediction import prediction_target, to_x0_epsilon
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.strategies import KNOWN, parse_strategy
 from debiaslib.diffusion.weighting import loss_weight
@@ -62,6 +67,13 @@ EPSILON = {
     "edm": edm,
     "sigmoid": sigmoid,
     "vlb": vlb,
+}
+# What multiplies the weight of the epsilon loss in each unit.
+FACTOR = {
+    "epsilon": np.ones_like,
+    "sample": lambda S: S,
+    "v_prediction": lambda S: S / (1 + S),
+    "flow_prediction": lambda S: S / (1 + np.sqrt(S)) ** 2,
 }
 POSITIVE = st.floats(0.01, 100)
 STRATEGIES = st.one_of(
@@ -118,28 +130,28 @@ def close(one, other, rel=1e-12):
 
 
 def estimates(output, x_t, t, schedule, prediction_type):
-    """The network's estimate in all three units, from its output in one of them."""
+    """The network's estimate in all units, from its output in one of them."""
     x0_hat, epsilon_hat = to_x0_epsilon(output, x_t, t, schedule, prediction_type)
-    return {kind: prediction_target(x0_hat, epsilon_hat, t, schedule, kind) for kind in PREDICTION_TYPES}
+    return {kind: prediction_target(x0_hat, epsilon_hat, t, schedule, kind) for kind in TYPES}
 
 
-# one objective, three units
+# one objective, four units
 
 
 @settings(max_examples=600)
-@given(ALL, EXPONENTS, st.sampled_from(PREDICTION_TYPES), st.booleans(), st.integers(0, 2**32))
-def test_the_three_losses_and_their_gradients_agree(strategy, exponents, answered, bounded, seed):
+@given(ALL, EXPONENTS, st.sampled_from(TYPES), st.booleans(), st.integers(0, 2**32))
+def test_the_four_losses_and_their_gradients_agree(strategy, exponents, answered, bounded, seed):
     schedule = schedule_of(exponents)
     t = torch.arange(schedule.T)
     generator = torch.Generator().manual_seed(seed)
     x0, noise, answer = torch.randn(3, schedule.T, 24, generator=generator, dtype=torch.float64)
     x_t = schedule.add_noise(x0, noise, t)
-    # Any network's answer, in any of the three units, read as an estimate of epsilon.
+    # Any network's answer, in any unit, read as an estimate of epsilon.
     epsilon_hat = to_x0_epsilon(answer, x_t, t, schedule, answered)[1].clone().requires_grad_()
     estimate = estimates(epsilon_hat, x_t, t, schedule, "epsilon")
 
     losses, gradients = {}, {}
-    for kind in PREDICTION_TYPES:
+    for kind in TYPES:
         weight = loss_weight(strategy, schedule, kind, max_weight=2.0 if bounded else None)
         error = (estimate[kind] - prediction_target(x0, noise, t, schedule, kind)).square().mean(1)
         losses[kind] = weight * error
@@ -150,7 +162,7 @@ def test_the_three_losses_and_their_gradients_agree(strategy, exponents, answere
     squared = (epsilon_hat - noise).square().mean(1).detach()
     slope = expected[:, None] * 2 * (epsilon_hat - noise).detach() / 24
     rel = accuracy(strategy, schedule.snr, 1e-10)
-    for kind in PREDICTION_TYPES:
+    for kind in TYPES:
         assert close(losses[kind].detach(), expected * squared, rel), kind
         assert close(losses[kind].detach(), losses["epsilon"].detach(), 1e-10), kind
         distance = (gradients[kind] - slope).norm(dim=1) / slope.norm(dim=1)
@@ -164,9 +176,8 @@ def test_the_three_losses_and_their_gradients_agree(strategy, exponents, answere
 def test_the_published_formulas(strategy, exponents):
     snr = schedule_of(exponents).snr
     weight, rel = published(strategy, snr.numpy()), accuracy(strategy, snr)
-    assert close(loss_weight(strategy, snr), weight, rel)
-    assert close(loss_weight(strategy, snr, "sample"), weight * snr.numpy(), rel)
-    assert close(loss_weight(strategy, snr, "v_prediction"), weight * (snr / (1 + snr)).numpy(), rel)
+    for kind in TYPES:
+        assert close(loss_weight(strategy, snr, kind), weight * FACTOR[kind](snr.numpy()), rel)
 
 
 def test_every_known_weighting_is_tested():
@@ -176,7 +187,7 @@ def test_every_known_weighting_is_tested():
 # identities
 
 
-@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+@pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("schedule", [LINEAR, Schedule.cosine(), Schedule.scaled_linear()], ids=lambda s: s.name)
 @pytest.mark.parametrize(
     "one, factor, other",
@@ -207,18 +218,6 @@ def test_the_debiased_weight_in_the_units_of_the_forward_process():
     assert close(loss_weight("debiased", LINEAR, "v_prediction"), a * s)
     assert loss_weight("debiased", LINEAR, "v_prediction").max() <= 0.5
     assert close(loss_weight("debiased", [1.0], "v_prediction"), [0.5])  # its maximum, at S = 1
-
-
-def test_other_weights_in_the_units_of_the_forward_process():
-    a2, s2 = LINEAR.alpha_bar, 1 - LINEAR.alpha_bar
-    assert close(loss_weight("constant", LINEAR, "v_prediction"), a2)
-    assert close(loss_weight("inverse_snr", LINEAR, "v_prediction"), s2)
-    assert close(loss_weight("p2(k=1,gamma=1)", LINEAR), s2)
-    assert close(loss_weight("inverse_snr", LINEAR, "sample"), torch.ones(1000))
-    assert close(loss_weight("max_snr(gamma=1)", LINEAR, "sample"), LINEAR.snr.clamp(min=1))  # Salimans & Ho 2022
-    assert close(loss_weight(lambda S: 1 + 1 / S, LINEAR, "v_prediction"), torch.ones(1000))  # the plain error of v
-    assert close(loss_weight("edm(sigma_data=1)", LINEAR, "v_prediction"), torch.ones(1000))
-    assert close(loss_weight("edm", LINEAR, "sample"), a2 / s2 + 4)
 
 
 @pytest.mark.parametrize(
@@ -291,9 +290,9 @@ def test_sigmoid_weighs_the_axis_of_log_snr_whatever_the_schedule(bias, centre, 
 
 
 def test_sigmoid_needs_a_slope():
-    for kind in PREDICTION_TYPES:
+    for kind in TYPES:
         line = refused("sigmoid", [1.0], kind)
-        assert line == "the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR"
+        assert line == "the 'sigmoid' weight needs two finite SNR or more, for the slope of log SNR"
 
 
 def test_golden_vlb():
@@ -333,21 +332,12 @@ def test_vlb_is_the_divergence_of_the_reverse_steps():
     assert torch.allclose(first, weight[0] * (epsilon_hat - noise) ** 2, rtol=1e-8, atol=1e-12)
 
 
-def test_vlb_keeps_its_digits_at_a_large_snr():
-    snr = schedule_of([6, 5.9998, 5.5, 3, 0]).snr
-    assert close(loss_weight("vlb", snr), vlb(snr.numpy()))
-
-
 @pytest.mark.parametrize("strategy", ["sigmoid", "vlb"])
 def test_a_weight_of_neighbouring_timesteps_refuses_a_table_that_does_not_fall(strategy):
     wanted = f"the {strategy!r} weight needs the SNR at consecutive timesteps; this table does not fall throughout"
     # SNR at a batch's timesteps, which serves every other weighting; and one timestep twice.
     for snr in (LINEAR.snr[[500, 20, 900, 10]], [3.0, 2.0, 2.0, 1.0]):
         assert refused(strategy, snr) == wanted
-
-
-def test_a_sigma_data_too_small_for_a_float():
-    assert "infinite" in refused("edm(sigma_data=1e-200)", LINEAR)
 
 
 # against diffusers
@@ -372,7 +362,7 @@ def test_min_snr_as_in_the_training_scripts_of_diffusers(name, theirs, gamma):
             assert ((ours / formula - 1).abs() <= tolerance).all(), kind
 
 
-@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+@pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_scheduler_of_diffusers_as_the_argument(name, kind):
     for theirs, options, schedule in (
@@ -397,22 +387,16 @@ def test_a_zero_terminal_scheduler_of_diffusers(name):
         assert "infinite where SNR = 0" in refused(name, scheduler)
 
 
-@pytest.mark.parametrize("thing", [FlowMatchEulerDiscreteScheduler(), EDMEulerScheduler(), "linear", None],
+@pytest.mark.parametrize("thing", [EDMEulerScheduler(), "linear", None, {2.0: 1.0}],
                          ids=lambda thing: type(thing).__name__)  # fmt: skip
 def test_what_is_no_schedule_is_one_line(thing):
     assert refused("debiased", thing) == (
-        f"a {type(thing).__name__} holds no SNR; give a Schedule, a diffusers scheduler with alphas_cumprod, "
-        "or a table of SNR(t)"
+        f"a {type(thing).__name__} holds no SNR; give a Schedule, a diffusers scheduler, or a table of SNR(t)"
     )
 
 
 def schedule_namespace(schedule):
     return SimpleNamespace(alphas_cumprod=schedule.alpha_bar)
-
-
-def test_snr_as_in_diffusers():
-    snr = compute_snr(schedule_namespace(LINEAR), torch.arange(1000))
-    assert ((LINEAR.snr / snr.double() - 1).abs() < 1e-6).all()
 
 
 # SNR = 0
@@ -451,7 +435,7 @@ TERMINAL_LAST = float(TERMINAL.snr[-2])  # the last SNR above 0
     ],
 )
 def test_limits_at_zero_snr(strategy, epsilon, sample, v):
-    for kind, limit in zip(PREDICTION_TYPES, (epsilon, sample, v), strict=True):
+    for kind, limit in zip(TYPES, (epsilon, sample, v, v), strict=True):
         if limit == INF:
             line = refused(strategy, TERMINAL, kind)
             assert "infinite where SNR = 0" in line and "max_weight" in line and kind in line
@@ -460,8 +444,7 @@ def test_limits_at_zero_snr(strategy, epsilon, sample, v):
             assert float(weight[-1]) == pytest.approx(limit, rel=1e-12, abs=0)
             # Nothing but the last entry knows of the limit.
             positive = TERMINAL.snr[:-1].numpy()
-            factor = {"epsilon": 1, "sample": positive, "v_prediction": positive / (1 + positive)}[kind]
-            wanted = published(strategy, TERMINAL.snr.numpy())[:-1] * factor
+            wanted = published(strategy, TERMINAL.snr.numpy())[:-1] * FACTOR[kind](positive)
             assert close(weight[:-1], wanted, accuracy(strategy, positive))
 
 
@@ -475,29 +458,15 @@ def test_the_way_out_is_named_and_works():
     assert loss_weight("p2(k=0,gamma=2)", TERMINAL, max_weight=7)[-1] == pytest.approx(7)
 
 
-def test_the_way_out_is_not_the_one_already_taken():
-    line = refused("p2(k=0,gamma=2)", TERMINAL, "v_prediction")
-    assert line == "the v_prediction weight of 'p2(k=0,gamma=2)' is infinite where SNR = 0; bound it with max_weight"
-    # The mean of the epsilon table is what normalize divides by, and it is infinite here.
-    line = refused("debiased", TERMINAL, "v_prediction", normalize=True)
-    assert line == "normalize divides by the mean epsilon weight of 'debiased', which is infinite; use max_weight"
-
-
-@pytest.mark.parametrize("kind, at_zero", [("epsilon", 10), ("sample", 0), ("v_prediction", 0)])
+@pytest.mark.parametrize("kind, at_zero", [("epsilon", 10), ("sample", 0), ("v_prediction", 0), ("flow_prediction", 0)])
 def test_a_bounded_weight_at_zero_snr(kind, at_zero):
     weight = loss_weight("debiased", TERMINAL, kind, max_weight=10)
     assert float(weight[-1]) == pytest.approx(at_zero, abs=1e-100)
     assert loss_weight("debiased", TERMINAL, kind, max_weight=10, normalize=True).isfinite().all()
 
 
-def test_a_callable_at_zero_snr():
-    assert loss_weight(lambda S: 1 / (1 + S), TERMINAL)[-1] == 1
-    assert loss_weight(lambda S: 1 / S, TERMINAL, "sample")[-1] == pytest.approx(1)
-    assert "infinite where SNR = 0" in refused(lambda S: 1 / S, TERMINAL)
-
-
 @settings(max_examples=200)
-@given(STRATEGIES.filter(lambda s: not s.startswith("sigmoid")), st.sampled_from(PREDICTION_TYPES))
+@given(STRATEGIES.filter(lambda s: not s.startswith("sigmoid")), st.sampled_from(TYPES))
 def test_zero_snr_gives_a_limit_or_the_documented_error(strategy, kind):
     snr = torch.tensor([1.0, 1e-3, 0.0], dtype=torch.float64)
     try:
@@ -529,23 +498,29 @@ def test_a_tiny_snr_is_no_zero():
 # max_weight and normalize
 
 
-@given(ALL, EXPONENTS, st.floats(0.001, 1000), st.sampled_from(PREDICTION_TYPES))
+@given(ALL, EXPONENTS, st.floats(0.001, 1000), st.sampled_from(TYPES))
 def test_max_weight_bounds_the_epsilon_weight_before_conversion(strategy, exponents, bound, kind):
     snr = schedule_of(exponents).snr
-    factor = {"epsilon": torch.ones_like(snr), "sample": snr, "v_prediction": snr / (1 + snr)}[kind]
-    wanted = np.minimum(published(strategy, snr.numpy()), bound) * factor.numpy()
+    wanted = np.minimum(published(strategy, snr.numpy()), bound) * FACTOR[kind](snr.numpy())
     assert close(loss_weight(strategy, snr, kind, max_weight=bound), wanted, accuracy(strategy, snr))
 
 
-@given(ALL, EXPONENTS, st.one_of(st.none(), st.floats(0.001, 1000)), st.sampled_from(PREDICTION_TYPES))
-def test_normalize_divides_by_the_mean_of_the_epsilon_table(strategy, exponents, bound, kind):
+@given(ALL, EXPONENTS, st.one_of(st.none(), st.floats(0.001, 1000)), st.sampled_from(TYPES))
+def test_normalize_by_the_own_mean_or_by_that_of_epsilon(strategy, exponents, bound, kind):
     snr = schedule_of(exponents).snr
     epsilon = np.minimum(published(strategy, snr.numpy()), np.inf if bound is None else bound)
-    plain = loss_weight(strategy, snr, kind, max_weight=bound)
-    normalized = loss_weight(strategy, snr, kind, max_weight=bound, normalize=True)
-    assert close(normalized, plain.numpy() / epsilon.mean(), accuracy(strategy, snr))
-    if kind == "epsilon":
-        assert float(normalized.mean()) == pytest.approx(1, rel=1e-12)
+    plain, own, shared = (loss_weight(strategy, snr, kind, max_weight=bound, normalize=by)
+                          for by in (False, True, "epsilon"))  # fmt: skip
+    assert close(shared, plain.numpy() / epsilon.mean(), accuracy(strategy, snr))
+    assert close(own, plain / plain.mean()) and float(own.mean()) == pytest.approx(1, rel=1e-12)
+    assert kind != "epsilon" or torch.equal(own, shared)
+
+
+def test_the_own_mean_is_finite_where_that_of_epsilon_is_not():
+    for kind in TYPES[1:]:
+        assert float(loss_weight("debiased", TERMINAL, kind, normalize=True).mean()) == pytest.approx(1)
+    line = "normalize divides by the mean epsilon weight of 'debiased', which is infinite; use max_weight"
+    assert refused("debiased", TERMINAL, "v_prediction", normalize="epsilon") == line
 
 
 def test_a_weight_that_is_zero_everywhere_cannot_be_normalized():
@@ -561,26 +536,10 @@ def test_a_name_a_parsed_name_and_a_callable(strategy):
     assert close(loss_weight(strategy, LINEAR), (1 + LINEAR.snr) ** -0.5)
 
 
-@pytest.mark.parametrize("kind", PREDICTION_TYPES)
-def test_a_prediction_type_is_known_by_its_letters(kind):
-    """A name that was put together, as one read from a file is, is not the same object as the one in the source."""
-    read = "".join([kind[:3], kind[3:]])
-    assert read is not kind
-    assert torch.equal(loss_weight("debiased", LINEAR, read), loss_weight("debiased", LINEAR, kind))
-    assert refused("p2(k=0,gamma=2)", TERMINAL, read) == refused("p2(k=0,gamma=2)", TERMINAL, kind)
-
-
 def test_a_callable_that_answers_a_list_keeps_its_digits():
     # torch reads a list as float32, which would lose nine digits.
     weight = loss_weight(lambda S: [0.1 + 1e-12] * len(S), LINEAR)
     assert weight.dtype == torch.float64 and close(weight, np.full(1000, 0.1 + 1e-12), 1e-15)
-
-
-def test_what_is_given_by_name_and_what_by_place():
-    by_place = loss_weight("debiased", LINEAR, "sample")
-    assert torch.equal(by_place, loss_weight(strategy="debiased", schedule_or_snr=LINEAR, prediction_type="sample"))
-    with pytest.raises(TypeError):  # True could be meant for either
-        loss_weight("debiased", LINEAR, "sample", True)
 
 
 def test_a_callable_sees_the_snr():
@@ -590,13 +549,65 @@ def test_a_callable_sees_the_snr():
     assert close(loss_weight(lambda S: S.numpy() ** -0.5, LINEAR), loss_weight("debiased", LINEAR))
 
 
-@pytest.mark.parametrize("kind", [lambda s: s, lambda s: s.snr, lambda s: s.snr.numpy(), lambda s: s.snr.tolist()],
-                         ids=["schedule", "tensor", "numpy", "list"])  # fmt: skip
-def test_a_schedule_or_its_snr(kind):
-    # A list in float32, as torch reads it, would be off by 1e-7.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda s: s,
+        lambda s: s.snr,
+        lambda s: s.snr.tolist(),  # in float32, as torch reads a list, it would be off by 1e-7
+        lambda s: s.snr.numpy(),
+        lambda s: s.snr.numpy().astype(">f8"),
+        lambda s: s.snr.numpy().astype(np.longdouble),
+        lambda s: s.snr.numpy().astype(object),
+        lambda s: np.array([Fraction(value) for value in s.snr.tolist()]),
+        lambda s: s.snr.numpy()[::-1].copy()[::-1],
+        lambda s: np.repeat(s.snr.numpy(), 2)[::2],
+        lambda s: pd.Series(s.snr.numpy(), index=range(7, 1007)),
+        lambda s: list(s.snr),
+    ],
+    ids=[
+        "schedule",
+        "tensor",
+        "list",
+        "numpy",
+        "big-endian",
+        "longdouble",
+        "object",
+        "fractions",
+        "reversed",
+        "strided",
+        "series",
+        "tensors",
+    ],
+)
+def test_a_schedule_or_its_snr_in_any_table(kind):
     table = loss_weight("debiased", kind(LINEAR))
     assert table.dtype == torch.float64 and table.shape == (1000,) and table.device.type == "cpu"
     assert close(table, LINEAR.snr.numpy() ** -0.5, 1e-14)
+
+
+@pytest.mark.parametrize("strategy", ["debiased", "sigmoid", "vlb"])
+def test_a_table_the_other_way_round(strategy):
+    """snr[::-1], the noisiest first, gives the same weights the other way round."""
+    assert torch.equal(loss_weight(strategy, LINEAR.snr.numpy()[::-1]), loss_weight(strategy, LINEAR).flip(0))
+
+
+def test_a_table_that_may_not_be_written(recwarn):
+    snr = LINEAR.snr.numpy().copy()
+    snr.flags.writeable = False
+    assert torch.equal(loss_weight("debiased", snr), loss_weight("debiased", LINEAR)) and not recwarn.list
+
+
+def test_the_meta_device():
+    """A table there holds no numbers; with it as the default device a table on the CPU stays there."""
+    line = "the SNR table is on the meta device, which holds no numbers; it must be on another"
+    assert refused("debiased", LINEAR.snr.to("meta")) == line
+    for strategy in KNOWN:
+        wanted = loss_weight(strategy, TERMINAL, "v_prediction")
+        with torch.device("meta"):
+            rescaled = Schedule.linear().rescale_zero_terminal_snr()
+            for given in (TERMINAL, TERMINAL.snr.tolist(), TERMINAL.snr.numpy(), rescaled):
+                assert torch.equal(loss_weight(strategy, given, "v_prediction").cpu(), wanted)
 
 
 def test_a_float32_table_gives_float64_and_is_left_as_it_was():
@@ -632,20 +643,14 @@ def test_max_weight_out_of_range(bound):
 @pytest.mark.parametrize(
     "snr, line",
     [
-        ([1.0, -1e-9], "the SNR table has values that are negative or not finite"),
-        ([1.0, math.nan], "the SNR table has values that are negative or not finite"),
-        ([math.inf, 1.0], "the SNR table has values that are negative or not finite"),
+        ([1.0, -1e-9], "the SNR table has values that are negative or NaN"),
+        ([1.0, math.nan], "the SNR table has values that are negative or NaN"),
         ([[1.0, 2.0]], "the SNR table has shape (1, 2); it must be one-dimensional and not empty"),
         (3.0, "the SNR table has shape (); it must be one-dimensional and not empty"),
     ],
 )
 def test_a_table_that_is_no_snr(snr, line):
     assert refused("debiased", torch.tensor(snr)) == line
-
-
-@pytest.mark.parametrize("snr", [[], np.array([]), torch.zeros(0)], ids=["list", "numpy", "torch"])
-def test_a_table_of_nothing(snr):
-    assert refused("debiased", snr) == "the SNR table has shape (0,); it must be one-dimensional and not empty"
 
 
 @pytest.mark.parametrize("library", [np.array, torch.tensor], ids=["numpy", "torch"])
@@ -669,7 +674,7 @@ def test_a_tensor_that_torch_does_not_convert_holds_no_snr():
 @pytest.mark.parametrize("normalize", ["yes", 1, None, 0.0])
 def test_normalize_is_true_or_false(normalize):
     line = refused("debiased", LINEAR, normalize=normalize)
-    assert line == f"normalize {normalize!r} is unknown; known: True, False"
+    assert line.startswith(f"normalize {normalize!r} is unknown; ") and line.endswith("known: True, False, epsilon")
 
 
 @pytest.mark.parametrize(
@@ -681,33 +686,15 @@ def test_normalize_is_true_or_false(normalize):
         lambda S: S * math.inf,
         lambda S: S[:5],
         lambda S: torch.ones(len(S) + 1),
-        lambda S: S[None],
         lambda S: 2.0,
+        lambda S: "debiased",
+        lambda S: [[1.0], [1.0, 2.0]],
+        lambda S: [10**400],
     ],
 )
 def test_a_callable_that_answers_nonsense(answer):
     wanted = f"the weighting {answer!r} must give one finite weight >= 0 for each of the 1000 timesteps"
     assert refused(answer, LINEAR) == wanted
-
-
-@pytest.mark.parametrize(
-    "answer",
-    ["debiased", None, [1.0, [2.0]], [[1.0], [1.0, 2.0]], ["a"], [10**400]],
-    ids=["text", "None", "ragged", "ragged too", "list of text", "too large"],
-)
-def test_a_callable_that_answers_no_numbers(answer):
-    _refuses_what_it_answers(lambda S: answer)
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
-def test_a_callable_that_answers_what_torch_does_not_convert():
-    _refuses_what_it_answers(lambda S: S.float().to_mkldnn())
-
-
-def _refuses_what_it_answers(weight):
-    for snr in ([1.0], [2.0, 1.0]):
-        wanted = f"the weighting {weight!r} must give one finite weight >= 0 for each of the {len(snr)} timesteps"
-        assert refused(weight, snr) == wanted
 
 
 def test_a_weight_too_large_for_a_float():

@@ -119,10 +119,6 @@ COMMANDS = {
         (["fetch"], "argument command: invalid choice: 'fetch'", "fetch-inception"),
         (["fetch-inception", "--fast"], "argument '--fast'", "known:"),
     ],
-    "trainers": [
-        (["--schedule", "cosine"], "argument --schedule: invalid choice: 'cosine'", "linear"),
-        (["--figure"], "argument --figure", "expected one argument"),
-    ],
     "rendering": [
         ([], "notebook, page", "required"),
         (["nowhere.ipynb", "page.html"], "nowhere.ipynb does not exist", "execute it first"),

@@ -82,7 +82,7 @@ def test_every_figure_drawn_twice(tmp_path, reached):
 
 @pytest.mark.slow
 def test_the_figure_of_the_trainers_drawn_twice(tmp_path, reached):
-    code = "from debiaslib.trainers import main\nimport sys\nfor path in sys.argv[1:]:\n    main(['--figure', path])\n"
+    code = "from docs.trainers import main\nimport sys\nfor path in sys.argv[1:]:\n    main(['--figure', path])\n"
     suffixes = ("png", "pdf", "svg")
     for number, settings in enumerate(SETTINGS):
         paths = [tmp_path / f"{number}.{suffix}" for suffix in suffixes]

@@ -92,11 +92,11 @@ def test_by_hand(cost):
 
 
 def test_samplers_variants_and_raw_weights_count_too(cost):
-    more = {"further_samplers": ["heun"], "variants": ["debiased; lr=1e-3"], "raw_weights": True, "seeds": [0]}
+    more = {"further_samplers": ["unipc"], "variants": ["debiased; lr=1e-3"], "raw_weights": True, "seeds": [0]}
     found, plain = (estimate(Experiment(**{**SETTINGS, "seeds": [0], **changes})) for changes in (more, {}))
     each = plain.calls["sampling"] // 2
-    # Heun's 5 and 10 steps are 9 and 19 calls; the raw weights of the weightings, 5 and 10 steps by the first sampler.
-    assert found.calls["sampling"] == 3 * (each + 150 * 28) + 2 * 150 * 15
+    # 5 and 10 steps by the second sampler; the raw weights of the weightings, 5 and 10 steps by the first one.
+    assert found.calls["sampling"] == 3 * (each + 150 * 15) + 2 * 150 * 15
     assert found.calls["measuring"] == plain.calls["measuring"] + (3 + 2) * 2 * 16
 
 

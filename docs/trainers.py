@@ -7,8 +7,8 @@ loss, and converted by the rule of `weighting.py`:
 
 As read in kohya-ss/sd-scripts 48d368f, Nerogar/OneTrainer 23df383, okotaku/diffengine f80c228, yuhuUSTC/Debias e4cd260.
 
-python -m debiaslib.trainers                        # the table of docs/trainers.md
-python -m debiaslib.trainers --figure trainers.png  # its figure
+python docs/trainers.py                        # the table of docs/trainers.md
+python docs/trainers.py --figure trainers.png  # its figure
 """
 
 import math
@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cli import Parser
-from .diffusion.schedule import Schedule
-from .diffusion.weighting import loss_weight
-from .errors import InputError, check_choice, check_number
+from debiaslib.cli import Parser
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.diffusion.weighting import loss_weight
+from debiaslib.errors import InputError, check_choice, check_number
 
 __all__ = ["TRAINERS", "comparison_table", "draw", "epsilon_equivalent", "flag_weight", "markdown_table"]
 
@@ -153,8 +153,8 @@ def markdown_table(schedules):
 def draw(schedule_or_snr, path):
     """Save the figure: every flag's weight in epsilon units against t. Needs the lab extra. Returns the Figure."""
     check_choice("the figure's file type", Path(path).suffix, (".png", ".pdf", ".svg"))
-    from .figures.style import log_axis, new_figure, style
-    from .files import atomic_path
+    from debiaslib.figures.style import log_axis, new_figure, style
+    from debiaslib.files import atomic_path
 
     snr = _snr(schedule_or_snr)
     panels = {"epsilon": r"An $\epsilon$ network", "v_prediction": r"A $v$ network"}
@@ -186,7 +186,7 @@ _LINES = {
 
 
 def _panel(ax, prediction_type, snr):
-    from .figures.style import look
+    from debiaslib.figures.style import look
 
     ax.plot(loss_weight("debiased", snr), color=look("debiased").colour, linewidth=5, alpha=0.35, label="the paper")
     for key, kind, _ in _forms():
@@ -225,7 +225,7 @@ TITLES = {
 
 def main(arguments=None):
     """The command line: print the table, or draw the figure. Returns the exit status."""
-    parser = Parser(prog="python -m debiaslib.trainers", description="What other trainers' flags compute.")
+    parser = Parser(prog="python docs/trainers.py", description="What other trainers' flags compute.")
     parser.add_argument("--figure", metavar="PATH", help="draw the weights there instead of printing the table")
     parser.add_argument("--schedule", choices=SCHEDULES, default="scaled_linear", help="of the figure (scaled_linear)")
     given = parser.parse_args(arguments)

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
-from debiaslib.trainers import TRAINERS, comparison_table, draw, epsilon_equivalent, flag_weight, main, markdown_table
+from docs.trainers import TRAINERS, comparison_table, draw, epsilon_equivalent, flag_weight, main, markdown_table
 
 LINEAR = Schedule.linear()
 FORMS = [(key, kind) for key, trainer in TRAINERS.items() for kind in trainer.forms]
@@ -72,13 +73,6 @@ def test_golden_ratios_to_the_paper(trainer, kind, t, wanted):
     assert ratio(trainer, kind, t) == pytest.approx(wanted, rel=2e-3)
 
 
-def test_what_is_another_weighting_under_the_clamp():
-    below = LINEAR.snr[LINEAR.snr < 1000]
-    assert close(epsilon_equivalent("kohya", "v_prediction", below), loss_weight("inverse_snr", below))
-    assert close(epsilon_equivalent("kohya_scaled", "v_prediction", below), loss_weight("p2(k=1,gamma=1)", below))
-    assert close(epsilon_equivalent("kohya_old_scaled", "v_prediction", below), loss_weight("debiased", below))
-
-
 def test_no_trainer_has_the_papers_weight_for_v_by_one_flag():
     paper = loss_weight("debiased", LINEAR)
     for trainer in ("kohya", "kohya_old", "onetrainer", "diffengine", "authors"):
@@ -120,7 +114,7 @@ def test_zero_snr():
     [
         (lambda: flag_weight("koyha", "epsilon", LINEAR), "trainer 'koyha' is unknown; did you mean 'kohya'?"),
         (lambda: flag_weight("kohya", "sample", LINEAR), "prediction_type of kohya 'sample' is unknown"),
-        (lambda: flag_weight("kohya", "epsilon", [1.0, -1.0]), "negative or not finite"),
+        (lambda: flag_weight("kohya", "epsilon", [1.0, -1.0]), "negative or NaN"),
         (lambda: comparison_table(LINEAR, [1000]), "t is 1000; it must be a whole number >= 0 and < 1000"),
         (lambda: comparison_table(LINEAR, [-1]), "t is -1"),
     ],
@@ -156,5 +150,5 @@ def test_the_command_line(tmp_path, capsys):
     assert (tmp_path / "a.png").exists() and capsys.readouterr().out == ""
     assert main(["--figure", str(tmp_path / "a.foo")]) == 2
     assert capsys.readouterr().err.startswith("error: the figure's file type '.foo' is unknown;")
-    command = [sys.executable, "-m", "debiaslib.trainers"]
+    command = [sys.executable, Path(__file__).parents[1] / "docs/trainers.py"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == table
