@@ -3,8 +3,8 @@
     python docs/flow_weights.py                               # the table of docs/flow_matching.md
     python docs/flow_weights.py --figure docs/figures/flow_matching.png
 
-With sigma in [0, 1], log SNR = 2 log((1 - sigma) / sigma), whose slope is -2 / (sigma (1 - sigma)). An objective that draws
-sigma with density p and weighs |u_hat - u|^2 by w attends to log SNR with p(sigma) w(sigma) sigma (1 - sigma) / 2.
+With sigma in [0, 1], log SNR = 2 log((1 - sigma) / sigma), whose slope is -2 / (sigma (1 - sigma)). An objective that
+draws sigma with density p and weighs |u_hat - u|^2 by w attends to log SNR with p w sigma (1 - sigma) / 2.
 """
 
 import argparse
@@ -23,9 +23,15 @@ LABELS = {
     "inverse_snr": r"1/SNR for $\epsilon$: $w = \sigma^2$",
     "debiased": r"debiased: $w = \sigma (1 - \sigma)$",
 }
-LINES = {"uniform": ("#999999", "-"), "logit_normal": ("#0072B2", "--"), "sigma_sqrt": ("#D55E00", ":"),
-         "cosmap": ("#CC79A7", "-."), "constant": ("#E69F00", (0, (1, 2))), "inverse_snr": ("#009E73", (0, (5, 1, 1, 1))),
-         "debiased": ("#000000", "-")}  # fmt: skip
+LINES = {
+    "uniform": ("#999999", "-"),
+    "logit_normal": ("#0072B2", "--"),
+    "sigma_sqrt": ("#D55E00", ":"),
+    "cosmap": ("#CC79A7", "-."),
+    "constant": ("#E69F00", (0, (1, 2))),
+    "inverse_snr": ("#009E73", (0, (5, 1, 1, 1))),
+    "debiased": ("#000000", "-"),
+}
 
 
 def grid(T=1000):
@@ -73,7 +79,8 @@ def draw(path):
         for name, label in LABELS.items():
             log_snr, share = on_log_snr(name, grid())
             colour, dashes = LINES[name]
-            ax.plot(log_snr, share, color=colour, linestyle=dashes, linewidth=2.4 if name == "debiased" else 1.6, label=label)
+            width = 2.4 if name == "debiased" else 1.6
+            ax.plot(log_snr, share, color=colour, linestyle=dashes, linewidth=width, label=label)
         ax.set(xlabel=r"log SNR $= 2 \log((1 - \sigma) / \sigma)$", ylabel="share of the objective",
                xlim=(-10, 14), ylim=(0, 0.32))  # fmt: skip
         ax.legend(loc="upper right", fontsize=8.5)

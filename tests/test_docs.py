@@ -7,14 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
+from diffusers.training_utils import compute_density_for_timestep_sampling, compute_loss_weighting_for_sd3
 from torch.utils.flop_counter import FlopCounterMode
 
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.study.presets import get_preset
-from docs import trainers
+from docs import flow_weights, trainers
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -24,8 +25,8 @@ def blocks(page):
     return re.findall(r"```python\n(.*?)```", PAGES[page], flags=re.DOTALL)
 
 
-def example():
-    spec = importlib.util.spec_from_file_location("train_unconditional", DOCS / "examples" / "train_unconditional.py")
+def example(name="train_unconditional"):
+    spec = importlib.util.spec_from_file_location(name, DOCS / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -61,7 +62,7 @@ def test_the_lines_of_the_page(kind):
     snr = Schedule.linear().snr
     weight = snr.rsqrt() if kind == "epsilon" else snr.sqrt() / (1 + snr)
     error = (output - names["target"]).square().mean(dim=(1, 2, 3))
-    wanted = (weight[timesteps] * error).mean() / snr.rsqrt().mean()
+    wanted = (weight[timesteps] * error).mean() / weight.mean()
     assert float(names["loss"]) == pytest.approx(float(wanted), rel=1e-5)
 
     exec(by_table, names)
@@ -75,6 +76,8 @@ def test_the_numbers_of_the_page():
     assert f"a mean of {means[0]:.1f} on DDPM's linear schedule and {means[1]:.1f} on Stable Diffusion's" in page
     assert f"has {100 * raw[-1] / raw.sum():.0f} % of all the debiased weight" in page
     assert f"is {100 * effective(raw):.2f} % of the timesteps" in page
+    shared = loss_weight("debiased", Schedule.linear(), "v_prediction", normalize="epsilon")
+    assert f"the v weights have a mean of {shared.mean():.4f}" in page
     assert f"to {100 * bounded[-1] / bounded.sum():.1f} % and {100 * effective(bounded):.0f} %" in page
 
 
@@ -82,19 +85,12 @@ def test_what_the_page_says_of_zero_terminal_snr():
     scheduler = DDPMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
     with pytest.raises(InputError, match="infinite"):
         loss_weight("debiased", scheduler)
-    with pytest.raises(InputError, match="normalize"):
-        loss_weight("debiased", scheduler, "v_prediction", normalize=True)
     weight = loss_weight("debiased", scheduler, "v_prediction")
     assert weight[-1] == 0 and weight.max() <= 0.5
-    assert loss_weight("debiased", scheduler, "v_prediction", normalize=True, max_weight=20).isfinite().all()
+    assert float(loss_weight("debiased", scheduler, "v_prediction", normalize=True).mean()) == pytest.approx(1)
 
 
 # examples/train_unconditional.py
-
-
-def test_the_example_marks_the_three_lines_of_the_page():
-    text = (DOCS / "examples" / "train_unconditional.py").read_text(encoding="utf-8")
-    assert [text.count(f"# ({i})") for i in (1, 2, 3, 4)] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +120,57 @@ def test_the_example_at_zero_terminal_snr():
     options = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
     _, weight, losses = example().main(steps=2, batch_size=4, normalize=False, **options)
     assert weight[-1] == 0 and torch.tensor(losses).isfinite().all()
+
+
+# flow_matching.md
+
+
+@pytest.mark.parametrize("name", ["train_flow_matching", "train_unconditional"])
+def test_an_example_marks_the_three_lines(name):
+    text = (DOCS / "examples" / f"{name}.py").read_text(encoding="utf-8")
+    assert [text.count(f"# ({i})") for i in (1, 2, 3, 4)] == [1, 1, 1, 0]
+
+
+def test_the_flow_matching_example():
+    """It learns; its weight is sigma (1 - sigma) in the scheduler's own order, of mean 1."""
+    _, weight, losses = example("train_flow_matching").main(steps=120)
+    sigma = FlowMatchEulerDiscreteScheduler().sigmas
+    assert torch.allclose(weight, 6 * sigma * (1 - sigma), atol=1e-4)
+    assert sum(losses[-30:]) < 0.8 * sum(losses[:30])
+
+
+def test_the_lines_of_the_flow_matching_page():
+    noise_scheduler, indices = FlowMatchEulerDiscreteScheduler(), torch.tensor([0, 500, 900])
+    x0, noise, model_pred = torch.randn(3, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    names = {
+        "noise_scheduler": noise_scheduler,
+        "indices": indices,
+        "x0": x0,
+        "noise": noise,
+        "model_pred": model_pred,
+        "sigma": noise_scheduler.sigmas[indices].double(),
+    }
+    before, within, batch = blocks("flow_matching.md")
+    exec(before + within, names)
+    sigma = noise_scheduler.sigmas[indices]
+    error = (model_pred - noise + x0).square().mean(dim=(1, 2, 3))
+    assert float(names["loss"]) == pytest.approx(float((6 * sigma * (1 - sigma) * error).mean()), rel=1e-3)
+    exec(batch, names)
+    assert torch.allclose(names["weight"].float(), torch.minimum((1 - sigma) ** 2, 5 * sigma**2))
+
+
+def test_the_objectives_of_the_flow_matching_page():
+    """Its table, and diffusers' own weights and densities."""
+    marks = r"<!-- table: python docs/flow_weights.py -->\n(.*?)<!-- end -->"
+    assert re.search(marks, PAGES["flow_matching.md"], re.DOTALL).group(1).strip() == flow_weights.table()
+    sigma = flow_weights.grid()
+    for name in ("sigma_sqrt", "cosmap"):
+        theirs = compute_loss_weighting_for_sd3(name, sigma)
+        assert torch.allclose(flow_weights.attention(name, sigma).float(), theirs.float())
+    generator = torch.Generator().manual_seed(0)
+    drawn = compute_density_for_timestep_sampling("logit_normal", 100_000, 0.0, 1.0, generator=generator).double()
+    log_snr = 2 * ((1 - drawn) / drawn).log()
+    assert log_snr.std() == pytest.approx(2.0, rel=0.02)
 
 
 # trainers.md

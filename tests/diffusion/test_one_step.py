@@ -228,9 +228,7 @@ def test_no_model_beats_the_optimum(errors, model, t):
 
 
 def test_the_optimum_is_at_no_distance_from_itself_and_memorises_at_low_t(errors):
-    assert (
-        errors[(errors.model == "optimum") & errors.quantity.isin(QUANTITIES[3:])].value == 0
-    ).all()
+    assert (errors[(errors.model == "optimum") & errors.quantity.isin(QUANTITIES[3:])].value == 0).all()
     assert one_value(errors, model="optimum", t=50, quantity="x0_mse").mean() < 1e-6
 
 
