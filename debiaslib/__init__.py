@@ -16,6 +16,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 _HOMES = {
     "Schedule": "diffusion.schedule",
+    "FlowSchedule": "diffusion.flow",
     "loss_weight": "diffusion.weighting",
     "parse_strategy": "diffusion.strategies",
     "to_x0_epsilon": "diffusion.prediction",

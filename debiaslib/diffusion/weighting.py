@@ -106,7 +106,8 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     check_choice("normalize", normalize, (True, False, "epsilon"))
     if max_weight is not None:
         check_number("max_weight", max_weight, above=0)
-    backwards = len(snr) > 1 and bool((snr.diff() > 0).all())  # of a flow-matching scheduler, the noisiest first
+    # Of a flow-matching scheduler, the noisiest first; only those that compare neighbours take notice.
+    backwards = not callable(strategy) and len(snr) > 1 and bool((snr.diff() > 0).all())
     snr = snr.flip(0) if backwards else snr
     bounded = "flow_prediction" if isinstance(given, FlowSchedule) else "v_prediction"
     weight = _table(strategy, snr, prediction_type, max_weight, bounded)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from debiaslib.diffusion.one_step import QUANTITIES, mean_colour, mse_by_timestep, one_step_estimate
+from debiaslib.diffusion.one_step import QUANTITIES, mse_by_timestep, one_step_estimate
 from debiaslib.diffusion.optimum import OptimalDenoiser
 from debiaslib.diffusion.prediction import PREDICTION_TYPES
 from debiaslib.diffusion.schedule import Schedule
@@ -63,23 +63,10 @@ def test_the_model_sees_batches_and_the_batches_do_not_matter():
     assert torch.equal(one.x0_hat, one_step_estimate(wavy, x0, 5, noise, SCHEDULE).x0_hat)
 
 
-def test_no_gradient_is_kept():
-    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
-    assert not one_step_estimate(
-        lambda x, t: x * weight, images(2), 5, normal(2, 3, 4, 4), SCHEDULE
-    ).x0_hat.requires_grad
-
-
 @pytest.mark.parametrize("t", [-1, 1000, 2.0, True, None, "5"])
 def test_t_outside(t):
     with pytest.raises(InputError, match="t is .*; it must be a whole number >= 0 and < 1000"):
         one_step_estimate(wavy, images(2), t, normal(2, 3, 4, 4), SCHEDULE)
-
-
-def test_the_mean_colour():
-    picture = torch.zeros(2, 3, 2, 2)
-    picture[1, 2] = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
-    assert mean_colour(picture).tolist() == [[0, 0, 0], [0, 0, 3]]
 
 
 # Errors by timestep

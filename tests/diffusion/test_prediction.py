@@ -83,14 +83,6 @@ def test_the_target_of_v_is_the_velocity_of_diffusers():
     assert (prediction_target(x0, noise, T, LINEAR, "v_prediction") - theirs).abs().max() < 1e-14
 
 
-def test_the_other_targets_are_the_pair_itself():
-    x0, noise = pair()
-    assert prediction_target(x0, noise, T, LINEAR) is noise
-    assert prediction_target(x0, noise, T, LINEAR, "epsilon") is noise
-    assert prediction_target(x0, noise, T, LINEAR, "sample") is x0
-    assert torch.equal(prediction_target(x0, noise, T, LINEAR, "flow_prediction"), noise - x0)
-
-
 @pytest.mark.parametrize("kind", TYPES[:3])
 def test_x0_as_the_scheduler_of_diffusers_has_it(kind):
     scheduler = DDPMScheduler(1000, prediction_type=kind, clip_sample=False)

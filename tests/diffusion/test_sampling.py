@@ -352,18 +352,6 @@ def test_batches_come_as_they_are_drawn_and_are_the_images_of_sample():
     assert np.array_equal(np.concatenate([first, *rest]), sample(model, SCHEDULE, range(10), **settings))
 
 
-def test_gradients_are_off_within_and_left_as_they_were_between():
-    states = []
-
-    def spy(x, t):
-        states.append(torch.is_grad_enabled())
-        return torch.zeros_like(x)
-
-    for _ in sample_batches(spy, SCHEDULE, range(2), steps=1, shape=SHAPE, batch_size=1):
-        states.append(torch.is_grad_enabled())
-    assert states == [False, True, False, True]
-
-
 # Bytes
 
 
