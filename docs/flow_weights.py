@@ -83,7 +83,7 @@ def draw(path):
             ax.plot(log_snr, share, color=colour, linestyle=dashes, linewidth=width, label=label)
         ax.set(xlabel=r"log SNR $= 2 \log((1 - \sigma) / \sigma)$", ylabel="share of the objective",
                xlim=(-10, 14), ylim=(0, 0.32))  # fmt: skip
-        ax.legend(loc="upper right", fontsize=8.5)
+        ax.legend(loc="upper left", fontsize=8.5)
         figure.savefig(path, metadata={"Software": None})
     return figure
 

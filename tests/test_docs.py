@@ -189,7 +189,8 @@ def test_the_clamped_timesteps():
     assert f"That is {first[sd]} on Stable Diffusion's schedule, {first[ddpm]} on DDPM's." in PAGES["trainers.md"]
 
 
-def test_the_code_of_the_page():
+def test_the_code_of_the_page(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)  # the page's reader is in that folder
     names = {}
     (block,) = blocks("trainers.md")
     exec(block, names)

@@ -585,13 +585,6 @@ def test_a_table_that_is_no_snr(snr, line):
     assert refused("debiased", torch.tensor(snr)) == line
 
 
-@pytest.mark.parametrize("library", [np.array, torch.tensor], ids=["numpy", "torch"])
-@pytest.mark.parametrize("values", [[2j, 1j], [True, False]], ids=["complex", "bool"])
-def test_a_table_of_what_is_no_real_number(library, values):
-    table = library(values)
-    assert refused("debiased", table) == f"the SNR table is {table.dtype}; it must hold real numbers"
-
-
 @pytest.mark.parametrize("normalize", ["yes", 1, None, 0.0])
 def test_normalize_is_true_or_false(normalize):
     line = refused("debiased", LINEAR, normalize=normalize)
