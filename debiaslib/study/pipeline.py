@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..cli import experiment_parser, run_command
+from ..cli import check_matplotlib, experiment_parser, run_command
 from ..data.images import load_images
 from ..errors import InputError, WorkFailed, check_choice, check_number
 from ..files import read_json, sha256_file, sha256_json, write_json
@@ -67,7 +67,14 @@ def _run_engine(settings, folder, config, jobs, profile):
         sys.exit(128 + stop.signal)
     if code != 0:
         words = last_words(folder, failed) or f"the engine ended with code {code}; see {engine_log(folder)}"
-        raise WorkFailed(words, WorkFailed.KILLED if any(failed.values()) else WorkFailed.FAILED)
+        raise WorkFailed(words, _status([code, *failed.values()]))
+
+
+def _status(statuses):
+    """The exit status of a pipeline whose engine and jobs ended with these; below 0 and above 128: by a signal."""
+    if any(status < 0 or status > 128 for status in statuses) or WorkFailed.KILLED in statuses:
+        return WorkFailed.KILLED
+    return WorkFailed.MEMORY if WorkFailed.MEMORY in statuses else WorkFailed.FAILED
 
 
 def _key(settings, fingerprints):
@@ -129,6 +136,7 @@ def check_before_start(settings, results=""):
     """
     for name in settings.notebooks:
         check_choice("notebook", name, notebook_files())
+    check_matplotlib()
     first = settings.train_config(*settings.runs[0])
     if first.device != "cpu":
         from ..devices import check_device

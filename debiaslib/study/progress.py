@@ -3,20 +3,21 @@
 import re
 import sys
 import time
-from pathlib import Path
+
+from ..errors import WorkFailed
 
 __all__ = ["follow", "last_words"]
 
 _LOG, _ID = re.compile(r"    log: logs/(.+?)\.log"), re.compile(r"    jobid: (\d+)")
 _BEGUN, _FAILED = re.compile(r"(local)?rule \w+:"), re.compile(r"Error in rule \w+:")
 _ENDED, _COUNT = re.compile(r"Finished jobid: (\d+)"), re.compile(r"(\d+ of \d+) steps")
-_SIGNAL = re.compile(r"died with <Signals\.\w+: (\d+)>|non-zero exit status (\d{3})\.")
+_STATUS = re.compile(r"died with <Signals\.\w+: (\d+)>|non-zero exit status (\d+)\.")
 
 
 def follow(lines, log, out=None):
     """Copy the engine's `lines` to the file `log`, and say on `out` (stderr) which jobs begin and end.
 
-    Returns {job: the signal that ended it, or None} of the jobs that failed, named as their logs are.
+    Returns {job: its exit status, 128 and the signal that ended it} of the jobs that failed, named as their logs are.
     """
     started, job, failing, names, failed = time.monotonic(), None, False, {}, {}
 
@@ -32,7 +33,7 @@ def follow(lines, log, out=None):
         elif found := _LOG.match(line):
             job = found[1]
             if failing:
-                failed.setdefault(job, None)
+                failed.setdefault(job, WorkFailed.FAILED)
             else:
                 say(f"begun: {job}")
         elif (found := _ID.match(line)) and not failing:
@@ -41,18 +42,18 @@ def follow(lines, log, out=None):
             job = names.get(found[1], "the last job")
         elif found := _COUNT.match(line):
             say(f"done: {job} ({found[1]} jobs)")
-        elif (found := _SIGNAL.search(line)) and failed:
-            failed[list(failed)[-1]] = int(found[1]) if found[1] else int(found[2]) - 128  # as a shell says it
+        elif (found := _STATUS.search(line)) and failed:
+            failed[list(failed)[-1]] = 128 + int(found[1]) if found[1] else int(found[2])
     return failed
 
 
 def last_words(folder, failed):
     """Why the jobs of `follow` failed, in one line: the signal, or the last line that each wrote into its log."""
-    return "; ".join(_last_words(folder / "logs" / f"{job}.log", number) for job, number in failed.items())
+    return "; ".join(_last_words(folder / "logs" / f"{job}.log", status - 128) for job, status in failed.items())
 
 
-def _last_words(log: Path, number):
-    if number:
+def _last_words(log, number):
+    if number > 0:
         return f"{log.stem} was killed (signal {number}{'; memory?' if number == 9 else ''})"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     lines = [line.strip() for line in lines if line.strip()]

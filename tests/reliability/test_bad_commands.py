@@ -1,170 +1,155 @@
-"""Bad arguments of every command: one line, exit code 2, nothing done."""
+"""Bad arguments of every command: one line, exit code 2, nothing done. Each by its `main`, in this process."""
 
 import importlib
-import runpy
 import sys
 import time
-import warnings
-from pathlib import Path
 
+import pytest
 from refusals import no_longer_than
 
-ROOT = Path(__file__).resolve().parents[2]
+from debiaslib.cli import run_command
+from debiaslib.errors import WorkFailed
+
 NAMED = [  # of every command that takes an experiment
-    (["--experiment", "qick"], "experiment 'qick'", "did you mean 'quick'?"),
-    (["--experiment", ""], "experiment ''", "known:"),
-    (["--experiment", "none.yaml"], "'none.yaml'", "does not exist"),
-    (["--experiment", "bad.yaml"], "'weighting'", "did you mean 'weightings'?"),
-    (["--experiment"], "argument --experiment", "expected one argument"),
-    (["--experimnet=quick"], "argument '--experimnet'", "did you mean '--experiment'?"),
+    ("--experiment qick", "experiment 'qick'", "did you mean 'quick'?"),
+    ("--experiment none.yaml", "'none.yaml'", "does not exist"),
+    ("--experiment bad.yaml", "'weighting'", "did you mean 'weightings'?"),
+    ("--experiment", "argument --experiment", "expected one argument"),
+    ("--experimnet=quick", "argument '--experimnet'", "did you mean '--experiment'?"),
 ]
 HOME = [  # of every command that finds its results folder
-    (["--results", "file"], "results is 'file'", "must be a folder"),
-    (["--results", "file/below"], "results is 'file/below'", "must be a folder"),
-    (["--results", "x" * 300], "results is 'xxx", "the path of a folder"),
+    ("--experiment mine.yaml --results file", "results is 'file'", "must be a folder"),
+    (f"--experiment mine.yaml --results {'x' * 300}", "results is 'xxx", "the path of a folder"),
 ]
-TRAIN = ["--experiment", "mine.yaml", "--weighting", "debiased"]
+MADE = "--results made/mine --expected made/mine"
+
+
+def after(start, cases):
+    """The cases with `start` before their arguments."""
+    return [(f"{start} {arguments}", *parts) for arguments, *parts in cases]
+
+
 COMMANDS = {
-    "training": [
-        ([], "--weighting", "required"),
-        *[(["--weighting", "debiased", *given], *parts) for given, *parts in NAMED],
-        *[([*TRAIN, *given], *parts) for given, *parts in HOME],
-        (["--weighting", "debaised"], "weighting 'debaised'", "did you mean 'debiased'?"),
-        (["--weighting", "p2(k=-1)"], "k of weighting 'p2' is -1", ">= 0"),
-        (["--weighting", "debiased; lr=0"], "lr is 0.0", "> 0"),
-        (["--weighting", ""], "weighting ''", "'name(argument=value)'"),
-        ([*TRAIN, "--seed", "x"], "argument --seed: invalid int value: 'x'", "int"),
-        ([*TRAIN, "--seed", "1.5"], "argument --seed: invalid int value: '1.5'", "int"),
-        ([*TRAIN, "--seed", "-1"], "seed is -1", ">= 0"),
-        ([*TRAIN, "--dataset", "no/where/at/all"], "'no/where/at/all'", "an existing path"),
-        ([*TRAIN, "--dataset", "file"], "file", "no parquet file"),
-        ([*TRAIN, "--dataset", "empty"], "'empty' holds no images", "looked for png"),
-        ([*TRAIN, "extra"], "argument 'extra'", "known:"),
-        (["--experiment", "cuda.yaml", "--weighting", "debiased"], "device is 'cuda'", "use device='cpu'"),
-        (["--experiment", "odd.yaml", "--weighting", "debiased"], "resolution is 18", "a multiple of 4"),
-        (["--experiment", "zero.yaml", "--weighting", "debiased"], "is infinite where SNR = 0", "max_weight"),
-        (["--experiment", "groups.yaml", "--weighting", "debiased"], "refused by diffusers", "block_out_channels"),
+    "training.__main__": [
+        ("", "--weighting", "required"),
+        *after("--weighting debiased", [*NAMED, *HOME]),
+        ("--weighting debaised", "weighting 'debaised'", "did you mean 'debiased'?"),
+        ("--weighting debiased;learning_rate=1", "'learning_rate'", "did you mean 'lr'?"),
+        ("--weighting debiased --seed 1.5", "argument --seed: invalid int value: '1.5'", "int"),
+        ("--weighting debiased --seed -1", "seed is -1", ">= 0"),
+        ("--weighting debiased --dataset no/where/at/all", "'no/where/at/all'", "an existing path"),
+        ("--weighting debiased --dataset empty", "'empty' holds no images", "looked for"),
+        ("--weighting debiased extra", "argument 'extra'", "known:"),
+        ("--weighting debiased --experiment cuda.yaml", "device is 'cuda'", "use device='cpu'"),
+        ("--weighting debiased --experiment zero.yaml", "is infinite where SNR = 0", "max_weight"),
+        ("--weighting debiased --experiment groups.yaml", "refused by diffusers", "block_out_channels"),
     ],
-    "measurements": [
-        ([], "names", "required"),
-        *[(["mse", *given], *parts) for given, *parts in [*NAMED, *HOME]],
-        (["mes"], "measurement 'mes'", "did you mean 'mse'?"),
-        (["samples"], "'samples'", "name its --weighting and --seed"),
-        (["samples", "--weighting", "debaised"], "weighting 'debaised'", "did you mean 'debiased'?"),
-        (["distances", "--weighting", "debiased", "--seed", "-1"], "seed is -1", ">= 0"),
-        (["distances", "--weighting", "debiased", "--seed", "x"], "argument --seed: invalid int value: 'x'", "int"),
+    "study.measurements": [
+        ("", "names", "required"),
+        *after("mse", [*NAMED, *HOME]),
+        ("mes", "measurement 'mes'", "did you mean 'mse'?"),
+        ("samples", "'samples'", "name its --weighting and --seed"),
+        ("samples --weighting debaised", "weighting 'debaised'", "did you mean 'debiased'?"),
     ],
-    "pipeline": [
+    "study.pipeline": [
         *NAMED,
-        *[(["--experiment", "mine.yaml", *given], *parts) for given, *parts in HOME],
-        (["--jobs", "0"], "jobs is 0", ">= 1"),
-        (["--jobs", "-3"], "jobs is -3", ">= 1"),
-        (["--jobs", "two"], "argument --jobs: invalid int value: 'two'", "int"),
-        (["--jobs", "1.5"], "argument --jobs: invalid int value: '1.5'", "int"),
-        (["--minutes", "abc"], "argument --minutes: invalid float value: 'abc'", "float"),
-        (["--minutes", "0"], "minutes is 0.0", "> 0"),
-        (["--minutes", "-5"], "minutes is -5.0", "> 0"),
-        (["--minutes", "nan"], "minutes is nan", "finite number > 0"),
-        (["--minutes", "inf"], "minutes is inf", "finite number > 0"),
-        (["--profile", "nowhere"], "profile is 'nowhere'", "a folder with a config.yaml"),
-        (["--profile", str(ROOT / "config/slurm"), "--minutes", "5"], "minutes is 5", "limit of time"),
-        (["--dataset", "no/where/at/all"], "'no/where/at/all'", "an existing path"),
-        (["--dry-run", "--tflops", "0"], "tflops is 0.0", "> 0"),
-        (["--dry-run", "--tflops", "x"], "argument --tflops: invalid float value: 'x'", "float"),
-        (["--dry-run", "--measuring-tflops", "-1"], "measuring_tflops is -1.0", "> 0"),
-        (["--dry-run", "--experiment", "qick"], "experiment 'qick'", "did you mean 'quick'?"),
-        (["--dry-run", "--experiment", "groups.yaml"], "refused by diffusers", "block_out_channels"),
-        (["--experiment", "notebook.yaml"], "notebook '08_more'", "known: 01_bias_existence"),
-        (["--experiment", "circle.yaml"], "then is", "leads back"),
-        (["--experiment", "then.yaml"], "experiment 'qick'", "did you mean 'quick'?"),
-        (["--experiment", "cuda.yaml"], "device is 'cuda'", "use device='cpu'"),
-        (["--targets"], "argument --targets", "expected at least one argument"),
+        *HOME,
+        ("--jobs 0", "jobs is 0", ">= 1"),
+        ("--jobs two", "argument --jobs: invalid int value: 'two'", "int"),
+        ("--minutes 5", "argument '--minutes'", "known:"),
+        ("--profile nowhere", "profile is 'nowhere'", "a folder with a config.yaml"),
+        ("--dataset no/where/at/all", "'no/where/at/all'", "an existing path"),
+        ("--dry-run --tflops 0", "tflops is 0.0", "> 0"),
+        ("--dry-run --experiment groups.yaml", "refused by diffusers", "block_out_channels"),
+        ("--experiment notebook.yaml", "notebook '08_more'", "known: 01_bias_existence"),
+        ("--experiment cuda.yaml", "device is 'cuda'", "use device='cpu'"),
+        ("--experiment mine.yaml", "data set good has 3 train images; features pooled need 49", "allow_singular"),
     ],
-    "execution": [
-        ([], "names", "required"),
-        *[(["05_training", *given], *parts) for given, *parts in [*NAMED, *HOME]],
-        (["05_trainnig"], "notebook '05_trainnig'", "did you mean '05_training'?"),
-        (["05_training", "--model", "no/where/at/all"], "'no/where/at/all'", "no existing folder or file"),
-        (["05_training", "--model", "empty"], "empty", "config.json"),
-        (["05_training", "--model", "file; x=["], "x of the model is '['", "a number, true, false"),
+    "study.run_notebook": [
+        ("", "names", "required"),
+        *after("05_training", [*NAMED, *HOME]),
+        ("05_trainnig", "notebook '05_trainnig'", "did you mean '05_training'?"),
+        ("05_training --model no/where/at/all", "'no/where/at/all'", "no existing folder or file"),
     ],
-    "report": [
+    "report.report": [
         *NAMED,
-        *[(["--experiment", "mine.yaml", *given], *parts) for given, *parts in HOME],
-        (["--experiment", "mine.yaml"], "no results in", "make reproduce EXPERIMENT=mine"),
-        (["--experiment", "mine.yaml", "--results", "made", "--publish", "file"], "file is not a folder", "name one"),
-        (["--experiment", "mine.yaml", "--results", "made", "--publish", "good"], "good holds something else", "empty"),
+        *HOME,
+        ("--experiment mine.yaml", "no results in", "make reproduce EXPERIMENT=mine"),
     ],
-    "figures": [
-        ([], "--results", "required"),
-        (["--results", "nowhere"], "nowhere", "give an experiment's folder"),
-        (["--results", "file"], "file", "give an experiment's folder"),
-        (["--result", "x", "y"], "argument 'y'", "known:"),
+    "figures.__main__": [
+        ("", "--results", "required"),
+        ("--results nowhere", "nowhere", "give an experiment's folder"),
+        ("--result x y", "argument 'y'", "known:"),
     ],
-    "compare": [
-        ([], "--results", "required"),
-        (["--results", "nowhere"], "nowhere", "the folder of an experiment's results"),
-        (["--results", "file"], "file", "the folder of an experiment's results"),
-        (["--results", "made/mine", "--expected", "nowhere"], "nowhere", "the folder of an experiment's results"),
-        (["--results", "made/mine", "--expected", "made/mine", "--limit", "0"], "limit is 0", ">= 1"),
-        (["--results", "made/mine", "--expected", "made/mine", "--limit", "x"], "argument --limit", "int"),
-        (["--results", "made/mine", "--expected", "made/mine", "--tolerance", "x"], "tolerance is 'x'", "METRIC="),
-        (["--results", "made/mine", "--expected", "made/mine", "--tolerance", "-1"], "tolerance is -1.0", ">= 0"),
-        (["--results", "made/mine", "--expected", "made/mine", "--tolerance", "nan"], "tolerance is nan", "finite"),
-        (["--results", "made/mine", "--expected", "made/mine", "--tolerance", "fd=1e999"], "of fd is inf", "finite"),
-        (["--results", "made/mine", "--expected", "made/mine"], "holds no tables to compare with", "mse.csv"),
+    "study.compare": [
+        ("", "--results", "required"),
+        ("--results nowhere", "nowhere", "the folder of an experiment's results"),
+        (f"{MADE} --limit 0", "limit is 0", ">= 1"),
+        (f"{MADE} --tolerance x", "tolerance is 'x'", "METRIC="),
+        (f"{MADE} --tolerance fd=1e999", "of fd is inf", "finite"),
+        (MADE, "holds no tables to compare with", "mse.csv"),
     ],
-    "features": [
-        ([], "command", "required"),
-        (["fetch"], "argument command: invalid choice: 'fetch'", "fetch-inception"),
-        (["fetch-inception", "--fast"], "argument '--fast'", "known:"),
-    ],
-    "rendering": [
-        ([], "notebook, page", "required"),
-        (["nowhere.ipynb", "page.html"], "nowhere.ipynb does not exist", "execute it first"),
-        (["file", "page.html"], "file cannot be read", "JSON"),
-    ],
-    "minifaces_features": [
-        ([], "--out", "required"),
-        (["--out", "no/folder/x.safetensors"], "--out no/folder/x.safetensors", "folder does not exist"),
-        (["--out", "x", "--images", "many"], "argument --images: invalid int value: 'many'", "int"),
-    ],
-    "cifar10_training": [
-        ([], "--dataset, --out", "required"),
-        (["--dataset", "x", "--out", "y", "--epochs", "x"], "argument --epochs: invalid int value: 'x'", "int"),
-        (["--dataset", "x", "--out", "y", "--precision", "float16"], "invalid choice: 'float16'", "bfloat16"),
-    ],
-}  # fmt: skip
+    "metrics.features": [("fetch", "argument command: invalid choice: 'fetch'", "fetch-inception")],
+}
 
 
 def said(module, arguments, capsys, monkeypatch):
-    """(exit code, stdout, stderr) of `python -m debiaslib.<module> arguments`, in this process."""
-    monkeypatch.setattr(sys, "argv", [module, *arguments])
-    try:
-        with warnings.catch_warnings(), no_longer_than(20):
-            warnings.simplefilter("ignore", RuntimeWarning)  # of runpy: the module has been imported before
-            runpy.run_module(f"debiaslib.{module}", run_name="__main__")
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    return code, *capsys.readouterr()
+    """(exit code, stdout, stderr) of `python -m debiaslib.<module> arguments`."""
+    monkeypatch.setattr(sys, "argv", [module, *arguments.split()])
+    with no_longer_than(60), pytest.raises(SystemExit) as end:
+        run_command(importlib.import_module(f"debiaslib.{module}").main)
+    return end.value.code or 0, *capsys.readouterr()
 
 
-def test_every_bad_argument_is_one_line(tally, place, capsys, monkeypatch, reached):
-    for module, cases in COMMANDS.items():
-        importlib.import_module(f"debiaslib.{module}")  # the loading of libraries is no time of ours
-        for arguments, *parts in cases:
-            before, started, problem = tally.listing(), time.process_time(), None
-            try:
-                code, shown, line = said(module, arguments, capsys, monkeypatch)
-                if code != 2 or shown or not line.endswith("\n"):
-                    problem = f"exit code {code}, {shown!r}"
-            except Exception as error:
-                line, problem = "\n", f"{type(error).__name__}: {error}"[:300]
-            seconds = time.process_time() - started  # which does not depend on what else the machine does
-            tally.judge(f"{module} {' '.join(arguments)}"[:150], line[:-1], parts, seconds, problem)
-            if tally.listing() != before:
-                tally.problems.append(f"{module} {arguments}: writes {set(tally.listing()) - set(before)}")
-    if (tally.watched / "results").exists():
-        tally.problems.append(f"there are results: {sorted(map(str, (tally.watched / 'results').rglob('*')))}")
-    tally.settle(reached, "bad arguments of commands")
+@pytest.mark.parametrize("module", COMMANDS)
+def test_every_bad_argument_is_one_line(module, tally, place, capsys, monkeypatch, reached):
+    importlib.import_module(f"debiaslib.{module}")  # the loading of libraries is no time of ours
+    for arguments, *parts in COMMANDS[module]:
+        before, started = tally.listing(), time.process_time()
+        code, shown, line = said(module, arguments, capsys, monkeypatch)
+        problem = f"exit code {code}, {shown!r}" if code != 2 or shown or not line.endswith("\n") else None
+        # of the processor: it does not depend on what else the machine does
+        seconds = time.process_time() - started
+        tally.judge(f"{module} {arguments}"[:150], line.splitlines()[-1], parts, seconds, problem)
+        if [entry for entry in tally.listing() if entry not in before and "cache" not in entry[0]]:
+            tally.problems.append(f"{module} {arguments}: writes {set(tally.listing()) - set(before)}")
+    tally.settle(reached, f"bad arguments of {module}")
+
+
+def test_a_backend_of_figures_that_is_none(capsys, monkeypatch):
+    """In a process that has matplotlib already, its import is as on a machine with that variable set."""
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    code, shown, line = said("figures.__main__", "--results nowhere", capsys, monkeypatch)
+    assert (code, shown) == (2, "") and line.count("\n") == 1
+    assert line.startswith("error: MPLBACKEND is 'nonsense', which matplotlib does not know")
+
+
+STATUS = [
+    (WorkFailed("a job failed"), 1, "a job failed"),
+    (WorkFailed("the kernel ended", WorkFailed.KILLED), 3, "the kernel ended"),
+    (MemoryError("Unable to allocate 9 TiB"), 4, "there is too little memory: Unable to allocate 9 TiB"),
+    (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), 4, "there is too little memory"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 4, "there is too little memory"),
+    (OSError(28, "No space left on device", "a.csv"), 74, "'a.csv' could not be written: the disk is full"),
+    (KeyboardInterrupt(), 130, ""),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "line"), STATUS, ids=repr)
+def test_the_exit_status_says_what_kind_of_failure_it_was(error, status, line, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == status and line in capsys.readouterr().err
+
+
+def test_what_is_no_failure_of_these_stays_a_traceback():
+    def main():
+        raise RuntimeError("a mistake of ours")
+
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        run_command(main)

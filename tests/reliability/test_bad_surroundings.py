@@ -1,4 +1,4 @@
-"""Bad parameters of notebooks, variables of make and of the environment: one line, exit code 2, nothing done."""
+"""Bad parameters of notebooks and variables of make: one line, exit code 2, nothing done."""
 
 import ast
 import json
@@ -56,23 +56,8 @@ def test_every_bad_parameter_of_a_notebook_is_one_line(tally, place, reached):
     tally.settle(reached, "bad parameters of notebooks")
 
 
-PROCESSES = [  # as a user starts them, the environment too
-    ("training", ["--weighting", "debaised"], {}, "weighting 'debaised'", "did you mean"),
-    ("measurements", ["mes"], {}, "measurement 'mes'", "did you mean"),
-    ("pipeline", ["--experiment", "qick"], {}, "experiment 'qick'", "did you mean"),
-    ("pipeline", ["--experiment", "mine.yaml"], {"DEBIASLIB_RESULTS": "file"}, "DEBIASLIB_RESULTS is 'file'", "folder"),
-    ("pipeline", ["--experiment", "mine.yaml"], {"DEBIASLIB_CACHE": "file"}, "DEBIASLIB_CACHE", "cannot be written"),
-    ("pipeline", ["--experiment", "groups.yaml"], {}, "refused by diffusers", "block_out_channels"),
-    ("pipeline", ["--experiment", "zero.yaml"], {}, "infinite where SNR = 0", "max_weight"),
-    ("execution", ["09"], {}, "notebook '09'", "known:"),
-    ("report", ["--experiment", "mine.yaml"], {}, "no results in", "make reproduce"),
-    ("figures", ["--results", "nowhere"], {}, "nowhere", "give an experiment's folder"),
-    ("compare", ["--results", "nowhere"], {}, "nowhere", "the folder of an experiment's results"),
-    ("features", ["fetch"], {}, "'fetch'", "fetch-inception"),
-]
 MAKE = [
-    ({"MINUTES": "abc"}, "argument --minutes: invalid float value: 'abc'", "float"),
-    ({"MINUTES": "-1"}, "minutes is -1.0", "> 0"),
+    ({"JOBS": "1", "MPLBACKEND": "nonsense"}, "MPLBACKEND is 'nonsense'", "set agg"),
     ({"JOBS": "0"}, "jobs is 0", ">= 1"),
     ({"JOBS": "two"}, "argument --jobs: invalid int value: 'two'", "int"),
     ({"EXPERIMENT": "nope"}, "experiment 'nope'", "known:"),
@@ -90,24 +75,6 @@ def run(command, folder, **environment):
     before = os.times()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout, done.stderr, sum(os.times()[2:4]) - sum(before[2:4])
-
-
-@pytest.mark.slow
-def test_every_command_refuses_in_a_process_of_its_own(tally, place, reached):
-    """The seconds are those beyond what loading the command's libraries takes."""
-    starts = {}
-    for module, arguments, environment, *parts in PROCESSES:
-        if module not in starts:
-            loaded = ["debiaslib.study.cost"] if module == "pipeline" else []  # which it starts as a process
-            names = ", ".join([f"debiaslib.{module}", *loaded])
-            starts[module] = run([sys.executable, "-c", f"import {names}"], place)[-1]
-        code, shown, line, seconds = run(
-            [sys.executable, "-m", f"debiaslib.{module}", *arguments], place, **environment
-        )
-        problem = f"exit code {code}, {shown!r}, {line!r}" if code != 2 or shown or line.count("\n") != 1 else None
-        tally.judge(f"{module} {arguments}", line.strip(), parts, max(0.0, seconds - starts[module]), problem)
-    assert not (tally.watched / "results").exists()
-    tally.settle(reached, "bad arguments of commands as processes")
 
 
 @pytest.mark.slow

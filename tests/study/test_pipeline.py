@@ -275,7 +275,7 @@ Command 'exec python' returned non-zero exit status 2.
 def test_what_the_engine_says_in_short(tmp_path):
     log, out = io.StringIO(), io.StringIO()
     failed = follow(io.StringIO(ENGINE), log, out)
-    assert log.getvalue() == ENGINE
+    assert log.getvalue() == ENGINE and failed == {"measure-mse.csv": 137, "train-debiased-s0": 2}
     assert [line.split("] ")[1] for line in out.getvalue().splitlines()] == [
         "begun: train-constant-s0",
         "begun: measure-mse.csv",
