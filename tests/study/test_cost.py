@@ -4,11 +4,9 @@ import pytest
 import torch
 
 from debiaslib.errors import InputError
-from debiaslib.paths import checkout
 from debiaslib.study import cost as module
 from debiaslib.study.cost import dry_run, estimate, network_cost
 from debiaslib.study.experiment import Experiment, load_experiment
-from debiaslib.study.presets import PRESETS
 from debiaslib.training.network import build_network
 
 
@@ -39,7 +37,7 @@ def test_flop_are_two_for_each_weight_and_place():
         if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)) or type(layer).__name__ == "Attention":
             layer.register_forward_hook(hook)
     with torch.no_grad():
-        network(torch.zeros(1, 3, 16, 16), torch.zeros(1))
+        network(torch.zeros(1, 3, 16, 16), torch.zeros(1, dtype=torch.int64))
     parameters, forward, training = network_cost(c)
     assert forward == sum(counted)
     assert parameters == sum(p.numel() for p in network.parameters())
@@ -135,17 +133,13 @@ def test_a_plan_needs_neither_data_nor_device(tmp_path, capsys):
     assert found.hours["training"] == pytest.approx(12 * 4e6 * 1163.35e9 / 300e12 / 3600, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "preset", sorted(set(PRESETS) & {path.stem for path in (checkout() / "config").glob("*.yaml")})
-)
+ROWS = ("ffhq256", "celebahq256", "afhqdog256", "metfaces256", "cifar10", "cifar10-ddpm", "imagenet256")
+
+
+@pytest.mark.parametrize("preset", ROWS)
 def test_every_row_of_the_paper_has_an_experiment_that_can_be_planned(preset, cost):
     experiment = load_experiment(preset)
     assert experiment.preset == preset and {"constant", "debiased"} <= set(experiment.weightings)
     assert "inception" in experiment.features and experiment.distance_images == 10_000
     found = estimate(experiment)
     assert "hours of cuda" in found.line and found.disk["images"] and sum(found.hours.values()) > 0
-
-
-def test_the_rows_of_the_paper():
-    rows = {"ffhq256", "celebahq256", "afhqdog256", "metfaces256", "cifar10", "cifar10-ddpm", "imagenet256"}
-    assert rows <= set(PRESETS) and rows <= {path.stem for path in (checkout() / "config").glob("*.yaml")}
