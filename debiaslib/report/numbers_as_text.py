@@ -6,7 +6,7 @@ import numpy as np
 
 from ..metrics.statistics import mean_interval
 
-__all__ = ["count_range", "describe_spread", "duration", "mean_text", "number", "with_interval"]
+__all__ = ["bracketed", "count_range", "describe_spread", "duration", "mean_text", "number", "with_interval"]
 
 
 def number(value):
@@ -27,6 +27,13 @@ def with_interval(value, half):
         return f"{number(value)} ± {number(half)}"
     decimals = max(0, 1 - math.floor(math.log10(half)))
     return f"{value:,.{decimals}f} ± {half:.{decimals}f}"
+
+
+def bracketed(value, low, high):
+    """`0.45 [0.31, 0.65]`; without brackets where there is no interval, as for one seed, and a dash for NaN."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low) and math.isfinite(high) else f"{value:.2f}"
 
 
 def mean_text(values, se=math.nan):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from debiaslib.report.numbers_as_text import describe_spread, duration, mean_text, number, with_interval
+from debiaslib.report.numbers_as_text import bracketed, describe_spread, duration, mean_text, number, with_interval
 from debiaslib.report.tables import evenly_spaced
 
 
@@ -23,6 +23,11 @@ def test_numbers_with_intervals():
     assert with_interval(0.0123, 0.00096) == "0.01230 ± 0.00096" and with_interval(1, 0) == "1.00 ± 0"
     assert with_interval(9, math.nan) == "9.00"
     assert [duration(s) for s in (4.06, 723, 7500)] == ["4.1 s", "12 min 3 s", "2 h 5 min"]
+
+
+def test_one_seed_has_no_brackets():
+    assert bracketed(0.45, 0.31, 0.65) == "0.45 [0.31, 0.65]" and bracketed(0.45, math.nan, math.nan) == "0.45"
+    assert bracketed(math.nan, math.nan, math.nan) == "–"
 
 
 def test_an_interval_needs_three_seeds():
