@@ -29,8 +29,10 @@ def _sigmoid(S, bias):
 
     The second factor makes it a weight on the axis of log S, whatever the schedule.
     """
-    if len(S) < 2 or float(S.max()) >= 1 / _NEAR_ZERO:
-        raise InputError("the 'sigmoid' weight needs two finite SNR or more, for the slope of log SNR")
+    if len(S) < 2:
+        raise InputError("the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR")
+    if float(S.max()) >= 1 / _NEAR_ZERO:
+        raise InputError("the 'sigmoid' weight needs finite SNR, for the slope of log SNR; leave out sigma = 0")
     _check_falls("sigmoid", S)
     slope = -S * torch.gradient(S.log())[0]
     # Where log S is -infinity, at S = 0 and beside it, the slope is that of S itself.

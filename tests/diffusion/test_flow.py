@@ -67,7 +67,7 @@ def test_an_end_without_a_finite_weight():
     assert refused(loss_weight, "constant", ends, "sample") == line
     assert "use prediction_type='flow_prediction'," in refused(loss_weight, "debiased", ends)
     assert loss_weight("vlb", ends, "flow_prediction")[0] == pytest.approx(0.5)
-    assert "two finite SNR" in refused(loss_weight, "sigmoid", ends, "flow_prediction")
+    assert "needs finite SNR" in refused(loss_weight, "sigmoid", ends, "flow_prediction")
 
 
 def test_debiased_is_the_density_of_a_beta_distribution():

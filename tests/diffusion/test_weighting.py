@@ -292,7 +292,7 @@ def test_sigmoid_weighs_the_axis_of_log_snr_whatever_the_schedule(bias, centre, 
 def test_sigmoid_needs_a_slope():
     for kind in TYPES:
         line = refused("sigmoid", [1.0], kind)
-        assert line == "the 'sigmoid' weight needs two finite SNR or more, for the slope of log SNR"
+        assert line == "the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR"
 
 
 @pytest.mark.parametrize("betas", [np.linspace(1e-4, 0.02, 1000), np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2])
