@@ -8,7 +8,6 @@ or one execution: paths, times, progress bars, warnings. Any other text that nam
 
 import base64
 import io
-import json
 import re
 import socket
 import sys
@@ -19,7 +18,7 @@ import nbformat
 
 from ..cli import Parser, run_command
 from ..errors import InputError
-from ..files import atomic_path, read_json, write_json, write_text
+from ..files import as_json, atomic_path, read_json
 from ..paths import cache_root, checkout, without_folders
 from ..study.experiment import load_experiment
 from ..training.published_weights import publish_weights
@@ -50,16 +49,19 @@ def publish(folder, target, experiment=""):
     folder, target = Path(folder), Path(target)
     settings = load_experiment(experiment or folder.name)
     _check_folders(folder, target)
-    copied = [target / name for name in publish_weights(settings, folder, target)]
+    contents = {}  # all are checked before one is written
     for name, patterns in _COPIED.items():
-        paths = [path for pattern in patterns for path in sorted(folder.glob(pattern)) if _is_result(path)]
-        copies = [_copy(path, target / name, folder) for path in paths]
-        if name:
-            for old in set((target / name).glob("*")) - set(copies):
-                if old.suffix in _KINDS:
-                    old.unlink()
-        copied += copies
-    return sorted(copied)
+        for path in [path for pattern in patterns for path in sorted(folder.glob(pattern)) if _is_result(path)]:
+            copy = f"{path.parent.name}.json" if path.name == "record.json" else path.name
+            contents[target / name / copy] = _published(path, folder)
+    copied = [target / name for name in publish_weights(settings, folder, target)]
+    for copy, content in contents.items():
+        with atomic_path(copy) as temporary:
+            temporary.write_bytes(content)
+    for old in [path for name in filter(None, _COPIED) for path in (target / name).glob("*")]:
+        if old not in contents and old.suffix in _KINDS:
+            old.unlink()
+    return sorted([*copied, *contents])
 
 
 def _is_result(path):
@@ -78,25 +80,20 @@ def _check_folders(folder, target):
         raise InputError(f"{target} lies within {folder}, the results to publish; name another folder")
 
 
-def _copy(path, target, folder):
-    """Copy one file into the folder `target`, fit for publication; return the path of the copy."""
-    copy = target / (f"{path.parent.name}.json" if path.name == "record.json" else path.name)
+def _published(path, folder):
+    """The content of one file, bytes, as it is published."""
     if path.suffix == ".png":
-        with atomic_path(copy) as temporary:
-            temporary.write_bytes(path.read_bytes())
-        return copy
+        return path.read_bytes()
     if path.suffix == ".json":
-        value = without_folders(read_json(path))
-        _check_private(json.dumps(value, ensure_ascii=False), path, folder)
-        write_json(copy, value)
-        return copy
-    is_notebook = path.suffix == ".ipynb"
-    text = _notebook_text(path, folder / "figures") if is_notebook else path.read_text(encoding="utf-8")
+        text = as_json(without_folders(read_json(path)))
+    elif path.suffix == ".ipynb":
+        text = _notebook_text(path, folder / "figures")
+    else:
+        text = path.read_text(encoding="utf-8")
     if path.suffix == ".html":
         text = re.sub(r'href="(notebooks/[\w.-]+)\.html"', r'href="\1.ipynb"', text)
     _check_private(text, path, folder)
-    write_text(copy, text)
-    return copy
+    return text.encode()
 
 
 def _notebook_text(path, figures):

@@ -105,6 +105,7 @@ def test_a_folder_of_this_machine_is_refused(results, tmp_path, where):
     with pytest.raises(InputError, match="which is of this machine") as caught:
         publish(folder, tmp_path / "out", file)
     assert ("weights.csv" if where == "table" else CHAPTER) in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_large_pictures_become_lighter_and_too_large_a_notebook_is_refused(results, tmp_path):
