@@ -200,6 +200,7 @@ def make_over_and_over(path):
         stored(path, {"n": number % 3}, lambda temporary, n=number % 3: write_slowly(temporary, n))
 
 
+@pytest.mark.usefixtures("without_waiting_for_the_disk")
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
 def test_killed_at_random_moments_it_is_whole_or_made_again(path, seed):
     draw = random.Random(seed)

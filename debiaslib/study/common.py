@@ -50,8 +50,8 @@ def optimal_denoiser(study):
     return OptimalDenoiser(images, study.schedule), False
 
 
-def remembered(optimal):
-    """The optimum with its answers kept by t, for networks that are all asked at the same x_t and classes."""
+def cached_by_t(optimal):
+    """The optimum with its answers cached by t, for networks that are all asked at the same x_t and classes."""
     answers = {}
 
     def answer(x_t, t, **given):

@@ -7,8 +7,8 @@ from ..files import sha256_file
 from ..training.arms import parse_arm
 from ..training.config import run_name
 from . import controls
-from .common import measured_images, measured_labels, optimal_denoiser, remembered, trained
-from .samples import distances
+from .common import cached_by_t, measured_images, measured_labels, optimal_denoiser, trained
+from .distances import distances
 from .saved_tables import read_rows
 
 
@@ -25,7 +25,7 @@ def arm_errors(study):
 
     def make(path):
         x0, optimal = measured_images(study, e.curve_images), optimal_denoiser(study)[0]
-        optimal = remembered(optimal)
+        optimal = cached_by_t(optimal)
         networks = ("ema", "raw") if e.raw_weights else ("ema",)
         labels = measured_labels(study, e.curve_images)
         rows = [_rows(study, seed, network, x0, optimal, labels) for seed in e.seeds for network in networks]

@@ -18,7 +18,7 @@ from ..training.network import build_network, build_schedule
 from ..training.objective import training_weight
 from .experiment import load_experiment
 from .gradient_noise import BATCHES, LARGEST_BATCH, WAYS
-from .samples import judged_jobs
+from .samples import sampling_jobs
 
 # TFLOP/s that a network is assumed to reach: of an H200, an Apple GPU, and one thread of a processor with bfloat16
 # units. They are no promise: networks as small as those of `quick` stay far below. --tflops gives a measured one.
@@ -63,7 +63,7 @@ def estimate(experiment, tflops=None):
             costs[config.learned_variance] = network_cost(config)
         parameters, forward, training = costs[config.learned_variance]
         seen = sorted({-(-n // config.batch_size) * config.batch_size for n in (*config.snapshots, config.images)})
-        jobs = judged_jobs(e, config.arm, seen)
+        jobs = sampling_jobs(e, config.arm, seen)
         drawn = _drawn(e, jobs, len(seen))
         for kind, images, each in (("training", seen[-1], training), ("sampling", drawn, forward)):
             calls[kind], flop[kind] = calls[kind] + images, flop[kind] + images * each

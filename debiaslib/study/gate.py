@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..diffusion.one_step import mse_by_timestep
 from ..diffusion.schedule import Schedule
-from .common import measured_images, measured_labels, optimal_denoiser, remembered, trained
+from .common import cached_by_t, measured_images, measured_labels, optimal_denoiser, trained
 
 OF_OPTIMUM, OF_INPUT = 1.25, 2.0  # the limits, as multiples of the optimum's error and of that of returning x_t
 
@@ -36,7 +36,7 @@ def gate(study):
     inputs |= {"t": timesteps, "images": e.curve_images, "optimum": e.optimum_images, "limits": [OF_OPTIMUM, OF_INPUT]}
 
     def make(path):
-        best = remembered(optimal_denoiser(study)[0])
+        best = cached_by_t(optimal_denoiser(study)[0])
         x0, labels = measured_images(study, e.curve_images), measured_labels(study, e.curve_images)
         rows = [_rows(study, arm, seed, timesteps, x0, labels, best) for arm, seed in e.runs]
         pd.DataFrame(sum(rows, [])).to_csv(path, index=False, float_format="%.6g")

@@ -13,7 +13,7 @@ import torch
 from ..diffusion.prediction import call_network, to_x0_epsilon
 from ..diffusion.sampling import sample
 from .common import load_arrays, optimal_denoiser, save_arrays, trained
-from .samples import _Judge as Metrics
+from .distances import Metrics
 from .saved_tables import read_rows
 
 ORACLE = "optimum"

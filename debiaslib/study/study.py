@@ -167,8 +167,8 @@ def open_study(experiment="quick", dataset="", results="", model=""):
     return PretrainedStudy(experiment_of_one(given, settings), results_root(results), given, settings.weightings)
 
 
-def begin(namespace):
-    """The `Study` that a notebook's parameters name: call it as `begin(globals())` right after the parameters cell.
+def open_notebook(namespace):
+    """The `Study` that a notebook's parameters name; call `open_notebook(globals())` right after the parameters cell.
 
     Raises InputError for a parameter that papermill was given and the notebook does not have, or of another type than
     declared.

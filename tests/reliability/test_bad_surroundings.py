@@ -13,7 +13,7 @@ import pytest
 
 import debiaslib.training.network  # noqa: F401  (the loading of its libraries is no time of ours)
 from debiaslib.paths import notebook_files
-from debiaslib.study.study import begin
+from debiaslib.study.study import open_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +52,9 @@ def test_every_bad_parameter_of_a_notebook_is_one_line(tally, place, reached):
             cases += [({"model": "no/where/at/all"}, "'no/where/at/all'", "no existing folder or file")]
         for given, *parts in cases:
             cell = "# Parameters\n" + "\n".join(f"{key} = {value!r}" for key, value in given.items())
-            tally.refused(f"{name} {given}", partial(begin, {"In": ["", source, cell], **values, **given}), *parts)
+            tally.refused(
+                f"{name} {given}", partial(open_notebook, {"In": ["", source, cell], **values, **given}), *parts
+            )
     tally.settle(reached, "bad parameters of notebooks")
 
 

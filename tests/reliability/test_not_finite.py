@@ -1,12 +1,13 @@
 """NaN and infinity, in data, weights, loss or updates: stopped where they come in, and nothing broken is kept."""
 
 import math
+import os
 import re
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from debiaslib.data.gaussian import gaussian_law
 from debiaslib.diffusion.bias import channel_bias, decompose_seeds, spectrum
@@ -23,13 +24,18 @@ from debiaslib.metrics.colour_law import evaluate_law
 from debiaslib.metrics.features import load_extractor
 from debiaslib.metrics.statistics import mean_interval
 from debiaslib.training import loop as training
-from debiaslib.training.checkpoints import load_checkpoint, save_checkpoint
-from debiaslib.training.network import load_pretrained
+from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.run import find_run
 from tests.training.test_loop import BATCH, NETWORK, STEPS, assert_same, faces, quietly
 
 BAD = [math.nan, math.inf, -math.inf]
 SCHEDULE = Schedule.linear(T=20)
+
+
+@pytest.fixture(autouse=True)
+def without_waiting_for_the_disk(monkeypatch):
+    """No machine loses its power here."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture(scope="module")
@@ -95,47 +101,29 @@ def broken_loss(monkeypatch, at, value):
     monkeypatch.setattr(training.Objective, "loss", bad)
 
 
-EVERY_KIND = ((broken_update, (1, 5, 8, 12, 21)), (broken_loss, (1, 2, 6, 13, 21)))
+@pytest.mark.parametrize(
+    "break_it, at, value", [(broken_update, 5, math.nan), (broken_update, 21, math.inf), (broken_loss, 7, -math.inf)]
+)
+def test_a_network_that_breaks_is_stopped_before_it_is_kept(settings, tmp_path, monkeypatch, break_it, at, value):
+    """At a snapshot's step, at the last one, and by an ordinary step's loss; checkpoints after each step."""
+    whole, results = quietly(settings, tmp_path / "whole"), tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        break_it(patch, at, value)
+        line = stopped(quietly, settings, results, 0)
+    run = run_in(results)
+    step, state = load_checkpoint(run.folder / "checkpoints")
+    named = at + 1 if break_it is broken_update else at  # the first loss that is not finite
+    where = f"at step {named} " if named <= STEPS else "after the last step "
+    assert line.startswith("the loss of debiased-s0 is not finite") and where in line, line
+    # Of step `named - 1` there is no checkpoint: the loss of its network is the one that is not finite.
+    assert step == named - 2 and line.endswith(f"the checkpoint of step {step} is kept")
+    assert run.record is None and state is not None
+    assert_all_kept_is_finite(run)
+    assert_same(quietly(settings, results, 0), whole)
 
 
-def test_a_network_that_breaks_is_stopped_before_it_is_kept(settings, tmp_path, monkeypatch, reached):
-    assert_stopped(settings, tmp_path, monkeypatch, reached, 0, ((broken_update, (5, 21)), (broken_loss, (7,))))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("checkpoint_seconds", [0, 1e9])
-def test_a_network_that_breaks_at_every_kind_of_step(settings, tmp_path, monkeypatch, reached, checkpoint_seconds):
-    assert_stopped(settings, tmp_path, monkeypatch, reached, checkpoint_seconds, EVERY_KIND)
-
-
-def assert_stopped(settings, tmp_path, monkeypatch, reached, checkpoint_seconds, faults):
-    """At every kind of step: the first, a snapshot's (5, 12), an ordinary one, the last."""
-    whole, cases = quietly(settings, tmp_path / "whole"), 0
-    for break_it, ats in faults:
-        for at, value in zip(ats, (math.nan, math.inf, -math.inf, math.nan, math.inf), strict=False):
-            results = tmp_path / f"{break_it.__name__} {at}"
-            with monkeypatch.context() as patch:
-                break_it(patch, at, value)
-                line = stopped(quietly, settings, results, checkpoint_seconds)
-            run = run_in(results)
-            step, state = load_checkpoint(run.folder / "checkpoints")
-            named = at + 1 if break_it is broken_update else at  # the first loss that is not finite
-            where = f"at step {named} " if named <= STEPS else "after the last step "
-            assert line.startswith("the loss of debiased-s0 is not finite") and where in line, line
-            # Of step `named - 1` there is no checkpoint: the loss of its network is the one that is not finite.
-            assert step == (max(0, named - 2) if checkpoint_seconds == 0 else 0)
-            assert line.endswith(f"the checkpoint of step {step} is kept" if step else "no checkpoint was made")
-            assert run.record is None and (state is None) == (step == 0)
-            assert_all_kept_is_finite(run)
-            assert_same(quietly(settings, results, checkpoint_seconds), whole)
-            cases += 1
-    how = f"{cases} cases, checkpoints every {checkpoint_seconds:g} s"
-    reached(9, f"a weight or a loss becomes NaN or infinite, {how}",
-            "stopped at that step, the last good checkpoint goes on to the bit", f"{cases} of {cases}")  # fmt: skip
-
-
-@pytest.mark.parametrize("lr", [1e6, 1e30, 1e37])
-def test_a_learning_rate_that_diverges(settings, tmp_path, reached, lr):
+def test_a_learning_rate_that_diverges(settings, tmp_path):
+    lr = 1e30
     line = stopped(quietly, settings, tmp_path, 0, lr=lr, snapshots=[4, 8])
     step = int(re.search(r"not finite at step (\d+) ", line)[1])
     assert step == 2 and f"lower lr={lr:g} or bound the weight; no checkpoint was made" in line
@@ -146,41 +134,10 @@ def test_a_learning_rate_that_diverges(settings, tmp_path, reached, lr):
     one = tmp_path / "one step"
     assert "not finite after the last step (loss" in stopped(quietly, settings, one, lr=lr, images=4, snapshots=[])
     assert run_in(one).record is None and not list(run_in(one).folder.glob("*.safetensors"))
-    reached(9, f"learning rate {lr:g}", "stopped at that step, nothing broken kept", f"step {step}, nothing")
-
-
-def test_a_checkpoint_that_holds_nan(settings, tmp_path, reached, monkeypatch):
-    """One of an earlier version: it is sound as a file, and the training says at once what is wrong with it."""
-    with monkeypatch.context() as patch:
-        broken_loss(patch, 9, math.nan)
-        stopped(quietly, settings, tmp_path, 0)
-    folder = run_in(tmp_path).folder / "checkpoints"
-    step, state = load_checkpoint(folder)
-    next(iter(state["network"].values())).view(-1)[0] = math.nan
-    save_checkpoint(folder, step, state)
-    assert f"not finite at step {step + 1} " in stopped(quietly, settings, tmp_path, 0)
-    assert run_in(tmp_path).record is None
-    reached(
-        9, "NaN in the weights of a checkpoint", "stopped at the next step", f"at step {step + 1}, of {step} before"
-    )
-
-
-def test_a_pretrained_network_with_nan(settings, tmp_path, reached):
-    run, refused = quietly(settings, tmp_path / "results"), 0
-    folder = tmp_path / "published"
-    folder.mkdir()
-    (folder / "config.json").write_bytes((run.folder / "config.json").read_bytes())
-    for value in BAD:
-        state = load_file(run.snapshot())
-        next(iter(state.values())).view(-1)[0] = value
-        save_file(state, folder / "ema-000000084.safetensors")
-        refused += "not finite in" in stopped(load_pretrained, folder)
-    assert refused == 3
-    reached(9, "NaN and infinity in a pretrained network", "refused, one line", f"{refused} of {len(BAD)}")
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-def test_a_weight_that_is_not_finite(kind, reached):
+def test_a_weight_that_is_not_finite(kind):
     for value in [*BAD, -1.0]:
         line = stopped(loss_weight, lambda snr, value=value: torch.where(snr > 1, value, snr), SCHEDULE, kind)
         assert "must give one finite weight >= 0 for each of the 20 timesteps" in line
@@ -190,16 +147,6 @@ def test_a_weight_that_is_not_finite(kind, reached):
     assert loss_weight("debiased", terminal, kind, max_weight=10).isfinite().all()
     for value in (float("nan"), float("-inf")):  # an infinite SNR is an image without noise
         assert "negative or NaN" in stopped(loss_weight, "debiased", [1.0, value], kind)
-    reached(9, f"weights that are not finite, {kind}", "refused, one line", "7 of 7")
-
-
-def test_a_zero_terminal_snr(settings, tmp_path, reached):
-    line = stopped(quietly, settings, tmp_path, zero_terminal_snr=True)
-    assert "infinite where SNR = 0; use prediction_type='v_prediction', or bound it with max_weight" in line
-    assert not run_in(tmp_path).folder.exists() or not list(run_in(tmp_path).folder.rglob("*.json"))
-    run = quietly(settings, tmp_path, zero_terminal_snr=True, prediction_type="v_prediction")
-    assert all(math.isfinite(row["loss"]) for row in run.log())
-    reached(9, "an epsilon loss on a zero-terminal SNR", "refused before the first step", "one line, nothing written")
 
 
 # Numbers given to public functions
@@ -259,22 +206,17 @@ def calls():
     }  # fmt: skip
 
 
-def test_public_functions_refuse_what_is_not_finite(reached):
-    refused, made = 0, calls()
-    for call, numbers in made.values():
+def test_public_functions_refuse_what_is_not_finite():
+    for call, numbers in calls().values():
         call(numbers)  # as they are, they are right
         for value in BAD:
             stopped(call, spoilt(numbers, value))
-            refused += 1
-    assert refused == 3 * len(made)
-    reached(9, "NaN and infinity given to public functions", "one line, no NaN out",
-            f"{refused} of {refused}, {len(made)} arguments")  # fmt: skip
 
 
 @pytest.mark.parametrize("clip", [True, False])
-def test_samples_of_a_network_that_breaks(clip, reached):
+def test_samples_of_a_network_that_breaks(clip):
     """Clipping would make an infinity white, and rounding a NaN black."""
-    refused, schedule = 0, Schedule.linear(T=20)
+    schedule = Schedule.linear(T=20)
     for sampler in SOLVERS:
         for value in BAD:
 
@@ -287,14 +229,11 @@ def test_samples_of_a_network_that_breaks(clip, reached):
             given = {"sampler": sampler, "steps": 5, "clip_x0": clip, "shape": (3, 4, 4), "batch_size": 4}
             line = stopped(sample, breaks, schedule, range(6), **given)
             assert "answers are not finite at t = 5 for some of the seeds 0 to 3" in line, line
-            refused += 1
             padding = lambda x, t, value=value: torch.where(x.flatten(1).any(dim=1).view(-1, 1, 1, 1), 0.1 * x, value)  # noqa: E731
             assert sample(padding, schedule, range(6), **given).shape == (6, 3, 4, 4)  # rows that nobody asked for
-    reached(9, f"sampling from a network that answers NaN or infinity, {'' if clip else 'not '}clipped",
-            "one line, no image", f"{refused} of {refused}")  # fmt: skip
 
 
-def test_a_broken_feature_network(reached):
+def test_a_broken_feature_network():
     extractor = load_extractor("minifaces")
     pictures = np.random.default_rng(0).integers(0, 256, (80, 3, 16, 16), dtype=np.uint8)
     other = pictures[::-1].copy()
@@ -310,4 +249,3 @@ def test_a_broken_feature_network(reached):
     assert all(math.isfinite(row["value"]) for row in metrics.evaluate(pictures, other, extractor, cache=False))
     rows = [*colour.evaluate_colour(pictures, other), *evaluate_law(pictures)]
     assert all(math.isfinite(row["value"]) for row in rows)
-    reached(9, "NaN and infinity in a feature network's weights", "one line", f"{len(BAD)} of {len(BAD)}")

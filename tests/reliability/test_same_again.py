@@ -18,7 +18,6 @@ from debiaslib.diffusion.randomness import stream
 from debiaslib.diffusion.sampling import to_float
 from debiaslib.diffusion.solvers import SOLVERS
 from debiaslib.figures.draw import FIGURES
-from debiaslib.files import SEAL
 from debiaslib.study.experiment import load_experiment
 from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.network import build_network
@@ -128,7 +127,7 @@ def without_times(path, data):
         return None  # its zip archive bears the random name of a temporary file; what it holds is compared below
     if path.endswith((".json", ".jsonl")):
         rows = [json.loads(line) for line in data.decode().splitlines()] if path.endswith("l") else [json.loads(data)]
-        others = {SEAL, "log"}  # sha256 of what has seconds in it
+        others = {"log"}  # sha256 of what has seconds in it
         return [{key: v for key, v in row.items() if "second" not in key and key not in others} for row in rows]
     return data
 

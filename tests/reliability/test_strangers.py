@@ -41,7 +41,7 @@ from debiaslib.study import run_notebook as execution
 from debiaslib.study.common import load_arrays
 from debiaslib.study.experiment import load_experiment
 from debiaslib.study.run_notebook import execute_notebook
-from debiaslib.study.sample_store import sample_path, stored_samples
+from debiaslib.study.sample_store import SampleStore
 from debiaslib.study.saved_tables import Tables
 from debiaslib.study.study import open_study
 from debiaslib.training.checkpoints import load_checkpoint
@@ -277,15 +277,15 @@ def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys, reached):
         feature_cache.reference_features(wanted, pooled, "f", cache=cache)
     assert not canary.exists()
 
-    def draw(seeds):
-        return [np.full((len(seeds), 3, 2, 2), 5, np.uint8)]
-
-    stored_samples(tmp_path / "s", {}, [0], (3, 2, 2), draw)
-    path = sample_path(tmp_path / "s", {})
-    objects(path, canary)
-    record = {**json.loads(path.with_suffix(".json").read_text()), "sha256": sha256_file(path)}
-    write_json(path.with_suffix(".json"), record)
-    assert (stored_samples(tmp_path / "s", {}, [0], (3, 2, 2), draw) == 5).all() and not canary.exists()
+    store = SampleStore(tmp_path / "s", {"n": 1, "batch_size": 1}, (3, 2, 2))
+    store.add(range(1), np.full((1, 3, 2, 2), 5, np.uint8))
+    store.join()
+    objects(store.path, canary)
+    note = store.path.with_suffix(".json")
+    note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": sha256_file(store.path)}))
+    with pytest.raises(ValueError, match="allow_pickle=False|object"):
+        assert store.images is None
+    assert not canary.exists()
 
     study = open_study("quick", "", tmp_path)
     path = study.table("one_step.npz", {}, lambda path: objects(path, canary, compressed=True))

@@ -28,7 +28,7 @@ def refused(*cells, **changed):
 
 
 def test_a_notebook_as_it_stands():
-    check_parameters(namespace(DECLARED, "from debiaslib.study.study import begin"))
+    check_parameters(namespace(DECLARED, "from debiaslib.study.study import open_notebook"))
 
 
 def test_parameters_that_papermill_gave():

@@ -369,7 +369,7 @@ def test_nothing_changed_nothing_is_made(study, name, monkeypatch):
     path = study.folder / "tables" / name
     times = path.stat().st_mtime_ns, path.with_name(f"{name}.json").stat().st_mtime_ns
     monkeypatch.setattr(training, "_Training", never)
-    monkeypatch.setattr("debiaslib.study.study.atomic_path", never)  # what every table is written by
+    monkeypatch.setattr("debiaslib.store.atomic_path", never)  # what every table is written by
     second = TABLES[name](open_study(SMOKE, "", study.results))
     assert (path.stat().st_mtime_ns, path.with_name(f"{name}.json").stat().st_mtime_ns) == times
     if isinstance(first, pd.DataFrame):

@@ -16,7 +16,7 @@ from debiaslib.figures.style import label, look, ordered
 from debiaslib.study import measurements
 from debiaslib.study.common import measured_images
 from debiaslib.study.experiment import Experiment
-from debiaslib.study.study import ONE_NETWORK, Study, begin, open_study
+from debiaslib.study.study import ONE_NETWORK, Study, open_notebook, open_study
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
 
@@ -104,10 +104,10 @@ def test_a_notebooks_parameter(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     cells = 'experiment: str = "quick"\ndataset: str = ""\nresults: str = ""\nmodel: str = ""\n'
     given = {"experiment": str(SMOKE), "dataset": "", "results": str(tmp_path), "model": tiny_pipeline(tmp_path / "m")}
-    study = begin({"In": ["", cells, "# Parameters\nmodel = 'm'"], **given})
+    study = open_notebook({"In": ["", cells, "# Parameters\nmodel = 'm'"], **given})
     assert not study.trained_here and "One network, trained elsewhere: m;" in capsys.readouterr().out
     with pytest.raises(InputError, match="is no existing folder or file and no hub id"):
-        begin({"In": ["", cells], **given, "model": "nowhere"})
+        open_notebook({"In": ["", cells], **given, "model": "nowhere"})
 
 
 def test_it_has_a_look_and_no_weight():

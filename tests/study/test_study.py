@@ -12,7 +12,7 @@ import pytest
 
 from debiaslib.errors import InputError
 from debiaslib.files import sha256_file
-from debiaslib.study.study import Study, begin, open_study
+from debiaslib.study.study import Study, open_notebook, open_study
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
 
@@ -75,12 +75,12 @@ CELLS = 'experiment: str = "quick"\ndataset: str = ""\nresults: str = ""\n'
 def test_a_notebook_begins_with_its_parameters(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {"experiment": str(SMOKE), "dataset": "", "results": str(tmp_path)}
-    study = begin({"In": ["", CELLS, "# Parameters\nexperiment = 'smoke'"], **given})
+    study = open_notebook({"In": ["", CELLS, "# Parameters\nexperiment = 'smoke'"], **given})
     assert study.experiment.name == "smoke" and study.results == tmp_path
     with pytest.raises(InputError, match="did you mean 'experiment'"):
-        begin({"In": ["", CELLS, "# Parameters\nexperment = 'smoke'"], **given})
+        open_notebook({"In": ["", CELLS, "# Parameters\nexperment = 'smoke'"], **given})
     with pytest.raises(InputError, match="parameter results is 3; it must be of type str"):
-        begin({"In": ["", CELLS], **given, "results": 3})
+        open_notebook({"In": ["", CELLS], **given, "results": 3})
 
 
 SHELL = """
@@ -88,7 +88,7 @@ import sys
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 shell.run_cell("experiment: str = 'quik'\\ndataset: str = ''\\nresults: str = ''", store_history=True)
-shell.run_cell("from debiaslib.study.study import begin\\nstudy = begin(globals())", store_history=True)
+shell.run_cell("from debiaslib.study.study import open_notebook\\nstudy = open_notebook(globals())", store_history=True)
 """
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from debiaslib.data.images import load_images
 from debiaslib.errors import InputError
-from debiaslib.study.samples import distances
+from debiaslib.study.distances import distances
 from debiaslib.study.study import open_study
 from debiaslib.training import loop as training
 from debiaslib.training.checkpoints import load_checkpoint
@@ -44,7 +44,9 @@ import json, os, signal, socket, sys, traceback, warnings
 import numpy as np, torch, torch._dynamo  # which DistributedDataParallel would import in each child
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
-from debiaslib import distributed, sample_measurements, training
+from debiaslib.study import distances
+from debiaslib.training import loop as training
+from debiaslib.training import processes as distributed
 from debiaslib.cli import run_command
 from debiaslib.training.config import TrainConfig
 from debiaslib.data.images import load_images
@@ -65,7 +67,7 @@ def main(order):
     with distributed.processes(minutes=1) as world:
         if "experiment" in order:
             study = open_study(order["experiment"], results=order["results"])
-            sample_measurements.draw_together(study, "debiased", 0)
+            distances.draw_together(study, "debiased", 0)
             return
         with world.together():
             config = TrainConfig(**order["config"])

@@ -1,0 +1,37 @@
+"""The loss weights of an experiment by timestep, as a table."""
+
+import pandas as pd
+
+from ..diffusion.prediction import PREDICTION_TYPES
+from ..diffusion.strategies import parse_strategy
+from ..diffusion.weighting import loss_weight
+
+__all__ = ["weights"]
+
+
+def weights(study):
+    """The weights by timestep in each parametrisation, raw and divided by the mean of the epsilon weight."""
+    inputs = {"weightings": study.formulas, "schedule": study.schedule.name, "T": study.schedule.T}
+
+    def make(path):
+        rows = [_weight_rows(study.schedule, w, p) for w in study.formulas for p in PREDICTION_TYPES]
+        pd.concat(rows).to_csv(path, index=False, float_format="%.7g")
+
+    return pd.read_csv(study.table("weights.csv", inputs, make))
+
+
+def _weight_rows(schedule, weighting, prediction_type):
+    raw = loss_weight(weighting, schedule, prediction_type)
+    epsilon = loss_weight(weighting, schedule)
+    return pd.DataFrame(
+        {
+            "t": range(schedule.T),
+            "snr": schedule.snr,
+            "weighting": weighting,
+            "label": parse_strategy(weighting).label,
+            "prediction_type": prediction_type,
+            "raw": raw,
+            "normalized": raw / epsilon.mean(),
+            "share": epsilon.cumsum(0) / epsilon.sum(),
+        }
+    )
