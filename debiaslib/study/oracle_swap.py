@@ -14,6 +14,7 @@ from ..diffusion.prediction import call_network, to_x0_epsilon
 from ..diffusion.sampling import sample
 from .common import load_arrays, optimal_denoiser, save_arrays, trained
 from .distances import Metrics
+from .samples import image_seeds
 from .saved_tables import read_rows
 
 ORACLE = "optimum"
@@ -75,13 +76,13 @@ def oracle_swap(study):
                 for above, below, t_star in swaps(e):
                     if above == below == ORACLE and seed != e.seeds[0]:
                         continue  # the optimum has no training seed
-                    images = _draw(study, denoisers, above, below, t_star, steps, e.swap_images)
+                    images = _draw(study, denoisers, (above, below, t_star), seed, steps)
                     rows += judge.rows(images, above=above, below=below, t_star=t_star, seed=seed, steps=steps)
         if len(e.seeds) > 1:
             denoisers = _denoisers(study, e.seeds)
             for steps in e.swap_steps:
                 for who in arms:
-                    images = _draw(study, denoisers, who, who, -1, steps, e.swap_images)
+                    images = _draw(study, denoisers, (who, who, -1), e.seeds[0], steps)
                     rows += judge.rows(images, above=who, below=who, t_star=-1, seed="mean", steps=steps)
         pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")
 
@@ -100,7 +101,7 @@ def oracle_swap_samples(study):
     def make(path):
         denoisers, pairs = _denoisers(study, [seed]), list(dict.fromkeys(swap[:2] for swap in swaps(e)))
         images = [
-            [_draw(study, denoisers, *pair, t_star, e.swap_steps[-1], _SHOWN) for t_star in e.swap_timesteps]
+            [_draw(study, denoisers, (*pair, t_star), seed, e.swap_steps[-1], _SHOWN) for t_star in e.swap_timesteps]
             for pair in pairs
         ]
         names = np.array([" | ".join(pair) for pair in pairs])
@@ -118,12 +119,14 @@ def _denoisers(study, seeds):
     return found
 
 
-def _draw(study, denoisers, above, below, t_star, steps, count):
+def _draw(study, denoisers, swap, seed, steps, count=None):
+    """Samples of a swap (above, below, t_star) from the starting noise of a training seed's samples."""
+    above, below, t_star = swap
     e, size = study.experiment, study.experiment.train_config(*study.experiment.runs[0]).resolution
     return sample(
         Swap(denoisers[above], denoisers[below], t_star),
         study.schedule,
-        range(count),
+        image_seeds(seed, count or e.swap_images),
         sampler=e.sampler,
         steps=steps,
         prediction_type="sample",

@@ -14,6 +14,7 @@ from .common import load_arrays, save_arrays, trained
 from .sample_store import SampleStore
 
 __all__ = [
+    "image_seeds",
     "last_samples",
     "samples",
     "sampling_inputs",
@@ -31,8 +32,8 @@ def samples(study, arm, seed):
 
     def make(path):
         model = study.model(arm, seed)
-        images = np.stack([_sample(study, model, arm, e.grid_images, steps) for steps in e.grid_steps])
-        save_arrays(path, steps=np.array(e.grid_steps), seeds=np.arange(e.grid_images), images=images)
+        images = np.stack([_sample(study, model, arm, seed, steps) for steps in e.grid_steps])
+        save_arrays(path, steps=np.array(e.grid_steps), seeds=np.array(image_seeds(seed, e.grid_images)), images=images)
 
     return load_arrays(study.table(f"samples-{run_name(arm, seed)}.npz", inputs, make))
 
@@ -45,10 +46,19 @@ def training_samples(study, arm, seed):
     def make(path):
         seen = snapshots_of(study, arm, seed)
         models = [study.model(arm, seed, count) for count in seen]
-        images = np.stack([_sample(study, model, arm, e.grid_images, e.snapshot_steps[-1]) for model in models])
-        save_arrays(path, images_seen=np.array(seen), seeds=np.arange(e.grid_images), images=images)
+        images = np.stack([_sample(study, model, arm, seed, e.snapshot_steps[-1]) for model in models])
+        save_arrays(path, images_seen=np.array(seen), seeds=np.array(image_seeds(seed, e.grid_images)), images=images)
 
     return load_arrays(study.table(f"training-{run_name(arm, seed)}.npz", inputs, make))
+
+
+def image_seeds(seed, count):
+    """The seeds of `count` samples of the networks of a training seed: a range, equal for all arms.
+
+    Each training seed has its own, so that an interval over training seeds counts the noise of sampling too.
+    """
+    first = seed % 4000 * 1_000_000  # the seed of an image is below 2^32
+    return range(first, first + count)
 
 
 def sampling_jobs(e, arm, seen):
@@ -74,11 +84,12 @@ def stored_samples(study, arm, seed, n, network, sampler, steps, images_seen):
     world, config = current_world(), study.experiment.train_config(arm, seed)
     settings = _settings(study, arm, sampler, steps)
     inputs = {**study.identity(arm, seed), "network": network, "images_seen": images_seen, "n": n}
-    inputs |= {**settings, "threads": config.threads}
+    inputs |= {**settings, "threads": config.threads, "first_seed": image_seeds(seed, n)[0]}
     store = SampleStore(study.folder / "samples", inputs, (3, config.resolution, config.resolution))
     model = functools.cache(lambda: study.model(arm, seed, images_seen, raw=network == "raw"))
 
-    def draw(seeds):
+    def draw(numbers):
+        seeds = [image_seeds(seed, n)[number] for number in numbers]
         return sample_batches(model(), study.schedule, seeds, progress=world.first, **settings)
 
     if not world.same(world.first and store.complete):
@@ -120,6 +131,7 @@ def _settings(study, arm, sampler, steps):
     }
 
 
-def _sample(study, model, arm, count, steps):
+def _sample(study, model, arm, seed, steps):
     settings = _settings(study, arm, study.experiment.sampler, steps)
-    return sample(model, study.schedule, range(count), progress=True, **settings)
+    seeds = image_seeds(seed, study.experiment.grid_images)
+    return sample(model, study.schedule, seeds, progress=True, **settings)
