@@ -15,7 +15,7 @@ from benchmarks.loops import OurLoop
 from benchmarks.setups import setups
 from benchmarks.timing import CLOCKS, machine, positive, ratios, take_turns
 from debiaslib.cli import run_command
-from debiaslib.data.pixels import Pixels
+from debiaslib.data.images import Pixels
 
 
 def paired(setup, on_disk, rounds, steps, clock):

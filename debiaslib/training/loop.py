@@ -17,8 +17,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from ..data.images import load_images
-from ..data.pixels import Pixels
+from ..data.images import Pixels, load_images
 from ..devices import check_device
 from ..diffusion.randomness import stream, stream_seed
 from ..diffusion.sampling import to_float

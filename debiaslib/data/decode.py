@@ -1,0 +1,107 @@
+"""From an encoded image to uint8 (3, R, R): turned, RGB, the central square, resized. Imports no torch."""
+
+import io
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..errors import InputError
+
+# Pillow's other readers stay shut: some start other programs, and none is usual in data sets.
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "GIF", "TIFF", "PPM", "BMP", "DIB")
+# Suffixes of these formats.
+SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".avifs", ".jp2", ".j2k", ".j2c",
+            ".jpc", ".jpf", ".jpx", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".bmp",
+            ".dib")  # fmt: skip
+_RULE = 2  # a new way to decode needs a new number
+_CODECS = ("pil", "jpg", "libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp", "avif")
+
+
+def decoder():
+    """What decides the pixels beside the files: our rule and the versions of Pillow and its codecs. JSON-native."""
+    from PIL import features
+
+    return {"rule": _RULE, **{name: features.version(name) for name in _CODECS}}
+
+
+def decode(data, resolution):
+    """One encoded image (bytes) as uint8 (3, resolution, resolution).
+
+    EXIF orientation is applied. Any mode becomes RGB as Pillow's convert("RGB") has it (grey repeated, alpha dropped,
+    not blended); 16-bit grey is scaled to 8 bits. Then the largest central square is cut out. It is resized by Lanczos
+    unless it has the size already, so that such images stay lossless. Raises InputError, without the image's name.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            image.load()
+            return _to_array(_to_rgb(_turned(image)), resolution)
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError("it is no image that can be read") from None
+    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
+        raise InputError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def decode_all(items, resolution):
+    """Decode (where, bytes), keeping their order. Raises InputError that says where the broken image is."""
+    items = iter(items)
+    first = list(itertools.islice(items, 1))
+    # Pillow frees the interpreter while it works; for small images the hand-over costs more than threads gain.
+    threads = min(8, os.cpu_count() or 1) if first and len(first[0][1]) > 1 << 16 else 1
+    items = itertools.chain(first, items)
+    if threads == 1:
+        yield from (_decode_named(item, resolution) for item in items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        while chunk := list(itertools.islice(items, 4 * threads)):
+            yield from pool.map(_decode_named, chunk, itertools.repeat(resolution))
+
+
+def _decode_named(item, resolution):
+    where, data = item
+    try:
+        return decode(data, resolution)
+    except InputError as error:
+        raise InputError(f"{where} is broken: {error}") from None
+
+
+def _turned(image):
+    """The image as its EXIF orientation wants it. Metadata that cannot be read do not spoil good pixels."""
+    from PIL.Image import Transpose
+
+    try:  # not ImageOps.exif_transpose, which writes all other tags again, and fails at one that is wrong
+        orientation = image.getexif().get(0x0112)
+    except Exception:
+        return image
+    names = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+             7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
+    return image.transpose(Transpose[names[orientation]]) if orientation in names else image
+
+
+def _to_rgb(image):
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):  # convert("RGB") would clip: nearly all white
+        return Image.fromarray((np.asarray(image, np.float32) / 257 + 0.5).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InputError(f"its mode {image.mode!r} does not say what is white; allowed: 8 bits a channel, 16-bit grey")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB gives the same colours, and a warning
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_array(image, resolution):
+    from PIL import Image
+
+    side = min(image.size)
+    if image.size != (side, side):
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if side != resolution:
+        image = image.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
