@@ -49,15 +49,17 @@ class Cached:
                 stored(self.path, self.inputs, make, facts=lambda: facts)
             return np.load(self.path, mmap_mode="r", allow_pickle=False), read_json(note_of(self.path))["fingerprint"]
 
-    def labels(self):
-        """The labels, int64 (N,), of length 0 where the data set has none."""
+    def labels(self, check):
+        """`check` of the labels, int64 (N,), of length 0 where there are none. What it refuses is not kept."""
 
         def make(temporary):
             labels = self.source.labels()
-            write_npy(temporary, np.zeros(0, np.int64) if labels is None else labels)
+            labels = np.zeros(0, np.int64) if labels is None else labels
+            check(labels)
+            write_npy(temporary, labels)
 
         with _writing(self.path.parent):
-            return np.load(stored(self.path.with_suffix(".labels.npy"), self.inputs, make), allow_pickle=False)
+            return check(np.load(stored(self.path.with_suffix(".labels.npy"), self.inputs, make), allow_pickle=False))
 
     def _untouched(self):
         """Whether a file too large to be hashed at each start has the recorded inputs, size and time of change."""

@@ -97,7 +97,7 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
         return None
     cached = Cached(source, resolution, split)
     # The labels first: that there are none is said now, not after hours of decoding.
-    labels = None if classes is None else _checked(cached.labels(), classes, source.name, split)
+    labels = None if classes is None else cached.labels(lambda found: _checked(found, classes, source.name, split))
     found = cached.images(progress)
     if found is None or labels is None:
         return found and ImageSet(found[0], source.name, found[1], split)

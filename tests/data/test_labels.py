@@ -1,16 +1,15 @@
 """Class labels from files to samples: every image keeps its own, and data without labels notice nothing."""
 
 import dataclasses
-import io
-import json
-from types import SimpleNamespace
+import hashlib
 
 import numpy as np
 import pytest
 import torch
+from pictures import png, write_parquet
 from PIL import Image
 
-from debiaslib.data import images as data
+from debiaslib.data import cache as caching
 from debiaslib.data.images import load_images
 from debiaslib.diffusion.one_step import mse_by_timestep, one_step_estimate
 from debiaslib.diffusion.prediction import network_output
@@ -40,6 +39,7 @@ CONDITIONAL = {**NETWORK, "num_class_embeds": CLASSES}
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
+    """One cache for all tests here, which share a data set."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("DEBIASLIB_CACHE", str(folder))
@@ -53,12 +53,6 @@ def picture(label, seed):
     return (colour + noise).astype(np.uint8)
 
 
-def png(array):
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    return file.getvalue()
-
-
 def folders(root, names, count=4, first=0):
     for label, name in enumerate(names):
         (root / name).mkdir(parents=True)
@@ -67,19 +61,10 @@ def folders(root, names, count=4, first=0):
     return root
 
 
-def parquet(path, labels, column="label", kind=None, **more):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [{"bytes": png(picture(max(0, label or 0), i)), "path": f"{i}.png"} for i, label in enumerate(labels)]
-    image = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-    columns = {**more, column: pa.array(labels, kind or pa.int64()), "img": image}
-    table = pa.table(columns)
-    features = {"img": {"_type": "Image"}, column: {"_type": "ClassLabel"}}
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
-    return path
+def parquet(path, labels, column="label"):
+    images = [png(picture(max(0, label or 0), i)) for i, label in enumerate(labels)]
+    kind = {"_type": "ClassLabel", "names": ["a", "b", "c"]}
+    return write_parquet(path, images, labels=labels, label=column, kinds={column: kind})
 
 
 def message(call, *arguments, **more):
@@ -112,27 +97,9 @@ def test_a_class_has_one_number_in_both_splits(tmp_path):
 @pytest.mark.parametrize("column", ["label", "labels", "fine_label", "breed"])
 def test_a_column_of_a_table(tmp_path, column):
     labels = [2, 0, 1, 1, 0]
-    more = {"coarse_label": [0] * 5} if column == "fine_label" else {}
-    parquet(tmp_path / "x/train-00000-of-00002.parquet", labels[:3], column, **{k: v[:3] for k, v in more.items()})
-    parquet(tmp_path / "x/train-00001-of-00002.parquet", labels[3:], column, **{k: v[3:] for k, v in more.items()})
+    parquet(tmp_path / "x/train-00000-of-00002.parquet", labels[:3], column)
+    parquet(tmp_path / "x/train-00001-of-00002.parquet", labels[3:], column)
     assert load_images(tmp_path / "x", 8, classes=3).labels.tolist() == labels
-
-
-def test_the_hub(monkeypatch, tmp_path):
-    import datasets
-
-    def rows(labels):
-        kinds = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(3)})
-        pictures = [{"bytes": png(picture(k, i)), "path": None} for i, k in enumerate(labels)]
-        return datasets.Dataset.from_dict({"img": pictures, "label": labels}, kinds)
-
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda self, name, **more: SimpleNamespace(sha="a" * 40))
-    splits = datasets.DatasetDict(train=rows([0, 1, 2, 1]).select([3, 0, 2]), test=rows([2, 0]))
-    loads = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: loads.append(1) or splits)
-    assert load_images("some/labelled", 8, classes=3).labels.tolist() == [1, 0, 2]
-    assert len(loads) == 1  # images and labels of one loading
-    assert load_images("some/labelled", 8, "heldout", classes=3).labels.tolist() == [2, 0]
 
 
 # The cache
@@ -140,79 +107,58 @@ def test_the_hub(monkeypatch, tmp_path):
 
 def test_labels_are_cached_beside_images_that_stay_as_they_are(tmp_path, cache, monkeypatch):
     root = parquet(tmp_path / "kept.parquet", [2, 0, 1])
-    before = load_images(root, 8)  # an old cache, without labels
-    (record,) = [path for path in cache.glob("*.json") if json.loads(path.read_text()).get("name") == "kept"]
-    content, pixels = record.read_bytes(), record.with_suffix(".npy").stat().st_mtime_ns
-    monkeypatch.setattr(data, "_decode_to", None)  # nothing is decoded again
-    found = load_images(root, 8, classes=3)
+    before = load_images(root, 8)
+    (pixels,) = cache.glob("kept-*.npy")
+    written = pixels.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(caching, "_decode_to", None)  # nothing is decoded again
+        found = load_images(root, 8, classes=3)
+        patch.setattr("debiaslib.data.folders.shard_labels", None)  # nor are labels read again
+        assert load_images(root, 8, classes=3).labels_fingerprint == found.labels_fingerprint
     assert found.fingerprint == before.fingerprint and found.labels.tolist() == [2, 0, 1]
-    assert record.read_bytes() == content and record.with_suffix(".npy").stat().st_mtime_ns == pixels
+    assert pixels.stat().st_mtime_ns == written
     assert before.identity == {"data_fingerprint": before.fingerprint}
     assert found.identity == {**before.identity, "labels_fingerprint": found.labels_fingerprint}
-    monkeypatch.setattr("debiaslib.data.decoding.shard_labels", None)  # nor are labels read again
-    assert load_images(root, 8, classes=3).labels_fingerprint == found.labels_fingerprint
-    monkeypatch.undo()
-    file = record.with_suffix(".labels.npy")
-    np.save(file, np.array([0, 0, 0]))  # damage
-    assert load_images(root, 8, classes=3).labels.tolist() == [2, 0, 1]
-    file.unlink()
+    np.save(pixels.with_suffix(".labels.npy"), np.array([0, 0, 0]))  # damage
     assert load_images(root, 8, classes=3).labels.tolist() == [2, 0, 1]
 
 
-def test_other_labels_of_equal_images_have_another_fingerprint(tmp_path):
-    a = parquet(tmp_path / "a/x.parquet", [0, 0, 1])
-    first = load_images(a, 8, classes=3)
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(a)
-    (tmp_path / "b").mkdir()
-    pq.write_table(table.set_column(0, "label", [[0, 1, 1]]), tmp_path / "b/x.parquet")
-    second = load_images(tmp_path / "b/x.parquet", 8, classes=3)
-    assert second.fingerprint == first.fingerprint and second.labels_fingerprint != first.labels_fingerprint
+def test_the_fingerprint_is_the_one_that_run_folders_hold(tmp_path):
+    found = load_images(parquet(tmp_path / "a.parquet", [0, 0, 1]), 8, classes=3)
+    wanted = b"int64 3\n" + np.array([0, 0, 1], np.int64).tobytes()
+    assert found.labels_fingerprint == hashlib.sha256(wanted).hexdigest()
+    other = load_images(parquet(tmp_path / "b.parquet", [0, 1, 1]), 8, classes=3)
+    assert other.labels_fingerprint != found.labels_fingerprint
 
 
 # Mistakes
 
 
-@pytest.mark.parametrize("kind", ["minifaces", "flat folder", "partly flat", "no column", "a text"])
+@pytest.mark.parametrize("kind", ["minifaces", "flat", "partly flat", "a text"])
 def test_missing_labels_are_one_line(tmp_path, kind):
-    import pyarrow as pa
-
     root = tmp_path / "x"
     if kind == "minifaces":
         root = "minifaces"
     elif "flat" in kind:
         folders(root, ["a"] if kind == "partly flat" else [""])
         Image.fromarray(picture(0, 9)).save(root / "9.png")
-    elif kind == "no column":
-        import pyarrow.parquet as pq
-
-        root = parquet(tmp_path / "x.parquet", [0, 1])
-        pq.write_table(pq.read_table(root, columns=["img"]), root)
     else:
-        root = parquet(tmp_path / "x.parquet", [0, 1], "number")
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(root).drop_columns(["number"]).append_column("label", pa.array(["a", "b"]))
-        pq.write_table(table.replace_schema_metadata(None), root)
+        root = write_parquet(
+            tmp_path / "x.parquet", [png(picture(0, i)) for i in range(2)], labels=["a", "b"], kinds=False
+        )
     line = message(load_images, root, 8, classes=10)
     assert "no class labels" in line and "num_class_embeds 10" in line
     assert load_images(root, 8).labels is None  # nothing is missed where none are asked for
 
 
-@pytest.mark.parametrize(
-    "labels, named", [([0, 3, 1], "label 3"), ([0, -1, 1], "label -1"), ([-1, -1, -1], "label -1")]
-)
+@pytest.mark.parametrize("labels, named", [([0, 3, 1], "label 3"), ([0, -1, 1], "label -1"), ([-1, -1], "label -1"),
+                                           ([0, None], "lacks the label of 1 images")])  # fmt: skip
 def test_labels_out_of_range_are_one_line(tmp_path, labels, named):
     root = parquet(tmp_path / "x.parquet", labels)
     line = message(load_images, root, 8, classes=3)
-    assert named in line and "it must be 0 .. 2 for the network's num_class_embeds 3" in line
-
-
-def test_a_row_without_label(tmp_path):
-    assert "lacks the label of 1 images" in message(
-        load_images, parquet(tmp_path / "x.parquet", [0, None]), 8, classes=3
-    )
+    assert named in line and (None in labels or "it must be 0 .. 2 for the network's num_class_embeds 3" in line)
+    load_images(root, 8, classes=4) if labels == [0, 3, 1] else None
+    assert message(load_images, root, 8, classes=3) == line  # whether kept or not
 
 
 def test_held_out_images_without_labels_come_without(tmp_path):
@@ -301,7 +247,7 @@ def test_labels_have_no_part_in_what_else_is_drawn(labelled, tmp_path):
 
     logs = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "UNet2DModel", Silent)
+        patch.setitem(models._CLASSES["UNet2DModel"], False, Silent)
         for name, network in (("with", CONDITIONAL), ("without", NETWORK)):
             made = train(config(labelled, network=network), tmp_path, name, progress=False)
             logs.append([row["loss"] for row in made.log()])

@@ -72,12 +72,6 @@ def test_no_image_is_shared_between_or_within_seeds(many):
     assert len(np.unique(images, axis=0)) == 8192
 
 
-def test_large_indices_and_seeds_are_images_too():
-    images = render([2**62, 2**62 + 1], seed=2**62)
-    assert not np.array_equal(images[0], images[1])
-    assert images.std() > 10
-
-
 def test_factors_are_uniform_on_their_intervals_and_independent(law):
     assert list(law) == list(FACTORS)
     unit = []
@@ -107,12 +101,6 @@ def test_background_has_the_documented_colour(many):
             assert np.abs(corner - np.clip(255 * level, 0, 255)).max() < 0.51
 
 
-def test_mean_colour_has_the_known_mean_and_spread(many):
-    colour = many.mean((2, 3)) / 127.5 - 1
-    assert np.abs(colour.mean(0) - (0.114, -0.033, -0.131)).max() < 0.02
-    assert np.abs(colour.std(0) - (0.293, 0.287, 0.280)).max() < 0.015
-
-
 def test_rounding_is_to_the_nearest(many):
     # Truncation would show as a mean fractional loss of half a level against a finer picture.
     corner = render(range(4096), 8)[:, :, 0, 0].astype(float)
@@ -128,16 +116,6 @@ def test_resolutions_show_the_same_face():
     pooled = large.reshape(256, 3, 16, 4, 16, 4).mean((3, 5))
     assert np.abs(pooled - small).mean() < 1.5
     assert np.abs(pooled.mean((2, 3)) - small.mean((2, 3))).max() < 2.5
-
-
-def test_faces_lie_where_the_factors_say():
-    f = factors(range(512))
-    images = render(range(512), 64).astype(float)
-    # A cheek: below the eye, beside the mouth, skin on every face.
-    x = ((f["head_x"] + f["turn"] * f["head_size"]) * 64).astype(int)
-    y = ((f["head_y"] + 0.3 * f["head_size"] * f["head_length"]) * 64).astype(int)
-    cheek = images[np.arange(512), :, y, x]
-    assert np.corrcoef(cheek[:, 1], f["skin"])[0, 1] < -0.98
 
 
 def test_cosine_is_a_cosine():

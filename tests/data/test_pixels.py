@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiaslib.data.pixels import Pixels
+from debiaslib.data.images import Pixels
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 3, 4, 4), dtype=np.uint8)
 ROWS = st.lists(st.integers(0, len(IMAGES) - 1), min_size=1, max_size=8)
@@ -65,9 +65,9 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 import numpy as np, torch
-from debiaslib import data
-from debiaslib.data.decoding import Source
-from debiaslib.data.pixels import Pixels
+from debiaslib.data import images as data
+from debiaslib.data.folders import Source
+from debiaslib.data.images import Pixels
 
 COUNT, SIDE = 1024, 256
 
@@ -81,7 +81,7 @@ def images():
         yield random.integers(0, 256, (3, SIDE, SIDE), dtype=np.uint8)
 
 torch.set_num_threads(1)
-source = Source("large", {"large": 1}, lambda resolution: (COUNT, images()))
+source = Source("large", {"large": 1}, lambda resolution: (COUNT, images()), drawn=True)
 data._find_source = lambda *arguments: source
 before, seen = own(), []
 loaded = data.load_images("large", SIDE, progress=False)

@@ -1,0 +1,144 @@
+"""Encoded images become the right pixels; metadata that nobody can read do not spoil them."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from pictures import chw, encoded, picture, png, save
+from PIL import Image, ImageOps
+
+from debiaslib.data import decode as decoding
+from debiaslib.data.decode import SUFFIXES, decode
+from debiaslib.data.images import load_images
+from debiaslib.errors import InputError
+
+RGB = picture(0)
+
+
+def test_modes():
+    grey, image = RGB[..., 0], Image.fromarray(RGB)
+    wide = grey.astype(np.uint16) * 257
+    for array, wanted in ((np.dstack([RGB, grey]), RGB), (grey, np.dstack([grey] * 3)), (wide, np.dstack([grey] * 3))):
+        assert np.array_equal(decode(png(array), 8), chw(wanted))
+    palette = image.quantize(16)
+    assert np.array_equal(decode(png(np.asarray(palette.convert("RGB"))), 8), chw(np.asarray(palette.convert("RGB"))))
+    assert decode(encoded(np.dstack([RGB, grey]), "WEBP", lossless=True), 8).shape == (3, 8, 8)
+    with pytest.raises(InputError, match="mode 'F'"):
+        decode(encoded(np.zeros((8, 8), np.float32), "TIFF"), 8)
+
+
+def test_a_palette_with_transparency(tmp_path, recwarn):
+    palette = Image.fromarray(RGB).quantize(16)
+    palette.save(tmp_path / "x.png", transparency=3)
+    assert np.array_equal(decode((tmp_path / "x.png").read_bytes(), 8), chw(np.asarray(palette.convert("RGB"))))
+    assert not recwarn
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_every_orientation(kind):
+    for orientation in range(10):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(picture(1, (8, 13)), kind, exif=exif)
+        with Image.open(decoding.io.BytesIO(data)) as image:
+            wanted = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        top, left = (side // 2 for side in (wanted.shape[0] - 8, wanted.shape[1] - 8))
+        assert np.array_equal(decode(data, 8), chw(wanted[top : top + 8, left : left + 8])), orientation
+
+
+def test_cut_and_resized():
+    assert np.array_equal(decode(png(picture(1, (8, 13))), 8), chw(picture(1, (8, 13))[:, 2:10]))
+    for size, cut in (((40, 30), np.s_[5:35]), ((3, 5), np.s_[:, 1:4])):
+        wanted = Image.fromarray(picture(2, size)[cut]).resize((8, 8), Image.Resampling.LANCZOS)
+        assert np.array_equal(decode(png(picture(2, size)), 8), chw(np.asarray(wanted)))
+
+
+def exif(tags, gps=()):
+    """Raw EXIF, little-endian: tags and GPS tags as (number, type, count, four bytes or longer data)."""
+
+    def directory(entries, start):
+        body, more = struct.pack("<H", len(entries)), b""
+        after = start + 2 + 12 * len(entries) + 4
+        for number, kind, count, value in entries:
+            if len(value) > 4:
+                value, more = struct.pack("<I", after + len(more)), more + value
+            body += struct.pack("<HHI", number, kind, count) + value.ljust(4, b"\0")
+        return body + b"\0\0\0\0" + more
+
+    length = len(directory([*tags, (0x8825, 4, 1, b"\0" * 4)], 8))
+    first = directory([*tags, (0x8825, 4, 1, struct.pack("<I", 8 + length))], 8)
+    return b"Exif\0\0II*\0\x08\0\0\0" + first + directory(list(gps), 8 + length)
+
+
+TURNED = (0x0112, 3, 1, struct.pack("<H", 6))
+NO_NUMBER = [(2, 5, 3, b"\0" * 24), (4, 5, 3, b"\0" * 24)]  # a photograph's latitude of 0/0 degrees
+WRONG_TYPES = [(1, 5, 1, b"\0" * 8), (2, 2, 4, b"N\0\0\0"), (7, 12, 1, b"\xff" * 8), (29, 99, 5, b"abcd")]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("gps", [NO_NUMBER, WRONG_TYPES])
+def test_wrong_gps_tags_keep_the_orientation(kind, gps):
+    more = {"lossless": True} if kind == "WEBP" else {}
+    plain = decode(encoded(RGB, kind, **more), 8)
+    assert np.array_equal(decode(encoded(RGB, kind, exif=exif([TURNED], gps), **more), 8), np.rot90(plain, -1, (1, 2)))
+
+
+@pytest.mark.parametrize("garbage", [b"Exif\0\0garbage", b"\xff" * 40, b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_garbage_in_place_of_metadata(kind, garbage):
+    plain = decode(encoded(RGB, kind), 8)
+    assert np.array_equal(decode(encoded(RGB, kind, exif=garbage), 8), plain)
+
+
+def test_a_raw_profile_that_is_not_hexadecimal():
+    text = b"Raw profile type exif\0\nexif\n      20\nno hexadecimal number at all\n"
+    chunk = b"tEXt" + text
+    data = png(RGB)
+    data = data[:33] + struct.pack(">I", len(text)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    assert np.array_equal(decode(data, 8), chw(RGB))
+
+
+def test_the_suffixes_are_those_of_the_readers():
+    Image.init()
+    assert {end for end, kind in Image.registered_extensions().items() if kind in decoding._FORMATS} == set(SUFFIXES)
+    assert not {"EPS", "PDF", "WMF"} & set(decoding._FORMATS)
+
+
+KINDS = {"png": "PNG", "jpg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "webp": "WEBP", "TIF": "TIFF", "gif": "GIF",
+         "avif": "AVIF", "jp2": "JPEG2000", "ppm": "PPM", "bmp": "BMP"}  # fmt: skip
+
+
+def test_every_format_is_read_alone_and_beside_others(tmp_path):
+    for number, (suffix, kind) in enumerate(KINDS.items()):
+        for folder in (suffix, "all"):
+            for i in range(2):
+                save(tmp_path / folder / f"{number:02d}{i}.{suffix}", picture(i), format=kind)
+        assert len(load_images(tmp_path / suffix, 8).images) == 2
+    found = load_images(tmp_path / "all", 8).images
+    assert len(found) == 2 * len(KINDS) and np.array_equal(found[10], chw(picture(0)))
+
+
+def test_the_content_decides_and_not_the_suffix(tmp_path):
+    for i, kind in enumerate(("AVIF", "PNG", "JPEG2000")):
+        save(tmp_path / f"x/{i}.jpg", picture(i), format=kind)
+    assert np.array_equal(load_images(tmp_path / "x", 8).images[1], chw(picture(1)))
+
+
+def test_12_bit_data_in_16_bit_files_are_told(tmp_path, capsys):
+    for i in range(2):
+        save(tmp_path / f"dark/{i}.png", picture(i)[..., 0].astype(np.uint16) * 16)
+        save(tmp_path / f"light/{i}.png", picture(i)[..., 0].astype(np.uint16) * 257)
+    load_images(tmp_path / "light", 8)
+    assert not capsys.readouterr().err
+    load_images(tmp_path / "dark", 8)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "all images of dark are dark: the brightest value is 16 of 255; 12-bit data" in line
+
+
+def test_large_images_keep_their_order_over_threads(tmp_path):
+    for i in range(9):
+        save(tmp_path / f"x/{i}.png", picture(i, 160))  # 77 kB each
+    images = load_images(tmp_path / "x", 160).images
+    assert all(np.array_equal(images[i], chw(picture(i, 160))) for i in range(9))
