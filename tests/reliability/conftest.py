@@ -4,9 +4,8 @@ import json
 import os
 
 import pytest
+from pictures import folder_of
 from refusals import Tally
-
-from tests.data.test_images import folder_of
 
 FILES = {  # experiments of `place`, by name
     "mine": "dataset: good",

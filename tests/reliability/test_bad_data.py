@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from pictures import folder_of, picture, png, save, write_parquet
 
 from debiaslib import load_images, load_model
 from debiaslib.figures.draw import draw
@@ -19,7 +20,7 @@ from debiaslib.metrics.features import load_extractor
 from debiaslib.study.compare import compare
 from debiaslib.study.study import open_study
 from debiaslib.training.network import load_pretrained
-from tests.data.test_images import folder_of, no_copies, picture, png, save, write_parquet  # noqa: F401
+from tests.data.test_hub import no_copies  # noqa: F401
 from tests.study.test_compare import distances, mse, write
 
 WHOLE, NAN = "a whole number", float("nan")

@@ -5,7 +5,6 @@ Every test compares with what is made where there is no cache.
 
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import os
@@ -13,13 +12,11 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
-from PIL import Image
+from pictures import picture, png, save, write_parquet
 
-from debiaslib.data import decoding
 from debiaslib.data import images as data
+from debiaslib.data.decode import decode
 from debiaslib.data.gaussian import render
 from debiaslib.data.images import load_images
 from debiaslib.files import sha256_json
@@ -39,106 +36,79 @@ def without_waiting_for_the_disk(monkeypatch):
 # Decoded images
 
 
-def picture(seed, side=8):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8))
-
-
 def folder_of(root, seeds=(0, 1, 2)):
-    root.mkdir(parents=True)
     for seed in seeds:
-        picture(seed).save(root / f"{seed}.bmp")  # of one size, whatever is on them
+        save(root / f"{seed}.bmp", picture(seed))  # of one size, whatever is on them
     return root
 
 
-def keeping_times(path, change):
-    """Change a file so that its size and its time of change are as before."""
-    before = path.stat()
-    change()
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns
-
-
-def one_pixel(root):
-    content = bytearray((root / "1.bmp").read_bytes())
-    content[150] ^= 128
-    keeping_times(root / "1.bmp", lambda: (root / "1.bmp").write_bytes(content))
+def another_picture(root):
+    save(root / "1.bmp", picture(9))
 
 
 def another_file_moved_there(root):
-    before = (root / "1.bmp").stat()
-    picture(9).save(root / "new", "BMP")
-    os.utime(root / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
-    os.replace(root / "new", root / "1.bmp")
+    save(root / "new/1.bmp", picture(9))
+    os.utime(root / "new/1.bmp", ns=(0, 0))
+    os.replace(root / "new/1.bmp", root / "1.bmp")
 
 
 def two_exchanged(root):
-    for file in root.iterdir():
-        os.utime(file, ns=(0, 0))
-    load_images(root, 8)
     for old, new in (("0.bmp", "x"), ("1.bmp", "0.bmp"), ("x", "1.bmp")):
         time.sleep(TICK)
         (root / old).rename(root / new)
 
 
+def folder_exchanged(root):
+    folder_of(root.parent / "other", (2, 1, 0))
+    for old, new in (("0", "x"), ("2", "0"), ("x", "2")):
+        (root.parent / f"other/{old}.bmp").rename(root.parent / f"other/{new}.bmp")
+    root.rename(root.parent / f"old {root.name}")
+    (root.parent / "other").rename(root)
+
+
 def link_that_leads_elsewhere(root):
-    (root / "3.bmp").symlink_to(root / "0.bmp")
-    load_images(root, 8)
-    (root / "3.bmp").unlink()
-    (root / "3.bmp").symlink_to(root / "1.bmp")
+    (root / "2.bmp").unlink()
+    (root / "2.bmp").symlink_to(root / "1.bmp")
 
 
-def one_less(root):
-    (root / "1.bmp").unlink()
+def renamed(root):
+    (root / "0.bmp").rename(root / "3.bmp")  # the last now
 
 
 def parquet(root):
-    """One shard in the place of the images, and then another of the same size and time."""
-    for file in root.iterdir():
-        file.unlink()
-    path = root / "0000.parquet"
-
-    def write(seeds):
-        rows = [{"bytes": file_bytes(picture(seed))} for seed in seeds]
-        pyarrow.parquet.write_table(pyarrow.table({"image": rows}), path, compression="none", use_dictionary=False)
-
-    write((0, 1))
-    load_images(root, 8)
-    time.sleep(TICK)
-    keeping_times(path, lambda: write((4, 5)))
+    write_parquet(root / "0000.parquet", [png(picture(seed)) for seed in (4, 5)])
 
 
-def file_bytes(image):
-    file = io.BytesIO()
-    image.save(file, "BMP")
-    return file.getvalue()
+CHANGES = [another_picture, another_file_moved_there, two_exchanged, folder_exchanged, link_that_leads_elsewhere,
+           renamed, parquet]  # fmt: skip
 
 
-CHANGES = [one_pixel, another_file_moved_there, two_exchanged, one_less, link_that_leads_elsewhere, parquet]
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_decoded_images(tmp_path, monkeypatch, split):
+    """Files that are other ones under the same names, of the same sizes and times; other sizes; both splits."""
+    for change, size in itertools.product(CHANGES, (8, 5)):
+        monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "cache"))
+        root = tmp_path / change.__name__ / str(size)
+        images = folder_of(root / "test") if split == "heldout" else folder_of(root)
+        for file in images.iterdir():
+            os.utime(file, ns=(0, 0))
+        before = np.array(load_images(root, size, split).images)
+        time.sleep(TICK)
+        change(images)
+        for file in images.rglob("*.*"):
+            os.utime(file, ns=(0, 0))
+        after = load_images(root, size, split)
+        monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "none" / change.__name__ / str(size)))
+        fresh = load_images(root, size, split)
+        assert np.array_equal(after.images, fresh.images) and after.fingerprint == fresh.fingerprint
+        assert not np.array_equal(before, after.images), change
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
+def test_sizes_splits_and_folders_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_decoded_images(tmp_path, cache, monkeypatch, change):
-    """Files that are other ones under the same names, of the same sizes and times."""
-    root = folder_of(tmp_path / "images")
-    before = np.array(load_images(root, 8).images)
-    time.sleep(TICK)
-    change(root)
-    after = load_images(root, 8)
-    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "none"))
-    fresh = load_images(root, 8)
-    assert np.array_equal(after.images, fresh.images) and after.fingerprint == fresh.fingerprint
-    assert not np.array_equal(before, after.images)
-
-
-def test_sizes_splits_and_folders_are_told_apart(tmp_path, cache, monkeypatch):
-    for name in ("a", "b"):
-        folder_of(tmp_path / name / "x" / "train", (0, 1) if name == "a" else (2, 3))
-        folder_of(tmp_path / name / "x" / "test", (4, 5) if name == "a" else (6, 7))
+    for name, split, seeds in (("a", "train", (0, 1)), ("a", "test", (4, 5)), ("b", "train", (2, 3)),
+                               ("b", "test", (6, 7))):  # fmt: skip
+        folder_of(tmp_path / name / "x" / split, seeds)
     asked = list(itertools.product("ab", (8, 5, 4), ("train", "heldout")))
     found = []
     for _ in range(2):  # decoded, and then from the cache
@@ -146,29 +116,13 @@ def test_sizes_splits_and_folders_are_told_apart(tmp_path, cache, monkeypatch):
             monkeypatch.chdir(tmp_path / name)  # one relative name for both
             images = load_images("x", size, split).images
             first = {"atrain": 0, "aheldout": 4, "btrain": 2, "bheldout": 6}[name + split]
-            assert np.array_equal(images[0], decoding.decode(file_bytes(picture(first)), size))
+            assert np.array_equal(images[0], decode(png(picture(first)), size))
             found.append(images.tobytes())
     assert len(set(found)) == len(asked)
 
 
-def test_libraries_that_decode_in_another_way(tmp_path, cache, monkeypatch, capsys):
-    root = folder_of(tmp_path / "x")
-    before = load_images(root, 5)
-    assert load_images(root, 5).fingerprint == before.fingerprint and not capsys.readouterr().err
-    decoding.decoder_hash.cache_clear()  # it is found out once a process
-    try:
-        monkeypatch.setattr(
-            decoding, "_to_array", lambda image, size: np.asarray(image.resize((size, size), 0)).T.copy()
-        )
-        after = load_images(root, 5)
-        assert after.fingerprint != before.fingerprint
-        assert "libraries that decode in another way; decoding again" in capsys.readouterr().err
-        assert load_images(root, 5).fingerprint == after.fingerprint and not capsys.readouterr().err
-    finally:
-        decoding.decoder_hash.cache_clear()
-
-
-def test_code_that_draws_other_images(cache, monkeypatch):
+def test_code_that_draws_other_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(data._DRAWN_SPLITS, "train", (5, 0))
     before = load_images("gaussian", 4)
     monkeypatch.setitem(data._DRAWN, "gaussian", lambda *asked: render(*asked)[:, ::-1].copy())

@@ -26,11 +26,10 @@ import yaml
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from papermill.translators import PythonTranslator
-from PIL import Image
+from pictures import png
 
 from debiaslib.data import hub
 from debiaslib.data.images import load_images
-from debiaslib.data.labels import stored_labels
 from debiaslib.errors import InputError
 from debiaslib.files import sha256_file, write_json
 from debiaslib.metrics import cifar10_features, feature_cache, feature_weights, features, minifaces_features
@@ -255,18 +254,14 @@ def objects(path, canary, compressed=None):
 def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys, reached):
     """In every cache, with a hash or record that fits: none is read, all are made again or refused."""
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
-    (tmp_path / "x").mkdir()
     for seed in range(2):
-        Image.fromarray(np.full((8, 8, 3), seed, np.uint8)).save(tmp_path / "x" / f"{seed}.png")
-    wanted = np.array(load_images(tmp_path / "x", 8).images)
-    (pixels,) = (tmp_path / "c" / "images").glob("*.npy")
-    objects(pixels, canary)
-    assert np.array_equal(load_images(tmp_path / "x", 8).images, wanted) and not canary.exists()
-
-    labels = tmp_path / "images.npy"
-    stored_labels(labels, 2, lambda: np.array([0, 1]))
-    objects(labels.with_suffix(".labels.npy"), canary)
-    assert stored_labels(labels, 2, lambda: np.array([0, 1]))[0].tolist() == [0, 1] and not canary.exists()
+        (tmp_path / "x" / f"{seed}").mkdir(parents=True)
+        (tmp_path / "x" / f"{seed}" / "a.png").write_bytes(_png(seed))
+    wanted = np.array(load_images(tmp_path / "x", 8, classes=2).images)
+    for path in (tmp_path / "c" / "images").glob("*.npy"):  # images and labels
+        objects(path, canary)
+    again = load_images(tmp_path / "x", 8, classes=2)
+    assert np.array_equal(again.images, wanted) and again.labels.tolist() == [0, 1] and not canary.exists()
 
     pooled, cache = load_extractor("pooled"), tmp_path / "f"
     feature_cache.reference_features(wanted, pooled, "f", cache=cache)
@@ -310,9 +305,9 @@ def test_a_loading_script_in_a_data_set(tmp_path, canary, monkeypatch, reached):
     for name in ("evil.py", "__init__.py", "dataset.py", "conftest.py", "setup.py"):
         (root / name).write_text(code)
     assert "holds no images" in refused(canary, load_images, root, 8)
-    assert "cannot be loaded" in refused(canary, hub._load, str(root), "main")  # by the library itself
+    assert "cannot be loaded" in refused(canary, hub._load, str(root), "main", "train")  # by the library itself
     for seed in range(2):
-        Image.fromarray(np.full((8, 8, 3), seed, np.uint8)).save(root / f"{seed}.png")
+        (root / f"{seed}.png").write_bytes(_png(seed))
     assert len(load_images(root, 8).images) == 2 and not canary.exists()
     reached(5, "a data set's loading script (folder, the hub's library)", "not run", "0 of 3 run")
 
@@ -354,9 +349,7 @@ def test_a_pickle_in_a_parquet_files_schema(tmp_path, canary, monkeypatch, reach
 
 
 def _png(seed):
-    file = io.BytesIO()
-    Image.fromarray(np.full((8, 8, 3), seed, np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    return png(np.full((8, 8, 3), seed, np.uint8))
 
 
 NAMES = ["$(mkdir {0}).png", "`mkdir {0}`.png", "; mkdir {0};.png", "a\nmkdir {0}\n.png", "\x1b]0;mkdir {0}\x07.png",
