@@ -20,6 +20,7 @@ def follow(lines, log, out=None):
     Returns {job: its exit status, 128 and the signal that ended it} of the jobs that failed, named as their logs are.
     """
     started, job, failing, names, failed = time.monotonic(), None, False, {}, {}
+    status = WorkFailed.FAILED
 
     def say(text):
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
@@ -33,7 +34,7 @@ def follow(lines, log, out=None):
         elif found := _LOG.match(line):
             job = found[1]
             if failing:
-                failed.setdefault(job, WorkFailed.FAILED)
+                failed[job], status = status, WorkFailed.FAILED
             else:
                 say(f"begun: {job}")
         elif (found := _ID.match(line)) and not failing:
@@ -42,8 +43,8 @@ def follow(lines, log, out=None):
             job = names.get(found[1], "the last job")
         elif found := _COUNT.match(line):
             say(f"done: {job} ({found[1]} jobs)")
-        elif (found := _STATUS.search(line)) and failed:
-            failed[list(failed)[-1]] = 128 + int(found[1]) if found[1] else int(found[2])
+        elif found := _STATUS.search(line):  # of the job whose error follows
+            status = 128 + int(found[1]) if found[1] else int(found[2])
     return failed
 
 

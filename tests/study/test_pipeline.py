@@ -260,15 +260,15 @@ localrule measure:
     jobid: 7
 Finished jobid: 5 (Rule: train)
 1 of 13 steps (8%) done
+CalledProcessError in file "Snakefile", line 3:
+Command 'exec python' died with <Signals.SIGKILL: 9>.
 Error in rule measure:
     jobid: 7
     log: logs/measure-mse.csv.log (check log file(s) for error details)
-CalledProcessError in file "Snakefile", line 3:
-Command 'exec python' died with <Signals.SIGKILL: 9>.
+Command 'exec python' returned non-zero exit status 2.
 Error in rule train:
     jobid: 8
     log: logs/train-debiased-s0.log (check log file(s) for error details)
-Command 'exec python' returned non-zero exit status 2.
 """
 
 
