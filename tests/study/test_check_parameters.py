@@ -42,10 +42,6 @@ def test_an_unknown_parameter_names_the_nearest_and_all():
     assert line.endswith("known: experiment, weighting, seed, level, shown, steps")
 
 
-def test_the_first_unknown_of_several_is_named():
-    assert "'sede'" in refused(DECLARED, "# Parameters\nseed = 1\nsede = 2\nother = 3\n", seed=1, sede=2, other=3)
-
-
 def test_names_that_come_after_the_injected_cell_are_no_parameters():
     assert "parameter 'later' is unknown" in refused(DECLARED, "# Parameters\nlater = 1\n", "later: int = 2", later=2)
 
@@ -53,18 +49,12 @@ def test_names_that_come_after_the_injected_cell_are_no_parameters():
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
     [
-        ("seed", "0", "int"),
         ("seed", 1.0, "int"),
         ("seed", True, "int"),  # a bool is an int to Python
-        ("seed", None, "int"),
         ("experiment", 3, "str"),
-        ("experiment", ["quick"], "str"),
         ("level", "0.5", "float"),
-        ("level", False, "float"),
         ("shown", 1, "bool"),
-        ("shown", "yes", "bool"),
         ("steps", 5, "list"),
-        ("steps", "2, 5", "list"),
     ],
 )
 @pytest.mark.parametrize("injected", [True, False])
@@ -90,7 +80,3 @@ def test_a_cell_with_magics_declares_nothing_and_breaks_nothing():
 
 def test_a_comment_about_parameters_within_a_cell_is_no_injected_cell():
     check_parameters(namespace(DECLARED, "free = 1\n# Parameters are above"))
-
-
-def test_another_types_name_is_not_judged():
-    check_parameters(namespace("path: Path = 3", path=3))
