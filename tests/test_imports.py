@@ -23,9 +23,8 @@ WITHOUT_TORCH = [
     "metrics.statistics",
     "study.controls",
     "metrics.colour",
-    "metrics.colour_law",
     "study.compare",
-    "figures.curves",
+    "figures.draw",
     "study.saved_tables",
     "study.sample_store",
 ]

@@ -1,78 +1,56 @@
-"""The controls as figures: ratios debiased / constant under every condition, and the sweep of the learning rate.
-
-Imports no torch.
-"""
+"""Figures of notebook 07: every outcome by learning rate, and debiased / constant under each control. No torch."""
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ..study.controls import BASE, OUTCOMES
-from .style import label, legend_below, log_axis, look, new_figure, ordered, style, ticks_at
+from .facts import number_range
+from .registry import figure
+from .style import label, legend_below, log_axis, look, new_figure, ordered, ticks_at
 
-__all__ = ["control_ratios", "learning_rates"]
+NOTEBOOK = "07_controls"
+_ONE = "one training seed, no error bars."
+_GROUPS = {  # heading: what the names of its conditions contain
+    "baseline": (BASE,),
+    "learning rate": ("learning rate", "lr "),
+    "clipping and size of the weight": ("max_grad_norm", "normalize_weight", "timestep_sampling", "max_weight"),
+    "target": ("prediction_type",),
+    "network": ("learned_variance", "no EMA"),
+    "other": ("",),
+}
+_WORDS = {
+    BASE: "as chosen for all",
+    "each at its best learning rate": "each at its best",
+    "against constant with ": "constant: ",
+    "prediction_type sample": r"predicts $x_0$",
+    "prediction_type v_prediction": "predicts $v$",
+    "max_grad_norm ": "clipped at ",
+    "normalize_weight true": "mean 1",
+    "timestep_sampling weight": "weight as density",
+    "learned_variance true": "variance learned",
+    "weights of the last step, no EMA": "last step, no EMA",
+    "lr ": "both at ",
+}
 
 
-@style()
-def control_ratios(table):
-    """The ratio of every outcome, debiased over constant, a panel an outcome and a line a condition, with intervals.
+def load_learning_rates(tables):
+    table = tables.frame(*tables.find("tables/learning_rates.csv"), "weighting lr outcome mean low high n")
+    spread = f"geometric mean over {number_range(table.n)} training seeds; bands: 95 % t-intervals of its logarithm, "
+    return {"spread": f"{spread}cut at the panel." if table.n.max() > 1 else _ONE}, table
 
-    table: columns condition, outcome, ratio, low, high, n. Left of 1 the weighting helps; where the interval holds 1,
-    the seeds do not tell. Intervals that leave the panel are cut there, with an arrow.
-    """
-    conditions = list(dict.fromkeys(table.condition))
+
+@figure(
+    "learning_rates", NOTEBOOK, "tables/learning_rates.csv", load_learning_rates,
+    title="The outcomes by learning rate",
+    caption="""Every outcome against the learning rate, for constant and debiased; all else is equal. Lines:
+    {spread}""",
+)  # fmt: skip
+def draw_learning_rates(table):
+    """A panel for each outcome. table: columns weighting, lr, outcome, mean, low, high."""
     shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
-    figure, axes = new_figure(lines, columns, height=lines * (0.7 + 0.21 * len(conditions)), sharey=True)
-    for ax, outcome in zip(axes.flat, shown, strict=False):
-        _forest(ax, table[table.outcome == outcome].set_index("condition").reindex(conditions))
-        ax.set_title(outcome)
-    for ax in axes[:, 0]:
-        ax.set_yticks(range(len(conditions)), conditions)
-    for ax in axes.flat[len(shown) :]:
-        ax.remove()
-    axes.flat[0].invert_yaxis()
-    for ax in axes[-1]:
-        ax.set_xlabel("ratio debiased / constant")
-    return figure
-
-
-def _forest(ax, rows):
-    drawn = look("debiased")
-    finite = rows[np.isfinite(rows.low) & np.isfinite(rows.high)]
-    left = 0.5 * min(rows.ratio.min(), 1.0)
-    right = 2.0 * max(rows.ratio.max(), 1.0)
-    ax.axvline(1, color="0.45", linewidth=1, zorder=0)
-    base = rows.ratio.get(BASE)
-    if base is not None:
-        ax.axvline(base, color=drawn.colour, linewidth=1, linestyle=":", zorder=0)
-    for y, condition in enumerate(rows.index):
-        if condition in finite.index:
-            low, high = max(rows.low[condition], left), min(rows.high[condition], right)
-            ax.plot([low, high], [y, y], color=drawn.colour, linewidth=2, alpha=0.55, solid_capstyle="butt")
-            for cut, at, arrow in ((rows.low[condition] < left, left, "<"), (rows.high[condition] > right, right, ">")):
-                if cut:
-                    ax.plot(at, y, marker=arrow, color=drawn.colour, markersize=5, clip_on=False)
-    ax.plot(rows.ratio, range(len(rows)), **{**drawn.line, "linestyle": "none"})
-    ax.set_xscale("log")
-    ax.set_xlim(left, right)
-    wanted = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if left <= t <= right]
-    ax.set_xticks(wanted)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.grid(axis="y", visible=False)
-
-
-@style()
-def learning_rates(table):
-    """Every outcome against the learning rate, for both arms: geometric means and 95 % t-intervals over the seeds.
-
-    table: columns weighting, lr, outcome, mean, low, high.
-    """
-    shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
-    columns = min(3, len(shown))
-    lines = -(-len(shown) // columns)
-    figure, axes = new_figure(lines, columns, height=0.6 + 2.6 * lines)
+    drawn, axes = new_figure(lines, columns, height=0.5 + 2.2 * lines, panels=len(shown))
     for ax, outcome in zip(axes.flat, shown, strict=False):
         rows = table[table.outcome == outcome]
         for who in ordered(rows.weighting):
@@ -87,7 +65,80 @@ def learning_rates(table):
         log_axis(ax.xaxis)
         ticks_at(ax.xaxis, rows.lr)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    for ax in axes.flat[len(shown) :]:
-        ax.remove()
-    legend_below(figure, axes.flat[: len(shown)])
-    return figure
+    legend_below(drawn, axes.flat[: len(shown)])
+    return drawn
+
+
+def load_controls(tables):
+    table = tables.frame(*tables.find("tables/controls.csv"), "condition outcome ratio low high n")
+    spread = f"geometric mean over {number_range(table.n)} training seeds; bars: 95 % t-intervals over them, "
+    return {"spread": f"{spread}an arrow where one leaves the panel." if table.n.max() > 1 else _ONE}, table
+
+
+@figure(
+    "control_ratios", NOTEBOOK, "tables/controls.csv", load_controls,
+    title="How much of the gain is the weighting?",
+    caption="""Ratio debiased / constant of every outcome (lower is better) under every control, paired by training
+    seed; dotted: the ratio of the baseline. Squares: {spread} Each arm's best learning rate is chosen on the same
+    seeds.""",
+)  # fmt: skip
+def draw_control_ratios(table):
+    """A panel for each outcome and a line for each condition, with intervals, grouped by what the condition changes.
+
+    table: columns condition, outcome, ratio, low, high, n. Left of 1 the weighting helps; where the interval holds 1,
+    the seeds do not tell. Intervals that leave the panel are cut there, with an arrow.
+    """
+    lines = grouped(dict.fromkeys(table.condition))
+    shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
+    columns = min(2, len(shown))
+    tall = -(-len(shown) // columns)
+    drawn, axes = new_figure(tall, columns, height=tall * (0.55 + 0.165 * len(lines)), sharey=True, panels=len(shown))
+    places = {condition: y for y, (condition, _) in enumerate(lines) if condition}
+    for ax, outcome in zip(axes.flat, shown, strict=False):
+        _forest(ax, table[table.outcome == outcome].set_index("condition"), places)
+        ax.set_title(outcome)
+    for ax in axes[:, 0]:
+        ax.set_yticks(range(len(lines)), [text for _, text in lines])
+        for (condition, _), text in zip(lines, ax.get_yticklabels(), strict=True):
+            text.set(fontweight="normal" if condition else "bold")
+    axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
+    for ax in axes[-1]:
+        ax.set_xlabel("debiased / constant")
+    return drawn
+
+
+def grouped(conditions):
+    """[(condition, its words)], below a line ("", heading) for each group that has any."""
+    groups = {heading: [] for heading in _GROUPS}
+    for condition in conditions:
+        heading = next(h for h, parts in _GROUPS.items() if any(part in condition for part in parts))
+        groups[heading].append((condition, _in_words(condition)))
+    return [line for heading, found in groups.items() if found for line in [("", heading), *found]]
+
+
+def _in_words(condition):
+    for code, words in _WORDS.items():
+        condition = condition.replace(code, words)
+    return condition
+
+
+def _forest(ax, rows, places):
+    drawn = look("debiased")
+    left, right = 0.5 * min(rows.ratio.min(), 1.0), 2.0 * max(rows.ratio.max(), 1.0)
+    ax.axvline(1, color="0.45", linewidth=1, zorder=0)
+    if BASE in rows.index:
+        ax.axvline(rows.ratio[BASE], color=drawn.colour, linewidth=1, linestyle=":", zorder=0)
+    for condition, row in rows[np.isfinite(rows.low) & np.isfinite(rows.high)].iterrows():
+        y, ends = places[condition], [max(row.low, left), min(row.high, right)]
+        ax.plot(ends, [y, y], color=drawn.colour, linewidth=2, alpha=0.55, solid_capstyle="butt")
+        for cut, at, arrow in ((row.low < left, left, "<"), (row.high > right, right, ">")):
+            if cut:
+                ax.plot(at, y, marker=arrow, color=drawn.colour, markersize=5, clip_on=False)
+    ax.plot(rows.ratio, [places[condition] for condition in rows.index], **{**drawn.line, "linestyle": "none"})
+    ax.set_xscale("log")
+    ax.set_xlim(left, right)
+    ax.set_xticks([t for t in (0.01, 0.1, 0.3, 1, 3, 10, 30) if left <= t <= right])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)

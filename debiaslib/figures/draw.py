@@ -1,6 +1,6 @@
-"""The registry of figures: which saved tables each one shows, how it is drawn, and how it is saved. Imports no torch.
+"""Draw figures from the saved tables of an experiment, and save them with a record of their data. Imports no torch.
 
-from debiaslib import figures
+from debiaslib.figures import draw as figures
 figures.draw("snr", "results/quick")      # saves figures/snr.{png,pdf,json}; a notebook shows the Figure it returns
 
 python -m debiaslib.figures --results results/quick       # draws all of them again from the saved tables
@@ -8,136 +8,55 @@ python -m debiaslib.figures --results results/quick       # draws all of them ag
 
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ..cli import Parser, run_command
 from ..errors import InputError, check_choice
 from ..files import atomic_path, fill_json, naming, read_json, remove_leftovers
 from ..provenance import git_state, package_versions
-from ..study.saved_tables import PAPER_CURVES, Tables
-from . import bias as bias_plots
-from . import colour as colour_plots
-from . import controls as control_plots
-from . import curves as plotting
-from . import distances as distance_plots
-from . import grids as image_grids
-from . import tables as load
-from . import weights as weight_plots
-from .captions import CAPTIONS
-from .style import note, style
+from ..study.saved_tables import Tables
+from . import bias, controls, distances, existence, mse_curves, one_step, paper, swap, training, weights  # noqa: F401
+from .registry import REGISTERED, FigureSpec, NothingToDraw, Sentence
+from .style import add_title, style
 
-__all__ = ["FIGURES", "FigureSpec", "available", "caption", "draw"]
+__all__ = ["FIGURES", "FigureSpec", "available", "draw"]
 
-
-@dataclass(frozen=True)
-class FigureSpec:
-    """One figure: `tables` are patterns below the experiment's folder, `caption` a template for the facts of `load`."""
-
-    title: str
-    caption: str
-    notebook: str
-    tables: tuple[str, ...]
-    load: Callable
-    plot: Callable
-
-
-def _heldout(table):
-    if table.empty:
-        return note("This data set has no held-out images.")
-    return plotting.error_curves(table, ["epsilon_mse", "x0_mse"], ["Error of epsilon", "Error of x0"])
-
-
-_SOURCES = {  # kind of table: where it lies
-    "weights": "tables/weights.csv",
-    "gradient_noise": "tables/gradient_noise.csv",
-    "one_step": "tables/one_step.npz",
-    "mse": "tables/mse.csv",
-    "bias": "tables/bias.csv",
-    "samples": "tables/samples-*.npz",
-    "training": "tables/training-*.npz",
-    "log": "runs/*/log.jsonl",
-    "distances": "tables/distances-*.csv",
-    "controls": "tables/controls.csv",
-    "learning_rates": "tables/learning_rates.csv",
-    "paper": PAPER_CURVES,
-}
-_N1, _N2, _N3 = "01_bias_existence", "02_one_step_estimation", "03_mse_step_curves"
-_N4, _N5, _N6, _N7 = "04_weighting_comparison", "05_training", "06_fid_evaluation", "07_controls"
-_REGISTRY = {  # name: notebook, kind of table, loader, plotting function
-    "snr": (_N1, "weights", load.snr, plotting.snr),
-    "one_step_anatomy": (_N1, "one_step", load.anatomy, image_grids.one_step_anatomy),
-    "samples_by_steps": (_N1, "samples", load.two_samples, image_grids.samples_by_steps),
-    "one_step_estimates": (_N2, "one_step", load.estimates, image_grids.one_step_estimates),
-    "colour_error": (_N2, "mse", load.errors, partial(plotting.error_curves, quantities=["colour_mse"])),
-    "mse_epsilon": (_N3, "mse", load.errors, partial(plotting.mse, quantity="epsilon_mse")),
-    "mse_x0": (_N3, "mse", load.errors, partial(plotting.mse, quantity="x0_mse")),
-    "excess": (_N3, "mse", load.errors, plotting.excess),
-    "mse_heldout": (_N3, "mse", load.heldout, _heldout),
-    "signed_bias": (_N3, "bias", load.bias, bias_plots.signed_bias),
-    "bias_or_variance": (_N3, "bias", load.bias, bias_plots.bias_or_variance),
-    "bias_spectrum": (_N3, "bias", load.bias_spectrum, bias_plots.bias_spectrum),
-    "weights": (_N4, "weights", load.weights, plotting.weights),
-    "weight_share": (_N4, "weights", load.weights, plotting.weight_share),
-    "weights_units": (_N4, "weights", load.weights, plotting.weights_units),
-    "weights_logsnr": (_N4, "weights", load.weights, weight_plots.weights_logsnr),
-    "gradient_noise": (_N4, "gradient_noise", load.gradient_noise, weight_plots.gradient_noise),
-    "samples_all": (_N4, "samples", load.samples, image_grids.samples_by_steps),
-    "training_curves": (_N5, "log", load.training_log, plotting.training_curves),
-    "training_samples": (_N5, "training", load.training_snapshots, image_grids.training_samples),
-    "distance_by_steps": (_N6, "distances", load.by_steps, distance_plots.distance_by_steps),
-    "distance_by_images": (_N6, "distances", load.by_images, distance_plots.distance_by_images),
-    "colour_by_steps": (_N6, "distances", load.colour_by_steps, colour_plots.colour_by_steps),
-    "colour_spread": (_N6, "distances", load.colour_spread, colour_plots.colour_spread),
-    "precision_recall": (_N6, "distances", load.by_steps, distance_plots.precision_recall),
-    "learning_rates": (_N7, "learning_rates", load.learning_rates, control_plots.learning_rates),
-    "control_ratios": (_N7, "controls", load.controls, control_plots.control_ratios),
-    "paper_fid": (_N6, "paper", load.paper, distance_plots.paper_fid),
-}
-FIGURES = {
-    name: FigureSpec(title, " ".join(text.split()), notebook, (_SOURCES[kind],), loader, plot)
-    for name, (notebook, kind, loader, plot) in _REGISTRY.items()
-    for title, text in [CAPTIONS[name]]
-}
+FIGURES = dict(sorted(REGISTERED.items(), key=lambda item: item[1].notebook))  # name: FigureSpec, as they are read
 
 
 def available(folder):
-    """Names of the figures whose tables are all in the experiment's `folder`, in the order of the registry."""
+    """Names of the figures whose tables are in the experiment's `folder`, in the order of the registry."""
     return [name for name, spec in FIGURES.items() if not _missing(spec, folder)]
-
-
-def caption(name, folder, run=""):
-    """The caption of a figure, filled from the tables in `folder`. Raises InputError as `draw` does."""
-    spec, tables = _find(name), Tables(folder, run or _last_run(name, folder))
-    return spec.caption.format(**spec.load(tables)[1])
 
 
 def draw(name, folder, run=""):
     """Draw a figure from the tables in results/<experiment> `folder` and save it; return the matplotlib Figure.
 
     Writes figures/<name>.png, .pdf and last .json (caption, title, notebook, sha256 of the data, versions), each whole
-    or not at all; the same tables and versions give the same bytes. `run` ("debiased-s0") chooses the run of a figure
-    about one training; without it, that of the last time. Raises InputError for an unknown figure and a missing table.
+    or not at all; the same tables and versions give the same bytes. Where the tables leave nothing to draw, such as a
+    spread over one seed, a `Sentence` is returned, and the .json alone is written, with it. `run` ("debiased-s0")
+    chooses the run of a figure about one training; without it, that of the last time. Raises InputError for an unknown
+    figure and a missing table.
     """
-    spec, tables = _find(name), Tables(folder, run or _last_run(name, folder))
-    arguments, facts = spec.load(tables)
-    figure = spec.plot(**arguments)
-    record = {
-        "title": spec.title,
-        "caption": spec.caption.format(**facts),
-        "notebook": spec.notebook,
-        "data": tables.used,
-        "made_by": f"debiaslib.figures.draw({name!r})",
-        **({"run": facts["run"]} if "run" in facts else {}),
-        **git_state(),
-        "packages": {key: package_versions()[key] for key in ("debiaslib", "matplotlib", "numpy", "pandas")},
-    }
+    spec, path = FIGURES[check_choice("figure", name, FIGURES)], Path(folder) / "figures" / name
+    tables = Tables(folder, run or _last_run(path))
     with style():
-        _save(figure, Path(folder) / "figures" / name, record)
+        try:
+            facts, *arguments = spec.load(tables)
+            figure = spec.plot(*arguments)
+        except NothingToDraw as reason:
+            return _save_sentence(Sentence(reason), path, _record(name, spec, tables, sentence=str(reason)))
+        add_title(figure, spec.title)
+        chosen = {"run": facts["run"]} if "run" in facts else {}
+        _save(figure, path, _record(name, spec, tables, caption=spec.caption.format(**facts), **chosen))
     return figure
+
+
+def _record(name, spec, tables, **said):
+    packages = {key: package_versions()[key] for key in ("debiaslib", "matplotlib", "numpy", "pandas")}
+    record = {"title": spec.title, **said, "notebook": spec.notebook, "data": tables.used}
+    return {**record, "made_by": f"debiaslib.figures.draw({name!r})", **git_state(), "packages": packages}
 
 
 def _save(figure, path, record):
@@ -154,22 +73,24 @@ def _save(figure, path, record):
         fill_json(made[".json"], files[".json"], record)
 
 
-def _find(name):
-    return FIGURES[check_choice("figure", name, FIGURES)]
+def _save_sentence(sentence, path, record):
+    with atomic_path(path.with_suffix(".json")) as made:
+        fill_json(made, path.with_suffix(".json"), record)
+    for suffix in (".pdf", ".png"):  # of tables that were there before
+        path.with_suffix(suffix).unlink(missing_ok=True)
+    return sentence
 
 
-def _last_run(name, folder):
-    record = read_json(Path(folder) / "figures" / f"{name}.json") or {}
-    run = record.get("run", "")
-    return run if (Path(folder) / "runs" / run).is_dir() else ""
+def _last_run(path):
+    run = (read_json(path.with_suffix(".json")) or {}).get("run", "")
+    return run if (path.parent.parent / "runs" / run).is_dir() else ""
 
 
 def _missing(spec, folder):
-    for pattern in spec.tables:
-        try:
-            Tables(folder).find(pattern)
-        except InputError as error:
-            return str(error)
+    try:
+        Tables(folder).find(spec.table)
+    except InputError as error:
+        return str(error)
     return ""
 
 
@@ -183,12 +104,10 @@ def main(arguments=None):
         return 2
     failed = 0
     for name, spec in FIGURES.items():
-        started = time.perf_counter()
-        missing = _missing(spec, folder)
+        started, missing = time.perf_counter(), _missing(spec, folder)
         try:
-            if not missing:
-                draw(name, folder)
-            said = f"not drawn: {missing}" if missing else f"{time.perf_counter() - started:.1f} s"
+            drawn = missing or draw(name, folder)
+            said = f"not drawn: {drawn}" if isinstance(drawn, str) else f"{time.perf_counter() - started:.1f} s"
         except InputError as error:
             said, failed = f"FAILED: {error}", 1
         print(f"{name:20} {said}", flush=True)

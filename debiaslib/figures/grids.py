@@ -1,32 +1,109 @@
-"""The figures made of images: rows and columns of them in one tiled picture, labelled. Imports no torch.
+"""Rows and columns of images in one tiled picture, labelled. Imports no torch.
 
 Images are uint8 (0 to 255) or float in [-1, 1], clipped for display alone; an error of 0 is thus mid-grey.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .style import WIDTH, ShownFigure, count, label, look, note, ordered, style
+from .style import TITLE, WIDTH, ShownFigure
 
-__all__ = ["Row", "image_grid", "one_step_anatomy", "one_step_estimates", "samples_by_steps", "training_samples"]
+__all__ = ["Row", "image_grid"]
 
 _CELL = 96  # pixels of a tile: small images are enlarged by a whole factor, so every pixel of theirs is a square
 _GAP, _BREAK = 4, 18  # pixels between tiles, and between groups of them
+_SWATCH = 14  # pixels of the bar of a tile's mean colour
+_NOTE = 0.17  # inches of the line of text below a tile
 _LARGEST = 1.0  # inches of a tile at most
+_CHARACTER = 0.083  # inches of a letter, about
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a grid: its images (None: an empty place), its label, and whether a wider gap comes before it.
+    """One row of a grid: its images (None: an empty place) and its label.
 
-    Rows that follow each other with the same label and no gap share one label.
+    group: rows that follow each other with the same one share it, at the far left; before a new one is a wider gap.
+    notes: short texts below the tiles; a row that has them also shows a bar of each tile's mean colour.
     """
 
     images: list
     label: str = ""
     colour: str = "0.2"
+    group: str = ""
+    notes: list = field(default_factory=list)
     gap: bool = False
+
+
+def image_grid(rows, columns, corner="", breaks=()):
+    """A Figure of labelled rows of images.
+
+    rows: list of `Row`; columns: one label for each column; corner: what the column labels count;
+    breaks: indices of columns before which there is a wider gap.
+    """
+    side = _side(rows)
+    wide = len(columns) * (side + _GAP) - _GAP + len(breaks) * (_BREAK - _GAP)
+    groups = _CHARACTER * max(_length(row.group) for row in rows)
+    labels = _CHARACTER * max([*(_length(row.label) for row in rows), 0 if groups else _length(corner)])
+    margin = max(0.15 + groups + (0.12 if groups and labels else 0) + labels, 0.15 + _CHARACTER * _length(corner))
+    scale = min((WIDTH - margin - 0.05) / wide, _LARGEST / side)
+    canvas, xs, ys, ends = _tile(rows, breaks, side, note=_NOTE / scale)
+    # As wide as all others, so that the type is of one size wherever figures are fitted to a width.
+    height = TITLE + 0.28 + canvas.shape[0] * scale + 0.05
+    figure = ShownFigure(figsize=(WIDTH, height))
+    box = (margin / WIDTH, 0.05 / height, canvas.shape[1] * scale / WIDTH, canvas.shape[0] * scale / height)
+    ax = figure.add_axes(box)
+    ax.imshow(canvas, interpolation="nearest", aspect="auto")
+    ax.axis("off")
+    for x, text in zip(xs, columns, strict=True):
+        _write(ax, text, (x, 0), (0, 4), ha="center", va="bottom")
+    _write(ax, corner, (0, 0), (-8, 4), ha="right", va="bottom")
+    for y, row in zip(ys, rows, strict=True):
+        _write(ax, row.label, (0, y), (-8, 0), ha="right", va="center", color=row.colour)
+    for y, row in _groups(rows, ys):
+        left = -72 * (0.2 + labels) if labels else -8
+        _write(ax, row.group, (0, y), (left, 0), ha="right", va="center", color=row.colour)
+    for end, row in zip(ends, rows, strict=True):
+        for x, text in zip(xs, row.notes, strict=False):
+            _write(ax, text, (x, end), (0, -2), ha="center", va="top")
+    return figure
+
+
+def _length(text):
+    return max(len(line.replace("$", "").replace("\\hat ", "")) for line in text.split("\n"))
+
+
+def _write(ax, text, at, offset, **more):
+    ax.annotate(text, at, offset, textcoords="offset points", annotation_clip=False, **{"color": "0.2", **more})
+
+
+def _side(rows):
+    size = next(image for row in rows for image in row.images if image is not None).shape[-1]
+    return size // max(1, size // (2 * _CELL)) * max(1, _CELL // size)
+
+
+def _tile(rows, breaks=(), side=_CELL, note=0):
+    """One picture (height, width, 3) of all rows, white between them.
+
+    Also the pixel centres of the columns and of the rows, and the lower ends of the rows' pictures.
+    """
+    columns = range(max(len(row.images) for row in rows))
+    xs = [i * (side + _GAP) + sum(b <= i for b in breaks) * (_BREAK - _GAP) for i in columns]
+    ys, y = [], 0
+    for i, row in enumerate(rows):
+        y += (_BREAK - _GAP) * bool(i and (row.gap or row.group != rows[i - 1].group))
+        ys.append(y)
+        y += side + _GAP + (_SWATCH + int(note) if row.notes else 0)
+    canvas = np.full((y - _GAP, xs[-1] + side, 3), 255, np.uint8)
+    for y, row in zip(ys, rows, strict=True):
+        for x, image in zip(xs, row.images, strict=False):
+            if image is not None:
+                canvas[y : y + side, x : x + side] = _resized(to_uint8(image), side)
+                if row.notes:
+                    mean = np.mean(image, axis=(1, 2))[:, None, None]  # not clipped before it is averaged
+                    canvas[y + side : y + side + _SWATCH, x : x + side] = _resized(to_uint8(mean), 1)
+    ends = [y + side + (_SWATCH if row.notes else 0) for y, row in zip(ys, rows, strict=True)]
+    return canvas, np.array(xs) + side / 2, np.array(ys) + side / 2, ends
 
 
 def to_uint8(images):
@@ -37,124 +114,22 @@ def to_uint8(images):
     return np.rint((np.nan_to_num(images, nan=0.0).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def _tile(rows, breaks=()):
-    """One array (height, width, 3) of all rows, white between; and the pixel centres of the columns and of the rows."""
-    shape = next(image for row in rows for image in row.images if image is not None).shape
-    enlarge, shrink = max(1, _CELL // shape[-1]), max(1, shape[-1] // (2 * _CELL))
-    side = shape[-1] // shrink * enlarge
-    gaps, columns = np.cumsum([row.gap for row in rows]), range(max(len(row.images) for row in rows))
-    xs = [i * (side + _GAP) + sum(b <= i for b in breaks) * (_BREAK - _GAP) for i in columns]
-    ys = [i * (side + _GAP) + int(gaps[i]) * (_BREAK - _GAP) for i in range(len(rows))]
-    canvas = np.full((ys[-1] + side, xs[-1] + side, 3), 255, np.uint8)
-    for y, row in zip(ys, rows, strict=True):
-        for x, image in zip(xs, row.images, strict=False):
-            if image is not None:
-                canvas[y : y + side, x : x + side] = _resized(to_uint8(image), enlarge, shrink)
-    return canvas, np.array(xs) + side / 2, np.array(ys) + side / 2, side
-
-
-def _resized(image, enlarge, shrink):
+def _resized(image, side):
     """(3, R, R) uint8 to (side, side, 3): block means where a large image shrinks, repeated pixels where one grows."""
     image = image.transpose(1, 2, 0)
+    shrink = image.shape[0] // side
     if shrink > 1:
-        side = image.shape[0] // shrink
         blocks = image[: side * shrink, : side * shrink].reshape(side, shrink, side, shrink, 3)
         return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
-    return image.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+    return image.repeat(side // image.shape[0], axis=0).repeat(side // image.shape[0], axis=1)
 
 
-def image_grid(rows, columns, corner="", breaks=()):
-    """A Figure of labelled rows of images.
-
-    rows: list of `Row`; columns: one label for each column; corner: what the column labels count;
-    breaks: indices of columns before which there is a wider gap.
-    """
-    canvas, xs, ys, side = _tile(rows, breaks)
-    margin = 0.12 + 0.085 * max(len(text) for row in [*rows, Row([], corner)] for text in row.label.split("\n"))
-    scale = min((WIDTH - margin - 0.05) / canvas.shape[1], _LARGEST / side)
-    width, height = margin + canvas.shape[1] * scale + 0.05, 0.28 + canvas.shape[0] * scale + 0.05
-    figure = ShownFigure(figsize=(width, height))
-    ax = figure.add_axes(
-        (margin / width, 0.05 / height, canvas.shape[1] * scale / width, canvas.shape[0] * scale / height)
-    )
-    ax.imshow(canvas, interpolation="nearest", aspect="auto")
-    ax.axis("off")
-    for x, text in zip(xs, columns, strict=True):
-        ax.annotate(
-            text, (x, 0), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=9.5, color="0.2"
-        )
-    ax.annotate(corner, (0, 0), (-8, 4), textcoords="offset points", ha="right", va="bottom", fontsize=9.5, color="0.2")
-    for y, row in _label_places(rows, ys):
-        ax.annotate(row.label, (0, y), (-8, 0), textcoords="offset points", ha="right", va="center", color=row.colour)
-    return figure
-
-
-def _label_places(rows, ys):
+def _groups(rows, ys):
+    """(centre, first row) of each group that has a name."""
     groups = []
     for y, row in zip(ys, rows, strict=True):
-        if groups and row.label == groups[-1][1].label and not row.gap:
+        if groups and row.group == groups[-1][1].group and not row.gap:
             groups[-1][0].append(y)
         else:
             groups.append(([y], row))
-    return [(np.mean(places), row) for places, row in groups]
-
-
-@style()
-def one_step_anatomy(arrays, weightings=("constant",), image=0):
-    """Rows x_t, then x0_hat and amplified error of each weighting; a column for each t (paper, figure 2 right).
-
-    The clean x0 comes first. `arrays`: one_step.npz. Weightings that it lacks are left out.
-    """
-    names, clean = list(arrays["names"]), arrays["x0"][image]
-    rows = [Row([clean, *arrays["x_t"][:, image]], "$x_t$")]
-    for who in (who for who in weightings if who in names):
-        at, colour = names.index(who), look(who).colour
-        rows.append(Row([None, *arrays["x0_hat"][at, :, image]], f"{label(who)}\n$\\hat x_0$", colour, gap=True))
-        rows.append(Row([None, *arrays["amplified_error"][at, :, image]], "amplified\nerror", colour))
-    return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$", breaks=(1,))
-
-
-@style()
-def one_step_estimates(arrays, weightings=("constant", "debiased", "optimum"), images=3):
-    """For each of a few images, rows of x0_hat by weighting; columns: the clean x0, each t (paper, figure 3)."""
-    names = list(arrays["names"])
-    shown = [who for who in weightings if who in names]
-    rows = []
-    for image in range(min(images, arrays["x0"].shape[0])):
-        for who in shown:
-            clean = arrays["x0"][image] if who == shown[0] else None
-            estimates = arrays["x0_hat"][names.index(who), :, image]
-            first = who == shown[0]
-            rows.append(Row([clean, *estimates], label(who).split(" $")[0], look(who).colour, gap=first and image > 0))
-    return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$", breaks=(1,))
-
-
-@style()
-def samples_by_steps(samples, images=None):
-    """Samples from the same starting noise by number of sampling steps (paper, figures 1 and 5 right).
-
-    `samples`: {weighting: {"steps" (K,), "images" (K, N, 3, R, R)}}; `images`: rows for each weighting (None: what fits
-    a screen). Columns are the numbers of steps that all weightings have.
-    """
-    images = images or (2 if len(samples) <= 4 else 1)
-    steps = sorted(set.intersection(*({int(s) for s in arrays["steps"]} for arrays in samples.values())))
-    if not steps:
-        return note("The weightings were sampled with no number of steps in common.")
-    rows = []
-    for who in ordered(samples):
-        places = [list(samples[who]["steps"]).index(s) for s in steps]
-        for i in range(min(images, samples[who]["images"].shape[1])):
-            images_of_row = list(samples[who]["images"][places, i])
-            rows.append(Row(images_of_row, label(who), look(who).colour, gap=i == 0 and bool(rows)))
-    return image_grid(rows, [count(s) for s in steps], "steps")
-
-
-@style()
-def training_samples(arrays, weighting, images=8):
-    """Samples of the EMA weights during training: a row for each snapshot, a column for each starting noise."""
-    shown = min(images, arrays["images"].shape[1])
-    rows = [
-        Row(list(row[:shown]), count(seen), look(weighting).colour)
-        for seen, row in zip(arrays["images_seen"], arrays["images"], strict=True)
-    ]
-    return image_grid(rows, [f"seed {seed}" for seed in arrays["seeds"][:shown]], "images seen")
+    return [(np.mean(places), row) for places, row in groups if row.group]

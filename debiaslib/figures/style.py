@@ -17,22 +17,24 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from ..diffusion.strategies import KNOWN, parse_strategy
 
-__all__ = ["WIDTH", "Look", "ShownFigure", "label", "look", "new_figure", "note", "ordered", "style"]
+__all__ = ["WIDTH", "Look", "ShownFigure", "add_title", "label", "look", "new_figure", "ordered", "style"]
 
-WIDTH = 9.0  # inches; at 100 dpi the width of a notebook's column
+WIDTH = 6.0  # inches: on a telephone (390 pixels) the smallest type, 9 points, is then 8 pixels high
+
+TITLE = 0.32  # inches that a title takes
 
 _RC = {
     **seaborn.axes_style("ticks"),
     "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same letters, hence the same bytes, on every machine
-    "font.size": 10,
+    "font.size": 9.5,
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "svg.hashsalt": "debiaslib",  # else its names are random, and no two drawings the same
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "axes.titlesize": 11,
+    "axes.titlesize": 10,
     "axes.titlelocation": "left",
-    "axes.labelsize": 10,
+    "axes.labelsize": 9.5,
     "axes.labelcolor": "0.15",
     "axes.edgecolor": "0.55",
     "axes.linewidth": 0.8,
@@ -50,9 +52,11 @@ _RC = {
     "xtick.major.size": 3.5,
     "ytick.major.size": 3.5,
     "lines.linewidth": 1.7,
-    "legend.fontsize": 9.5,
+    "legend.fontsize": 9,
     "legend.frameon": False,
-    "legend.handlelength": 3.2,
+    "legend.handlelength": 3.0,
+    "legend.columnspacing": 1.4,
+    "figure.titlesize": 12,
     "pdf.fonttype": 42,
 }
 
@@ -60,11 +64,11 @@ _RC = {
 _LOOKS = {
     "constant": ("#D55E00", "o", "--"),
     "debiased": ("#0072B2", "s", "-"),
-    "inverse_snr": ("#56B4E9", "^", (0, (6, 1.5, 1.5, 1.5))),
+    "inverse_snr": ("#CC79A7", "^", (0, (6, 1.5, 1.5, 1.5))),
     "p2": ("#009E73", "D", "-."),
     "min_snr": ("#E69F00", "v", (0, (1.2, 1.2))),
     "soft_min_snr": ("#A89500", "P", (0, (4, 1.2, 1.2, 1.2, 1.2, 1.2))),
-    "max_snr": ("#CC79A7", "X", (0, (8, 2))),
+    "max_snr": ("#56B4E9", "X", (0, (8, 2))),
     "edm": ("#6A3D9A", "p", (0, (3, 1))),
     "sigmoid": ("#882255", "h", (0, (9, 1.5, 3, 1.5))),
     "vlb": ("#8C510A", "<", (0, (1.2, 2.4))),
@@ -164,11 +168,26 @@ def ordered(names):
     return sorted(names, key=rank)
 
 
-def new_figure(rows=1, columns=1, *, height, width=WIDTH, **subplots):
-    """(Figure, axes (rows, columns)), known to no pyplot, so that nothing has to be closed. Sizes in inches."""
-    figure = ShownFigure(figsize=(width, height), layout="constrained")
+def new_figure(rows=1, columns=1, *, height, panels=None, **subplots):
+    """(Figure, axes (rows, columns)), known to no pyplot, so that nothing has to be closed.
+
+    height: in inches, of the figure without its title. panels: how many of the axes are used; the others are removed.
+    """
+    figure = ShownFigure(figsize=(WIDTH, height + TITLE), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03)
-    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+    axes = figure.subplots(rows, columns, squeeze=False, **subplots)
+    for ax in axes.flat[panels:] if panels else ():
+        ax.remove()
+    return figure, axes
+
+
+def add_title(figure, text):
+    """Write the title into the picture, at its upper left corner."""
+    if figure.get_layout_engine():
+        figure.suptitle(text, x=0.012, ha="left")
+    else:  # a grid of images keeps the place for it
+        height = figure.get_figheight()
+        figure.text(0.012, 1 - 0.07 / height, text, ha="left", va="top", fontsize=12)
 
 
 def legend_below(figure, axes, **more):
@@ -178,17 +197,9 @@ def legend_below(figure, axes, **more):
         for handle, text in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(text, handle)
     if entries:
-        columns = min(len(entries), 5 if len(entries) != 6 else 3)
+        longest = max(map(len, entries))
+        columns = min(len(entries), 4 if longest < 13 else 3 if longest < 20 or "$" in str([*entries]) else 2)
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, **more)
-
-
-@style()
-def note(text):
-    """A figure that says in words why there is nothing to draw."""
-    figure, [[ax]] = new_figure(height=1.2)
-    ax.axis("off")
-    ax.text(0.5, 0.5, text, ha="center", va="center", color="0.3", wrap=True, transform=ax.transAxes)
-    return figure
 
 
 def log_axis(axis):
@@ -197,7 +208,8 @@ def log_axis(axis):
     getattr(axis.axes, f"set_{name}scale")("log")
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.7 else tuple(np.arange(1.0, 10.0))
+    dense = (1.0, 2.0, 5.0) if decades > 0.7 else tuple(np.arange(1.0, 10.0))
+    subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.3 else dense
     axis.set_major_locator(LogLocator(subs=subs, numticks=9))
     axis.set_major_formatter(FuncFormatter(_plain))
     axis.set_minor_formatter(NullFormatter())
@@ -206,11 +218,7 @@ def log_axis(axis):
 
 
 def _plain(value, _position=None):
-    if 1e-3 <= value < 1e5 or value <= 0:
-        return f"{value:g}"
-    exponent = int(np.floor(np.log10(value) + 1e-9))
-    factor = value / 10.0**exponent
-    return f"$10^{{{exponent}}}$" if abs(factor - 1) < 1e-6 else f"${factor:.2g}\\times10^{{{exponent}}}$"
+    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def ticks_at(axis, values, limit=12):
@@ -223,7 +231,6 @@ def ticks_at(axis, values, limit=12):
 
 def count(number):
     """A count as short text: 500, 16k, 102.4M."""
-    for size, letter in ((1e6, "M"), (1e4, "k")):
-        if number >= size:
-            return f"{number / (size if letter == 'M' else 1e3):.4g}{letter}"
-    return f"{number:g}"
+    if number >= 1e6:
+        return f"{number / 1e6:.4g}M"
+    return f"{number / 1e3:.4g}k" if number >= 1e4 else f"{number:g}"

@@ -134,8 +134,8 @@ def check_equal_n(table):
     must = [name for name in ("n", "n_reference", "extractor", "weights_sha256", "dtype") if name in table]
     for (metric, features), rows in table.groupby(["metric", "features"]):
         for column in must:
-            arms = {value: _arms(part) for value, part in rows.groupby(column, dropna=False)}
-            if len(arms) > 1:
+            if rows[column].nunique(dropna=False) > 1:
+                arms = {value: _arms(part) for value, part in rows.groupby(column, dropna=False)}
                 differ = "; ".join(f"{_short(value)} for {arm}" for value, arm in arms.items())
                 raise InputError(f"{metric} ({features}) has not one {column}, so arms cannot be compared: {differ}")
     return table

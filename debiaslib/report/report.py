@@ -102,11 +102,16 @@ def _missing(experiment, folder, figures, pages):
     lines += [
         f"figure missing: {spec.title} ({name}), which notebook {spec.notebook} draws"
         for name, spec in FIGURES.items()
-        if name not in there and spec.notebook in experiment.notebooks
+        if name not in there and spec.notebook in experiment.notebooks and not (spec.extra or _is_sentence(folder, name))
     ]
     lines += [f"notebook not executed: {name}" for name in experiment.notebooks if name not in pages]
     tables = ["weights", "mse", "gradient_noise", *(f"distances-{run_name(*run)}" for run in experiment.runs)]
     return lines + [f"table missing: {name}.csv" for name in tables if not (folder / "tables" / f"{name}.csv").exists()]
+
+
+def _is_sentence(folder, name):
+    """Did `draw` say in words why there is no picture?"""
+    return "sentence" in (read_json(folder / "figures" / f"{name}.json") or {})
 
 
 def _heading(page):

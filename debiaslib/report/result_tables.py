@@ -18,7 +18,7 @@ from .numbers_as_text import describe_spread, with_interval
 __all__ = ["as_latex", "as_markdown", "grids", "read_summary", "summarise_distances", "write_result_tables"]
 
 # statistics of the samples' colours, neither better nor worse
-_DESCRIPTIVE = ("mean_", "spread_", "law_shade_bias", "law_shade_spread")
+_DESCRIPTIVE = ("mean_", "spread_")
 _GROUP = ["metric", "features", "sampler", "steps"]
 
 

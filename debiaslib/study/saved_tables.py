@@ -27,6 +27,8 @@ _MADE_BY = {
     "tables/distances-*.csv": "notebook 06_fid_evaluation",
     "tables/controls.csv": "notebook 07_controls",
     "tables/learning_rates.csv": "notebook 07_controls",
+    "tables/oracle_swap.csv": "python -m debiaslib.study.measurements oracle_swap",
+    "tables/oracle_swap_samples.npz": "python -m debiaslib.study.measurements oracle_swap_samples",
     "runs/*/log.jsonl": "notebook 05_training",
     PAPER_CURVES: "the checkout of the project (results/reference/paper/fid-curves.csv)",
 }

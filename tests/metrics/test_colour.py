@@ -378,5 +378,5 @@ def test_rounding_to_uint8_fakes_no_shift_and_flooring_does(smooth):
 
 
 def test_no_torch():
-    code = "import debiaslib.metrics.colour, debiaslib.figures.colour, sys; print('torch' in sys.modules)"
+    code = "import debiaslib.metrics.colour, debiaslib.figures.distances, sys; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -20,7 +20,6 @@ from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.metrics import colour
 from debiaslib.metrics import distances as metrics
-from debiaslib.metrics.colour_law import evaluate_law
 from debiaslib.metrics.features import load_extractor
 from debiaslib.metrics.statistics import mean_interval
 from debiaslib.training import loop as training
@@ -247,5 +246,5 @@ def test_a_broken_feature_network():
     finally:
         weight.data.copy_(before)
     assert all(math.isfinite(row["value"]) for row in metrics.evaluate(pictures, other, extractor, cache=False))
-    rows = [*colour.evaluate_colour(pictures, other), *evaluate_law(pictures)]
+    rows = colour.evaluate_colour(pictures, other)
     assert all(math.isfinite(row["value"]) for row in rows)

@@ -281,7 +281,7 @@ METRICS = {"fd_minifaces", "kid_minifaces", "precision", "recall"}
 
 
 def by_minifaces(table):
-    """The rows of one feature network; test_colour and test_colour_law have the others."""
+    """The rows of one feature network; test_colour has the others."""
     return table[table.features == "minifaces"]
 
 

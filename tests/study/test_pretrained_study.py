@@ -12,6 +12,7 @@ from debiaslib.diffusion.randomness import stream
 from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.figures import draw as figures
+from debiaslib.files import read_json
 from debiaslib.figures.style import label, look, ordered
 from debiaslib.study import measurements
 from debiaslib.study.common import measured_images
@@ -92,7 +93,8 @@ def test_the_errors_and_samples_and_their_figures(study):
     for name in ("one_step_estimates", "one_step_anatomy", "colour_error", "mse_x0", "samples_all", "weights",
                  "gradient_noise"):  # fmt: skip
         figures.draw(name, study.folder)
-    assert "pretrained network" in figures.caption("one_step_estimates", study.folder)
+    record = read_json(study.folder / "figures" / "one_step_estimates.json")
+    assert "pretrained network" in record["caption"]
 
 
 def test_other_weights_never_mix(study, tmp_path):

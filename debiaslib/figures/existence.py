@@ -1,0 +1,131 @@
+"""Figures of notebook 01: the factor by which an error grows, its anatomy, and what sampling makes of it. No torch."""
+
+import numpy as np
+
+from ..errors import InputError
+from ..study.saved_tables import parse_run
+from .facts import listed, preferred, seed_list
+from .grids import Row, image_grid
+from .lines import TIMESTEP
+from .one_step import CLIPPED, load_one_step
+from .registry import NothingToDraw, figure
+from .style import count, label, log_axis, look, new_figure, ordered
+
+NOTEBOOK = "01_bias_existence"
+SAME_NOISE = """An image of every weighting starts from the same noise, at any number of steps. The first images, not
+chosen; no error bars."""
+NO_DATA = "Computed from the schedule: no data, no error bars."
+_HERO = ("constant", "debiased", "p2")
+_HERO_STEPS = (3, 5, 10, 50, 500, 1000)
+
+
+def load_snr(tables):
+    table = tables.frame(*tables.find("tables/weights.csv"), "t snr").drop_duplicates("t").sort_values("t")
+    return {"T": int(table.t.max()) + 1}, table.reset_index(drop=True)
+
+
+@figure(
+    "snr", NOTEBOOK, "tables/weights.csv", load_snr,
+    title="Signal-to-noise ratio by timestep",
+    caption=f"""SNR(t) of the noise schedule, and the factor 1/sqrt(SNR(t)) by which an error in epsilon grows into an
+    error of the one-step estimate of x0 (paper, figure 2 left). {{T}} timesteps, t = 0 the least noisy. {NO_DATA}""",
+)  # fmt: skip
+def draw_snr(table):
+    """SNR(t) and 1/sqrt(SNR(t)). table: columns t and snr, one row a timestep."""
+    drawn, [[ax]] = new_figure(height=3.4)
+    for values, who, name in (
+        (table.snr, look("optimum"), r"$\mathrm{SNR}(t)$"),
+        (table.snr**-0.5, look("debiased"), r"$1\,/\sqrt{\mathrm{SNR}(t)}$"),
+    ):
+        shown = np.isfinite(values) & (values > 0)
+        ax.plot(table.t[shown], values[shown], color=who.colour, linestyle="-", linewidth=2.2)
+        end = np.flatnonzero(shown)[-1]
+        at = table.t.iloc[end], values.iloc[end]
+        ax.annotate(name, at, (6, 0), textcoords="offset points", va="center", fontsize=11, color=who.colour)
+    ax.axhline(1, color="0.7", linewidth=0.9, zorder=1)
+    one = int(table.t.iloc[(np.log(table.snr.clip(lower=1e-12))).abs().argmin()])
+    ax.plot([one], [1], "o", color="0.3")
+    ax.annotate(f"SNR = 1 near t = {one}", (one, 1), (0, 36), textcoords="offset points", ha="left", color="0.3")
+    log_axis(ax.yaxis)
+    ax.margins(x=0.01)
+    ax.set(xlabel=TIMESTEP, ylabel="ratio, no unit (log scale)")
+    return drawn
+
+
+def load_anatomy(tables):
+    arrays, shown = load_one_step(tables)
+    identity = f" It holds to {arrays['residual'].max():.1g} in every pixel." if "residual" in arrays else ""
+    return {"weightings": listed(shown), "identity": identity}, arrays, shown
+
+
+@figure(
+    "one_step_anatomy", NOTEBOOK, "tables/one_step.npz", load_anatomy,
+    title="Anatomy of a one-step estimate",
+    caption=f"""A noisy image x_t, the estimate x0_hat from one call of the network, and the amplified error x0 - x0_hat
+    = (epsilon_hat - epsilon) / sqrt(SNR(t)), for {{weightings}} (paper, figure 2 right).{{identity}} The noise is the
+    same in all. {CLIPPED} The error is clipped to [-1, 1] and drawn around grey. One training image: an
+    illustration, no error bars.""",
+)  # fmt: skip
+def draw_anatomy(arrays, shown, image=0):
+    """Rows x_t, then x0_hat and amplified error of each of the names `shown`; the clean x0, then a column for each t.
+
+    arrays: those of one_step.npz.
+    """
+    names = list(arrays["names"])
+    rows = [Row([arrays["x0"][image], *arrays["x_t"][:, image]], "$x_t$")]
+    for who in shown:
+        at, colour, name = names.index(who), look(who).colour, label(who).partition(" $")[0]
+        rows.append(Row([None, *arrays["x0_hat"][at, :, image]], "$\\hat x_0$", colour, name))
+        rows.append(Row([None, *arrays["amplified_error"][at, :, image]], "error", colour, name))
+    return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$", breaks=(1,))
+
+
+def load_samples(tables, wanted=None):
+    """(facts, {weighting: arrays steps and images of its first seed}) of all weightings, or of those wanted."""
+    paths = {parse_run(path.stem.removeprefix("samples-")): path for path in tables.find("tables/samples-*.npz")}
+    first = {}
+    for weighting, seed in sorted(paths, key=lambda key: key[1]):
+        first.setdefault(weighting, (seed, paths[weighting, seed]))
+    shown = preferred(first, wanted) if wanted else ordered(first)
+    samples = {who: tables.arrays(first[who][1], "steps images") for who in shown}
+    return {"weightings": listed(shown), "seeds": seed_list(first[who][0] for who in shown)}, samples
+
+
+def load_hero(tables):
+    facts, samples = load_samples(tables, _HERO)
+    try:
+        real = load_one_step(tables)[0]["x0"]
+    except InputError:  # not measured in this experiment, whose samples can be shown without
+        return {**facts, "real": ""}, samples
+    above = " Above: training images, to compare with; they belong to no sample below."
+    return {**facts, "real": above}, samples, real
+
+
+@figure(
+    "samples_by_steps", NOTEBOOK, "tables/samples-*.npz", load_hero,
+    title="Samples by number of steps",
+    caption=f"""Samples of {{weightings}} by number of sampling steps (paper, figure 1), networks of {{seeds}}.
+    {SAME_NOISE}{{real}}""",
+)  # fmt: skip
+def draw_samples_by_steps(samples, real=None, images=8):
+    """The first samples of each weighting, a row for each of a few numbers of steps, below a row of real images.
+
+    samples: {weighting: {"steps" (K,), "images" (K, N, 3, R, R)}}; real: (n, 3, R, R) or None.
+    """
+    common = common_steps(samples)
+    steps = [s for s in common if s in _HERO_STEPS]
+    steps = steps if len(steps) > 2 else common[-4:]
+    rows = [] if real is None else [Row(list(real[:images]), "", look("real").colour, "real")]
+    for who in ordered(samples):
+        for s in steps:
+            shown = samples[who]["images"][list(samples[who]["steps"]).index(s)][:images]
+            rows.append(Row(list(shown), count(s), look(who).colour, label(who)))
+    return image_grid(rows, [""] * max(len(row.images) for row in rows), "steps")
+
+
+def common_steps(samples):
+    """The numbers of steps that all weightings have, in order. Raises NothingToDraw without one."""
+    steps = sorted(set.intersection(*({int(s) for s in arrays["steps"]} for arrays in samples.values())))
+    if not steps:
+        raise NothingToDraw("The weightings were sampled with no number of steps in common.")
+    return steps

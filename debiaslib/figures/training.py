@@ -1,0 +1,82 @@
+"""Figures of notebook 05: the course of one training, and its samples on the way. Imports no torch."""
+
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from ..errors import InputError
+from ..study.saved_tables import parse_run
+from ..training.run import Run
+from .grids import Row, image_grid
+from .registry import figure
+from .style import count, log_axis, look, new_figure
+
+NOTEBOOK = "05_training"
+
+
+def load_log(tables):
+    logs = {path.parent.name: path for path in tables.find("runs/*/log.jsonl")}
+    name = tables.chosen_run(logs)
+    rows = pd.DataFrame(Run(logs[name].parent).log())
+    if not len(rows) or not {"images", "loss"} <= set(rows):
+        raise InputError(f"{logs[name]} holds no row with images and loss yet")
+    tables.use(logs[name])
+    return {"run": name}, rows, parse_run(name)[0]
+
+
+@figure(
+    "training_curves", NOTEBOOK, "runs/*/log.jsonl", load_log,
+    title="Course of a training",
+    caption="""Loss (weighted, and the plain squared error of the network's target), gradient norm and speed of the run
+    {run} against images seen. Faint: as logged; bold: running median over a twentieth of the run. One run: no error
+    bars.""",
+)  # fmt: skip
+def draw_curves(log, weighting):
+    """Loss, gradient norm and speed of one run against images seen. log: DataFrame of log.jsonl."""
+    drawn, axes = new_figure(3, 1, height=6.0, sharex=True)
+    (loss, norm, speed), colour = axes.flat, look(weighting).colour
+    _smoothed(loss, log, "mse", "0.45", "plain error, unweighted")
+    _smoothed(loss, log, "loss", colour, "loss, weighted")
+    _smoothed(norm, log, "grad_norm", colour)
+    _smoothed(speed, log, "images_per_second", colour)
+    for ax, title in zip(axes.flat, ("Loss", "Gradient norm", "Images per second"), strict=True):
+        ax.set_title(title)
+    speed.set_xlabel("images seen in training")
+    speed.xaxis.set_major_locator(MaxNLocator(6))
+    speed.xaxis.set_major_formatter(lambda value, _: count(value))
+    log_axis(loss.yaxis)
+    log_axis(norm.yaxis)
+    speed.set_ylim(bottom=0)
+    loss.legend(loc="upper right", handlelength=1.5)
+    return drawn
+
+
+def _smoothed(ax, log, column, colour, name=None):
+    """The logged values, faint, under their running median over a twentieth of the run."""
+    rows = log.dropna(subset=[column]) if column in log else log.iloc[:0].assign(**{column: []})
+    values = rows[column]
+    if len(rows) > 20:
+        ax.plot(rows.images, values, color=colour, linewidth=0.7, alpha=0.3)
+        values = values.rolling(max(3, len(rows) // 20), center=True, min_periods=1).median()
+    ax.plot(rows.images, values, color=colour, linewidth=1.8, label=name)
+
+
+def load_snapshots(tables):
+    paths = {path.stem.removeprefix("training-"): path for path in tables.find("tables/training-*.npz")}
+    name = tables.chosen_run(paths)
+    return {"run": name}, tables.arrays(paths[name], "images_seen seeds images"), parse_run(name)[0]
+
+
+@figure(
+    "training_samples", NOTEBOOK, "tables/training-*.npz", load_snapshots,
+    title="Samples during training",
+    caption="""Samples of the EMA weights of the run {run} after so many images seen; a column starts from the noise of
+    one seed. The first seeds, not chosen; no error bars.""",
+)  # fmt: skip
+def draw_samples(arrays, weighting, images=8):
+    """A row for each snapshot, a column for each starting noise. arrays: those of training-<run>.npz."""
+    shown = min(images, arrays["images"].shape[1])
+    rows = [
+        Row(list(row[:shown]), count(seen), look(weighting).colour)
+        for seen, row in zip(arrays["images_seen"], arrays["images"], strict=True)
+    ]
+    return image_grid(rows, [f"seed {seed}" for seed in arrays["seeds"][:shown]], "images seen")
