@@ -145,6 +145,8 @@ def load_gradient_noise(tables):
 )  # fmt: skip
 def draw_gradient_noise(table):
     """Noise to signal of one batch's gradient: a line a weighting, a marker a way to apply it."""
+    if table.empty:
+        raise NothingToDraw("One network, trained elsewhere: it has no weighting whose gradient could be measured.")
     rows = table[table.noise_to_signal > 0]
     if rows.empty:
         raise NothingToDraw("In so few batches, noise hides the gradient of every weighting.")

@@ -102,7 +102,9 @@ def _missing(experiment, folder, figures, pages):
     lines += [
         f"figure missing: {spec.title} ({name}), which notebook {spec.notebook} draws"
         for name, spec in FIGURES.items()
-        if name not in there and spec.notebook in experiment.notebooks and not (spec.extra or _is_sentence(folder, name))
+        if name not in there
+        and spec.notebook in experiment.notebooks
+        and not (spec.extra or _is_sentence(folder, name))
     ]
     lines += [f"notebook not executed: {name}" for name in experiment.notebooks if name not in pages]
     tables = ["weights", "mse", "gradient_noise", *(f"distances-{run_name(*run)}" for run in experiment.runs)]

@@ -1,4 +1,4 @@
-"""Every registered figure is drawn from synthetic tables, saved with the same bytes twice, and named with its data."""
+"""Every registered figure is drawn from saved tables alone, with the same bytes twice, and named with its data."""
 
 import shutil
 
@@ -10,6 +10,7 @@ from synthetic_results import SEEN, WEIGHTINGS, write_synthetic_results
 from debiaslib.diffusion.strategies import KNOWN, parse_strategy
 from debiaslib.errors import InputError
 from debiaslib.figures import draw as figures
+from debiaslib.figures.registry import NothingToDraw, Sentence
 from debiaslib.files import read_json, sha256_file
 from debiaslib.study.saved_tables import Tables, parse_run
 
@@ -18,14 +19,21 @@ NAMES = {"snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "c
          "weights_units", "weights_logsnr", "gradient_noise", "samples_all", "training_curves", "training_samples",
          "distance_by_steps", "distance_by_images", "colour_by_steps", "colour_spread", "precision_recall",
          "learning_rates", "control_ratios", "paper_fid"}  # fmt: skip
+SWAP = {"oracle_swap", "oracle_swap_samples"}
 
 
-def _plotted(name, folder):
-    """The figure without the saving, which takes most of the time."""
+def loaded(name, folder, run=""):
+    """(caption, the arguments of the plotting function)."""
     spec = figures.FIGURES[name]
-    arguments, facts = spec.load(Tables(folder))
-    assert "{" not in spec.caption.format(**facts)
-    figure = spec.plot(**arguments)
+    facts, *arguments = spec.load(Tables(folder, run))
+    text = spec.caption.format(**facts)
+    assert not {"{", "nan"} & set(text.split()) and "nan" not in text.replace("digitis", "")
+    return text, arguments
+
+
+def plotted(name, folder):
+    """The figure without the saving, which takes most of the time."""
+    figure = figures.FIGURES[name].plot(*loaded(name, folder)[1])
     figure.draw_without_rendering()
     return figure
 
@@ -36,75 +44,93 @@ def quick(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def all_drawn(quick):
-    """The bytes of every saved figure, drawn by the command line."""
-    assert figures.main(["--results", str(quick)]) == 0
-    return {path.name: path.read_bytes() for path in (quick / "figures").iterdir()}
-
-
-@pytest.fixture(scope="module")
 def three_seeds(tmp_path_factory):
     weightings = [*WEIGHTINGS, "min_snr(gamma=1)"]
     return write_synthetic_results(tmp_path_factory.mktemp("results") / "seeds", (0, 1, 2), weightings, resolution=32)
 
 
-def test_the_names_are_the_agreed_ones(quick):
-    assert set(figures.FIGURES) == NAMES == set(figures.available(quick))
+def test_the_names_are_the_agreed_ones_in_the_order_of_the_notebooks(quick):
+    assert set(figures.FIGURES) == NAMES | SWAP and set(figures.available(quick)) == NAMES
+    notebooks = [spec.notebook for spec in figures.FIGURES.values()]
+    assert notebooks == sorted(notebooks)
+    assert {notebook[:2] for notebook in notebooks} == {f"0{i}" for i in range(1, 8)}
+    assert {name for name, spec in figures.FIGURES.items() if spec.extra} == SWAP
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
-def test_a_figure_is_saved_with_the_same_bytes_twice_and_names_its_data(name, quick, all_drawn):
+@pytest.mark.parametrize("name", ["snr", "samples_by_steps", "paper_fid"])
+def test_a_figure_is_saved_with_the_same_bytes_twice_and_names_its_data(name, quick):
     paths = [quick / "figures" / f"{name}{suffix}" for suffix in (".png", ".pdf", ".json")]
-    first = [all_drawn[path.name] for path in paths]
-    figure = figures.draw(name, quick)
-    assert [path.read_bytes() for path in paths] == first
-    assert b"CreationDate" not in first[1]
+    drawn = figures.draw(name, quick)
+    first = [path.read_bytes() for path in paths]
+    figures.draw(name, quick)
+    assert [path.read_bytes() for path in paths] == first and b"CreationDate" not in first[1]
     record = read_json(paths[2])
-    assert record["caption"] == figures.caption(name, quick) and "\n" not in record["caption"]
-    assert record["title"] and record["notebook"].startswith("0")
+    assert record["title"] == figures.FIGURES[name].title and record["notebook"].startswith("0")
+    assert record["title"] in [text.get_text() for text in (*drawn.texts, drawn._suptitle) if text]
+    assert "\n" not in record["caption"] and record["data"] and str(quick) not in paths[2].read_text()
     for entry in record["data"]:
         if "reference" not in entry["file"]:
             assert entry["sha256"] == sha256_file(quick / entry["file"])
-    assert record["data"] and str(quick) not in paths[2].read_text()
-    assert figure.get_figwidth() <= 9.05
 
 
-@pytest.mark.parametrize(
-    "name", sorted(NAMES - {"paper_fid", "snr", "weights", "weight_share", "weights_units", "gradient_noise"})
-)
-def test_three_seeds_and_five_weightings(name, three_seeds):
-    _plotted(name, three_seeds)
+@pytest.mark.parametrize("name", sorted(NAMES - {"bias_or_variance"}))
+def test_one_seed(name, quick):
+    assert plotted(name, quick).get_figwidth() == 6
 
 
-def test_with_seeds_a_line_is_their_mean_and_there_are_bands(three_seeds):
-    axes = _plotted("distance_by_steps", three_seeds).axes[0]
-    line = next(line for line in axes.get_lines() if line.get_label() == "debiased")
-    table = pd.concat([pd.read_csv(path) for path in three_seeds.glob("tables/distances-debiased-*.csv")])
-    rows = table[(table.metric == "fd_minifaces") & (table.images_seen == SEEN[-1]) & (table.steps == 5)]
-    assert line.get_ydata()[0] == pytest.approx(np.exp(np.log(rows["value"]).mean()))
-    assert len(axes.collections) == 5
-    assert "mean over 3 training seeds" in figures.caption("distance_by_steps", three_seeds)
+@pytest.mark.parametrize("name", ["bias_or_variance", "bias_spectrum", "distance_by_steps", "mse_x0", "samples_all"])
+def test_three_seeds_and_five_weightings_each_once(name, three_seeds):
+    figure = plotted(name, three_seeds)
+    for legend in figure.legends:
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert len(texts) == len(set(texts))
+
+
+def test_where_there_is_nothing_to_draw_a_sentence_says_so(quick):
+    for suffix in (".png", ".pdf"):  # of tables that were there before
+        (quick / "figures").mkdir(exist_ok=True)
+        (quick / "figures" / f"bias_or_variance{suffix}").write_bytes(b"old")
+    said = figures.draw("bias_or_variance", quick)
+    assert isinstance(said, Sentence) and said.startswith("One training seed") and said._repr_markdown_() == said
+    record = read_json(quick / "figures" / "bias_or_variance.json")
+    assert record["sentence"] == said and record["data"] and "caption" not in record
+    assert not list((quick / "figures").glob("bias_or_variance.p*"))
 
 
 def test_one_weighting_without_held_out_or_real_images(tmp_path):
     folder = write_synthetic_results(tmp_path / "small", (3,), ("max_snr",), heldout=False, real=False)
-    for name in NAMES - {"paper_fid"}:
-        figure = _plotted(name, folder)
-        if name == "mse_heldout":
-            assert "no held-out images" in figure.axes[0].texts[0].get_text()
-    assert "No real images" in figures.caption("distance_by_steps", folder)
+    for name in ("mse_x0", "samples_by_steps", "one_step_estimates", "paper_fid", "distance_by_steps"):
+        plotted(name, folder)
+    with pytest.raises(NothingToDraw, match="no held-out images"):
+        loaded("mse_heldout", folder)
+    assert "No real images" in loaded("distance_by_steps", folder)[0]
+    assert "none to put beside it" in loaded("paper_fid", folder)[0]
 
 
-def test_without_the_optimum_and_without_snapshots(tmp_path):
+def test_without_the_optimum_snapshots_real_rows_or_gradients(tmp_path):
     folder = write_synthetic_results(tmp_path / "small", weightings=("constant", "debiased"))
     table = pd.read_csv(folder / "tables/mse.csv")
     kept = table[(table.model != "optimum") & ~table.quantity.isin(["excess", "colour_excess"])]
     kept.to_csv(folder / "tables/mse.csv", index=False)
     for path in folder.glob("tables/distances-*-s0.csv"):
         table = pd.read_csv(path)
-        table[table.images_seen == SEEN[-1]].to_csv(path, index=False)
-    assert "not measured" in _plotted("excess", folder).axes[0].texts[0].get_text()
-    assert "Not measured" in _plotted("distance_by_images", folder).axes[0].texts[0].get_text()
+        table[(table.images_seen == SEEN[-1]) & ~table.metric.str.contains("_")].to_csv(path, index=False)
+    for name, said in {"excess": "not measured", "distance_by_images": "Not measured",
+                       "colour_by_steps": "Not measured", "colour_spread": "Not measured"}.items():  # fmt: skip
+        with pytest.raises(NothingToDraw, match=said):
+            plotted(name, folder)
+    (folder / "tables/one_step.npz").unlink()
+    text, arguments = loaded("samples_by_steps", folder)
+    assert len(arguments) == 1 and "training images" not in text
+    path = folder / "tables/gradient_noise.csv"
+    table = pd.read_csv(path)
+    table.loc[table.weighting == "debiased", "noise_to_signal"] = np.nan
+    table.to_csv(path, index=False)
+    plotted("gradient_noise", folder)
+    assert "hidden by noise: debiased" in loaded("gradient_noise", folder)[0]
+    table.assign(noise_to_signal=np.nan).to_csv(path, index=False)
+    with pytest.raises(NothingToDraw, match="noise hides"):
+        plotted("gradient_noise", folder)
 
 
 def test_a_missing_table_is_one_line_that_says_what_makes_it(tmp_path):
@@ -121,41 +147,33 @@ def test_damaged_and_foreign_tables_are_named(quick, tmp_path):
     (tmp_path / "tables/weights.csv").write_text("t,snr\n0,1\n")
     (tmp_path / "tables/one_step.npz").write_bytes(b"PK not really")
     (tmp_path / "tables/samples-other.npz").write_bytes(b"")
-    for name, said in {"snr": "no column 'weighting'", "one_step_anatomy": "one_step.npz cannot be read",
+    for name, said in {"weights": "no column 'weighting'", "one_step_anatomy": "one_step.npz cannot be read",
                        "samples_all": "'other' is no name of a run"}.items():  # fmt: skip
         with pytest.raises(InputError, match=said):
             figures.draw(name, tmp_path)
     assert not (tmp_path / "figures").exists()
 
 
-def test_the_chosen_run_is_kept_when_all_are_drawn_again(quick):
-    figures.draw("training_samples", quick, run="constant-s0")
-    assert "constant-s0" in figures.caption("training_samples", quick)
-    figures.draw("training_samples", quick, run="debiased-s0")
-    assert read_json(quick / "figures/training_samples.json")["run"] == "debiased-s0"
+def test_the_chosen_run_is_kept_when_it_is_drawn_again(quick):
+    for run in ("constant-s0", ""):
+        figures.draw("training_samples", quick, run=run)
+        record = read_json(quick / "figures/training_samples.json")
+        assert record["run"] == "constant-s0" and "constant-s0" in record["caption"]
     with pytest.raises(InputError, match="run 'debiased-s7' is unknown"):
         figures.draw("training_samples", quick, run="debiased-s7")
 
 
-def test_a_weighting_whose_gradient_is_hidden_by_noise_is_named_and_not_drawn(tmp_path):
-    folder = write_synthetic_results(tmp_path / "small")
-    path = folder / "tables/gradient_noise.csv"
-    table = pd.read_csv(path)
-    table.loc[table.weighting == "debiased", "noise_to_signal"] = np.nan
-    table.to_csv(path, index=False)
-    _plotted("gradient_noise", folder)
-    assert "hidden by noise: debiased" in figures.caption("gradient_noise", folder)
-    table.assign(noise_to_signal=np.nan).to_csv(path, index=False)
-    assert "noise hides" in _plotted("gradient_noise", folder).axes[0].texts[0].get_text()
-
-
 def test_the_command_line_says_one_line_a_figure(tmp_path, capsys):
-    write_synthetic_results(tmp_path / "small", weightings=("debiased",))
-    shutil.rmtree(tmp_path / "small/tables")
-    assert figures.main(["--results", str(tmp_path / "small")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(NAMES)
-    assert sum("not drawn" in line for line in lines) == len(NAMES) - 2
+    folder = write_synthetic_results(tmp_path / "small", weightings=("debiased",))
+    kept = {"bias.csv"}
+    for path in (folder / "tables").iterdir():
+        if path.name not in kept:
+            path.unlink()
+    assert figures.main(["--results", str(folder)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines.keys() == NAMES | SWAP and "not drawn: One training seed" in lines["bias_or_variance"]
+    drawn = {name for name, line in lines.items() if "not drawn" not in line}
+    assert drawn == {"signed_bias", "bias_spectrum", "training_curves", "paper_fid"}
     assert figures.main(["--results", str(tmp_path / "nowhere")]) == 2
 
 
@@ -167,11 +185,11 @@ def test_names_of_runs_are_read_back(weighting):
 
 def test_a_caption_says_which_weightings_have_fewer_seeds(tmp_path):
     write_synthetic_results(tmp_path, seeds=(0, 1, 2))
-    assert "fewer seeds" not in figures.caption("mse_x0", tmp_path)
+    assert "fewer seeds" not in loaded("mse_x0", tmp_path)[0]
     path = tmp_path / "tables" / "mse.csv"
     table = pd.read_csv(path)
     table[(table.model != "debiased") | (table.seed == 0)].to_csv(path, index=False)
     for seed in (1, 2):
         (tmp_path / "tables" / f"distances-debiased-s{seed}.csv").unlink()
     for name in ("mse_x0", "distance_by_steps"):
-        assert "but for those with fewer seeds: debiased (1)" in figures.caption(name, tmp_path)
+        assert "but for those with fewer seeds: debiased (1)" in loaded(name, tmp_path)[0]

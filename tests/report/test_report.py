@@ -130,7 +130,10 @@ def test_almost_nothing_there(tmp_path):
         build_report(str(file), "", str(tmp_path))
     (tmp_path / "tiny").mkdir()
     page = Page(build_report(str(file), "", str(tmp_path)))
-    assert page.text.count("figure missing") == sum(not spec.extra for spec in FIGURES.values()) - 2 and loads(page.text) == []
+    assert (
+        page.text.count("figure missing") == sum(not spec.extra for spec in FIGURES.values()) - 2
+        and loads(page.text) == []
+    )
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])

@@ -1,0 +1,253 @@
+"""What single figures draw: which rows, each weighting once, in which scale, with which interval."""
+
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from debiaslib.data.minifaces import render
+from debiaslib.figures.bias import (
+    GREY_LEVEL,
+    draw_bias_or_variance,
+    draw_signed_bias,
+    draw_spectrum,
+    load_bias,
+    shown_timesteps,
+)
+from debiaslib.figures.controls import draw_control_ratios, draw_learning_rates, grouped
+from debiaslib.figures.distances import draw_by_steps, draw_colour_spread
+from debiaslib.figures.existence import draw_samples_by_steps
+from debiaslib.figures.mse_curves import draw_mse
+from debiaslib.figures.one_step import draw_estimates
+from debiaslib.figures.paper import draw_paper, load_paper
+from debiaslib.figures.registry import NothingToDraw
+from debiaslib.figures.style import look, style
+from debiaslib.figures.swap import draw_swap, draw_swap_samples, load_swap
+from debiaslib.study.saved_tables import Tables
+from tests.synthetic_results import write_synthetic_results
+
+TWO = ["constant", "debiased"]
+
+
+@pytest.fixture(autouse=True)
+def in_our_style():
+    with style():
+        yield
+
+
+def line(ax, name):
+    (found,) = [one for one in ax.get_lines() if one.get_label() == name]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_synthetic_results(tmp_path_factory.mktemp("results") / "seeds", (0, 1, 2))
+
+
+@pytest.mark.parametrize("kept", [TWO, ["debiased"], ["debiased", "max_snr", "constant"]])
+def test_a_missing_weighting_shifts_no_colour(kept):
+    rows = [{"split": "train", "seed": 0, "model": who, "t": t, "quantity": "x0_mse", "mean": 1.0 + t, "se": 0.1,
+             "difference": float(who != kept[0]), "difference_se": 0.1} for who in kept for t in (0, 500)]  # fmt: skip
+    figure = draw_mse(pd.DataFrame(rows), "x0_mse")
+    drawn = line(figure.axes[0], "debiased")
+    assert (drawn.get_color(), drawn.get_marker()) == ("#0072B2", "s")
+    assert len(figure.axes) == (2 if len(kept) > 1 else 1)
+
+
+def distances(metrics, seeds=(0, 1, 2), steps=(5, 10, 20, 50, 100), **values):
+    """value = floor + (3 for constant, 1 for debiased) / steps + seed / 100."""
+    return pd.DataFrame(
+        {"weighting": who, "seed": seed, "sampler": "ddim", "steps": s, "images_seen": 64, "metric": metric,
+         "value": floor + worse / s + seed / 100, "se": None, "features": "colour", "n": 500, "n_reference": 500}
+        for who, worse in (("debiased", 1), ("constant", 3))
+        for seed in seeds for s in steps for metric, floor in metrics.items()
+    )  # fmt: skip
+
+
+def test_dots_are_means_over_seeds_with_their_intervals_at_a_few_steps():
+    real = pd.DataFrame({"metric": ["colour_w1"], "features": "colour", "value": 5.3, "se": 0.1})
+    figure = draw_by_steps(distances({"colour_w1": 5.3, "layout_energy": 0.05}), real)
+    w1, energy = figure.axes
+    assert w1.get_xscale() == energy.get_xscale() == "log"
+    assert [text.get_text() for text in w1.get_yticklabels()] == ["5 steps", "20 steps", "100 steps"]
+    for i, (who, worse) in enumerate((("constant", 3), ("debiased", 1))):
+        drawn, values = line(w1, who), [np.log(5.3 + worse / s + np.arange(3) / 100) for s in (5, 20, 100)]
+        assert drawn.get_xdata() == pytest.approx(np.exp(np.mean(values, axis=1)))
+        assert (drawn.get_color(), drawn.get_marker()) == (look(who).colour, look(who).marker)
+        ends = np.array(w1.collections[i].get_segments())[:, :, 0]
+        assert ends[0] == pytest.approx(np.exp(stats.t.interval(0.95, 2, values[0].mean(), stats.sem(values[0]))))
+    assert set(line(w1, "real images").get_xdata()) == {5.3}
+    assert "real images" not in [one.get_label() for one in energy.get_lines()]
+
+
+def test_an_unbiased_distance_below_zero_is_drawn_on_a_linear_axis():
+    table = distances({"colour_w1": 5.3, "layout_energy": -0.1})
+    real = pd.DataFrame({"metric": ["layout_energy"], "features": "colour", "value": -0.02, "se": None})
+    w1, energy = draw_by_steps(table, real).axes
+    assert (w1.get_xscale(), energy.get_xscale()) == ("log", "linear")
+    assert set(line(energy, "real images").get_xdata()) == {-0.02}
+    real["metric"] = "colour_w1"
+    assert "real images" not in [one.get_label() for one in draw_by_steps(table, real).axes[0].get_lines()]
+
+
+def test_shares_stay_inside_zero_and_one_and_two_feature_networks_are_never_mixed():
+    table = distances({"precision": 0.0}, seeds=(0,), steps=(5,)).assign(value=[1.0, 0.2])
+    table = pd.concat([table.assign(features="minifaces"), table.assign(features="pooled", value=[0.5, 0.0])])
+    minifaces, pooled = draw_by_steps(table).axes
+    assert minifaces.get_xscale() == "logit"
+    assert line(minifaces, "debiased").get_xdata() == pytest.approx([0.999])
+    assert line(minifaces, "constant").get_xdata() == pytest.approx([0.2])
+    assert line(pooled, "constant").get_xdata() == pytest.approx([0.001])
+
+
+def test_channels_are_not_exchanged():
+    channels = ("red", "green", "blue")
+    floors = {f"{kind}_{c}": 10 * i + j for i, kind in enumerate(("mean", "spread")) for j, c in enumerate(channels)}
+    axes = draw_colour_spread(distances(floors)).axes
+    assert [ax.get_title(loc="left") for ax in axes][:2] == ["red: mean", "red: standard deviation"]
+    firsts = [line(ax, "debiased").get_xdata()[0] for ax in axes]
+    assert firsts == pytest.approx([x + 0.21 for x in (0, 10, 1, 11, 2, 12)])
+
+
+def test_the_signed_bias_has_every_channel_once_and_no_line_between_them(folder):
+    _, table = load_bias(Tables(folder))
+    figure = draw_signed_bias(table)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["t = 500", "t = 700", "t = 900", "t = 999"]
+    ax = figure.axes[-1]
+    rows = table[(table.quantity == "excess_bias") & (table.t == 999) & (table.model == "debiased")]
+    drawn = line(ax, "debiased")
+    assert drawn.get_xdata() == pytest.approx(rows.groupby("channel")["value"].mean().to_numpy())
+    assert drawn.get_linestyle() == "None" and ax.get_xscale() == "linear"
+    small = [one for one in ax.get_lines() if one.get_marker() == "." and one.get_color() == look("debiased").colour]
+    assert sorted(small[0].get_xdata()) == pytest.approx(sorted(rows["value"]))
+    assert pytest.approx(1 / 127.5) == GREY_LEVEL
+
+
+def test_common_part_and_variance(folder):
+    _, table = load_bias(Tables(folder))
+    every, colour = draw_bias_or_variance(table).axes
+    for ax, frequency in ((every, None), (colour, 0)):
+        for quantity, part in (("excess_common", "common part"), ("excess_between", "variance")):
+            rows = table[(table.model == "debiased") & (table.quantity == quantity)]
+            rows = rows[rows.frequency.isna() if frequency is None else rows.frequency == 0].sort_values("t")
+            drawn = line(ax, f"debiased: {part}")
+            assert drawn.get_ydata() == pytest.approx((rows["value"] * rows.weight).to_numpy())
+            assert (drawn.get_linestyle() == "-") == (part == "common part")
+    where = (table.model == "constant") & (table.quantity == "excess_between") & (table.t == 500)
+    table.loc[where, "value"] = -1.0  # an unbiased estimate below zero has no point on a logarithmic axis
+    assert 500 not in line(draw_bias_or_variance(table).axes[0], "constant: variance").get_xdata()
+
+
+def test_the_points_of_a_spectrum_add_up_to_the_excess_and_the_floor(folder):
+    _, table = load_bias(Tables(folder))
+    ax = draw_spectrum(table).axes[-1]
+    whole = table[(table.t == 999) & table.frequency.isna()]
+    excess = whole[(whole.model == "debiased") & (whole.quantity == "excess")]["value"]
+    assert line(ax, "debiased").get_ydata().sum() == pytest.approx(stats.gmean(excess), rel=0.01)
+    floor = whole[(whole.model == "optimum") & (whole.quantity == "x0_mse")]["value"].item()
+    assert line(ax, r"floor $E\,\mathrm{Var}(x_0|x_t)$").get_ydata().sum() == pytest.approx(floor, rel=0.01)
+    assert shown_timesteps([0, 100, 500, 999]) == [500, 999] and shown_timesteps([7]) == [7]
+    for draw in (draw_signed_bias, draw_spectrum):
+        with pytest.raises(NothingToDraw, match="Not measured"):
+            draw(table[table.model == "optimum"])
+
+
+def test_samples_have_a_real_row_eight_columns_and_a_row_for_each_number_of_steps():
+    samples = {
+        who: {"steps": np.array([2, 3, 5, 10, 50]), "images": np.zeros((5, 9, 3, 16, 16), np.uint8)} for who in TWO
+    }
+    figure = draw_samples_by_steps(samples, render(range(9), 16))
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert [text for text in texts if text.isdigit()] == ["3", "5", "10", "50"] * 2
+    assert [text for text in texts if text.isalpha()] == ["steps", ["real", "images"][0], *TWO]
+    samples["constant"]["steps"] = np.array([20, 21, 22, 23, 24])
+    with pytest.raises(NothingToDraw, match="no number of steps in common"):
+        draw_samples_by_steps(samples)
+
+
+def test_an_estimate_has_its_error_before_clipping_below_it():
+    x0 = np.zeros((1, 3, 4, 4))
+    arrays = {"names": np.array(TWO), "t": np.array([900]), "x0": x0, "x0_hat": np.stack([x0[None] + 9, x0[None] + 3])}
+    texts = [text.get_text() for text in draw_estimates(arrays, TWO).axes[0].texts]
+    assert "9" in texts and "3" in texts
+
+
+def test_the_ratios_beside_the_papers_are_paired_by_seed(folder):
+    facts, table, ratios = load_paper(Tables(folder))
+    assert "fd_minifaces" not in facts["ours"] and "MiniFaces features" in facts["ours"]
+    rows = ratios[(ratios.weighting == "debiased") & (ratios.steps == 20)]
+    saved = [pd.read_csv(folder / f"tables/distances-{who}-s1.csv") for who in ("debiased", "constant")]
+    values = [
+        one[(one.metric == "fd_minifaces") & (one.steps == 20) & (one.images_seen == 128_000)].value for one in saved
+    ]
+    assert rows[rows.seed == 1].ratio.item() == pytest.approx(values[0].item() / values[1].item())
+    paper, ours = draw_paper(table, ratios).axes[2:]
+    assert line(paper, "debiased").get_ydata()[0] == pytest.approx(29.35 / 41.2)
+    assert line(ours, "debiased").get_xdata().tolist() == [5, 10, 20, 50, 100]
+    assert paper.get_ylim() == ours.get_ylim() and len(draw_paper(table).axes) == 3
+
+
+def test_controls_are_grouped_and_in_words():
+    conditions = ["as published", "lr 0.0005", "each at its best learning rate",
+                  "max_grad_norm 1, normalize_weight true", "against constant with prediction_type sample",
+                  "learned_variance true", "weights of the last step, no EMA", "something new"]  # fmt: skip
+    rows = grouped(conditions)
+    assert [condition for condition, _ in rows if condition] and sorted(c for c, _ in rows if c) == sorted(conditions)
+    headings = [text for condition, text in rows if not condition]
+    assert headings == ["baseline", "learning rate", "clipping and size of the weight", "target", "network", "other"]
+    assert not any("_" in text.replace("$x_0$", "") for _, text in rows)
+    table = pd.DataFrame({"condition": conditions, "outcome": "colour, 5 steps", "ratio": 0.5, "low": np.nan,
+                          "high": np.nan, "n": 1})  # fmt: skip
+    [ax] = draw_control_ratios(table).axes
+    dots = [one for one in ax.get_lines() if one.get_marker() == "s"]
+    assert len(dots) == 1 and len(set(dots[0].get_ydata())) == len(conditions)
+
+
+def test_learning_rates_show_each_arm_once(folder):
+    table = pd.read_csv(folder / "tables/learning_rates.csv")
+    for ax in draw_learning_rates(table).axes:
+        assert [one.get_label() for one in ax.get_lines()] == TWO
+
+
+@pytest.fixture
+def swapped(tmp_path):
+    pairs = [("constant", "constant", -1), ("debiased", "debiased", -1), ("optimum", "optimum", -1)]
+    pairs += [(*pair, t) for pair in permutations(["constant", "debiased", "optimum"], 2) for t in (300, 700)]
+    rows = [
+        {"above": a, "below": b, "t_star": t, "seed": seed, "steps": steps, "metric": metric, "value": 2.0 + seed,
+         "n": 500}
+        for a, b, t in pairs for seed in (0, 1) for steps in (10, 50)
+        for metric in ("colour_w1", "layout_energy", "fd_minifaces")
+    ]  # fmt: skip
+    rows.append({**rows[0], "seed": "mean", "steps": 50, "value": 99.0})
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "tables/oracle_swap.csv", index=False)
+    return tmp_path
+
+
+def test_the_oracle_swap_has_a_line_for_each_pair_and_the_interval_over_seeds(swapped):
+    facts, table = load_swap(Tables(swapped))
+    assert facts["steps"] == 50 and facts["n"] == "500" and "seeds 0, 1" in facts["spread"] and table.value.max() == 3
+    figure = draw_swap(table)
+    optimum, crossed = figure.axes[:2]
+    named = [one.get_label() for one in optimum.get_lines()]
+    assert sorted(named[:4]) == ["constant above, optimum below", "debiased above, optimum below",
+                                 "optimum above, constant below", "optimum above, debiased below"]  # fmt: skip
+    assert named[4:] == ["constant alone", "debiased alone", "optimum alone"]
+    drawn = line(optimum, "optimum above, constant below")
+    assert drawn.get_xdata().tolist() == [300, 700] and drawn.get_color() == look("constant").colour
+    assert drawn.get_ydata() == pytest.approx([6**0.5] * 2) and len(optimum.collections) == 4
+    assert len(crossed.collections) == 2
+    one = load_swap(Tables(swapped))[1].query("seed == 0")
+    assert not any(ax.collections for ax in draw_swap(one).axes)
+
+
+def test_the_samples_of_the_swap():
+    names = np.array(["constant | constant", "optimum | constant", "constant | debiased"])
+    arrays = {"names": names, "t_star": np.array([300, 700]), "images": np.zeros((3, 2, 4, 3, 16, 16), np.uint8)}
+    texts = [text.get_text() for text in draw_swap_samples(arrays).axes[0].texts]
+    assert "optimum above\nconstant below" in texts and "constant above\ndebiased below" in texts
+    assert "constant above\nconstant below" not in texts
