@@ -31,7 +31,7 @@ SETTINGS = [
     {"PYTHONHASHSEED": "4711", "TZ": "Asia/Kathmandu", "LC_ALL": "C"},
 ]
 A_YEAR_LATER = "import time\nnow = time.time\ntime.time = lambda: now() + 4e7\n"
-DRAW = "import sys\nfrom debiaslib.figures import draw as figures\nfor name in sys.argv[2:]:\n    figures.draw(name, sys.argv[1])\n"
+DRAW = "import sys\nfrom debiaslib.figures.draw import draw\nfor name in sys.argv[2:]:\n    draw(name, sys.argv[1])\n"
 
 
 def python(settings, *arguments):

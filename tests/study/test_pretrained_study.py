@@ -12,8 +12,8 @@ from debiaslib.diffusion.randomness import stream
 from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.figures import draw as figures
-from debiaslib.files import read_json
 from debiaslib.figures.style import label, look, ordered
+from debiaslib.files import read_json
 from debiaslib.study import measurements
 from debiaslib.study.common import measured_images
 from debiaslib.study.experiment import Experiment
