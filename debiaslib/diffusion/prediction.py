@@ -12,7 +12,6 @@ The names are those of diffusers.
 """
 
 from ..errors import InputError, check_choice
-from .flow import FlowSchedule
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")  # what this library trains
 ALL_PREDICTION_TYPES = (*PREDICTION_TYPES, "flow_prediction")
@@ -21,7 +20,11 @@ ALL_PREDICTION_TYPES = (*PREDICTION_TYPES, "flow_prediction")
 def check_prediction_type(prediction_type, schedule=None):
     """Raise InputError for an unknown prediction type, and for "v_prediction" on the path of flow matching."""
     check_choice("prediction_type", prediction_type, ALL_PREDICTION_TYPES)
-    if prediction_type == "v_prediction" and isinstance(schedule, FlowSchedule):
+    if prediction_type != "v_prediction" or schedule is None:
+        return
+    from .flow import FlowSchedule  # lazy: configurations name prediction types without importing torch
+
+    if isinstance(schedule, FlowSchedule):
         raise InputError("v = a epsilon - s x0 is not defined for flow matching; use prediction_type='flow_prediction'")
 
 
