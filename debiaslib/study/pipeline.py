@@ -85,8 +85,9 @@ def _key(settings, fingerprints):
 
 def _states(folder):
     """{file: its size and time} of everything that a reader may look for."""
-    found = sorted(path for pattern in _PRODUCTS for path in folder.glob(pattern) if not path.name.startswith("."))
-    states = ((path.relative_to(folder).as_posix(), path.stat()) for path in found if path.is_file())
+    found = sorted(path for pattern in _PRODUCTS for path in folder.glob(pattern))
+    found = [path for path in found if path.is_file() and path.name[0] != "." and ".failed." not in path.name]
+    states = ((path.relative_to(folder).as_posix(), path.stat()) for path in found)
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in states}
 
 
@@ -106,17 +107,16 @@ def _is_complete(folder, key):
 
 
 def _makers(folder, file):
-    """The declared files whose jobs make a missing `file`: of its notebook, or of all where that is not known."""
+    """The declared files whose jobs make a missing `file`: the report, its notebook, or all where that is not known."""
     place, _, name = file.rpartition("/")
-    if place == "":
+    notebooks = folder / "notebooks"
+    if place == "" or name.endswith(".html") or name.startswith("results."):
         return [folder / "report.html"]
     if place == "notebooks":
-        notes = [folder / place / f"{name.partition('.')[0]}.json"]
-    elif place == "figures" or (place == "tables" and not (folder / file).with_suffix(".csv.json").exists()):
-        notes = list((folder / "notebooks").glob("[0-9]*.json"))
-    else:  # Snakemake knows it
-        return []
-    return [*notes, folder / "report.html"]
+        return [notebooks / f"{name.partition('.')[0]}.json", folder / "report.html"]
+    said = read_json((folder / file).with_suffix(".json")) if place == "figures" else None
+    notes = [notebooks / f"{said['notebook']}.json"] if said else notebooks.glob("[0-9]*.json")
+    return [*notes, folder / "report.html"] if place in ("figures", "tables") else []
 
 
 def _estimate(experiment, dataset):

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from debiaslib.errors import InputError
 from debiaslib.figures.draw import FIGURES
+from debiaslib.files import write_json
 from debiaslib.paths import notebook_files
 from debiaslib.study import pipeline
 from debiaslib.study.progress import follow, last_words
@@ -99,7 +100,7 @@ def test_a_second_call_does_nothing_and_says_so_at_once(finished):
 def test_what_is_deleted_by_hand_is_made_again_and_no_training(finished):
     folder = finished[0] / "smoke"
     gone = ["tables/weights.csv", "tables/controls.csv", "figures/snr.png", "notebooks/05_training.ipynb",
-            "notebooks/02_one_step_estimation.html", "results.md"]  # fmt: skip
+            "notebooks/02_one_step_estimation.html", "tables/results.md"]  # fmt: skip
     kept = [*folder.glob("runs/*/record.json"), *folder.glob("tables/mse.csv*"), *folder.glob("tables/samples-*")]
     before = {path: path.stat().st_mtime_ns for path in kept}
     weights = (folder / gone[0]).read_bytes()
@@ -287,3 +288,29 @@ def test_what_the_engine_says_in_short(tmp_path):
     assert last_words(tmp_path, failed) == (
         "measure-mse.csv was killed (signal 9; memory?); train-debiased-s0 failed: the loss is not finite"
     )
+
+
+GONE = {
+    "tables/results.md": ["report.html"],
+    "notebooks/05_training.html": ["report.html"],
+    "notebooks/05_training.ipynb": ["notebooks/05_training.json", "report.html"],
+    "figures/snr.png": ["notebooks/01_bias_existence.json", "report.html"],
+    "tables/controls.csv": ["notebooks/01_bias_existence.json", "notebooks/05_training.json", "report.html"],
+    "runs/debiased-s0/record.json": [],  # which Snakemake knows
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_what_is_missing_is_known_and_what_makes_it(gone, tmp_path):
+    for name in [*GONE, *GONE["tables/controls.csv"], "notebooks/05_training.failed.ipynb"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "figures" / "snr.json").write_text('{"notebook": "01_bias_existence"}')
+    write_json(tmp_path / ".complete.json", {"key": "k", "files": pipeline._states(tmp_path)})
+    assert pipeline._is_complete(tmp_path, "k") and not pipeline._is_complete(tmp_path, "another")
+    (tmp_path / "notebooks/05_training.failed.ipynb").unlink()  # which nobody misses
+    assert pipeline._is_complete(tmp_path, "k")
+    before = pipeline._states(tmp_path)
+    (tmp_path / gone).unlink()
+    assert not pipeline._is_complete(tmp_path, "k")
+    assert sorted(set(before) - set(pipeline._states(tmp_path)) - {gone}) == GONE[gone]
