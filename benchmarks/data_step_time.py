@@ -23,18 +23,18 @@ def paired(setup, on_disk, rounds, steps, clock):
     loop = OurLoop(setup)
     training = loop.training
     if on_disk:
-        training.pixels = Pixels(training.data.images, setup.device, limit=0)
-    drawn, batch = training._batch, training._batch()
+        training.batches.pixels = Pixels(training.images.images, setup.device, limit=0)
+    drawn, batch = training.batches, training.batches(0)
 
     def fixed(count):
-        training._batch = lambda: batch
+        training.batches = lambda step: batch
         loop(count)
 
     def data(count):
-        training._batch = drawn
+        training.batches = drawn
         loop(count)
 
-    return take_turns({"fixed": fixed, "data": data}, rounds, steps, clock), training.data
+    return take_turns({"fixed": fixed, "data": data}, rounds, steps, clock), training.images
 
 
 def report(options):

@@ -19,9 +19,9 @@ from torchvision import transforms
 from tqdm import tqdm
 
 from debiaslib.data.images import load_images
-from debiaslib.training.acceleration import concrete_precision
 from debiaslib.training.config import TrainConfig
-from debiaslib.training.loop import _Training
+from debiaslib.training.loop import Training
+from debiaslib.training.network import concrete_precision
 from debiaslib.training.run import Run
 
 LR = 1e-4
@@ -50,14 +50,14 @@ class OurLoop:
     def __init__(self, setup, **settings):
         self.config = our_config(setup, **settings)
         images = load_images(self.config.dataset, self.config.resolution, progress=False)
-        self.training = _Training(Run(Path(setup.scratch) / "run"), self.config, images)
+        self.training = Training(Run(Path(setup.scratch) / "run"), self.config, images)
         self.dtype = self.config.precision
 
     def __call__(self, steps):
         with torch.enable_grad():
             for _ in range(steps):
-                self.training._one_step()
-            self.training.sums.settle()
+                self.training.one_step()
+            self.training.log.flush()
         _finish(self.config.device)
 
 
@@ -65,7 +65,7 @@ class BareLoop:
     """Forward and backward of our loop's network and objective on one batch: what no loop can be faster than."""
 
     def __init__(self, ours):
-        self.ours, self.batch = ours, ours.training._batch()
+        self.ours, self.batch = ours, ours.training.batches(0)
 
     def __call__(self, steps):
         training = self.ours.training

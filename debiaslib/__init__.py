@@ -30,7 +30,7 @@ _HOMES = {
     "load_images": "data.images",
     "train": "training.loop",
     "sample": "diffusion.sampling",
-    "load_model": "training.network",
+    "load_model": "training.load",
     "InputError": "errors",
 }
 __all__ = sorted(_HOMES)

@@ -16,6 +16,7 @@ from benchmarks.original_script import ScriptLoop
 from benchmarks.setups import Setup, setups
 from debiaslib.errors import InputError
 from debiaslib.study.presets import PRESETS
+from debiaslib.training.batches import Batches
 
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_ACCELERATE = importlib.util.find_spec("accelerate") is None
@@ -64,7 +65,7 @@ def test_our_loop_is_the_training_itself(setup):
     loop = loops.OurLoop(setup)
     before = [p.detach().clone() for p in loop.training.network.parameters()]
     loop(3)
-    assert loop.training.step == 3 and loop.training.sums.total[0] > 0
+    assert loop.training.step == 3 and loop.training.log.total[0] > 0
     moved = [not torch.equal(a, b) for a, b in zip(before, loop.training.network.parameters(), strict=True)]
     assert all(moved)
     loops.BareLoop(loop)(2)
@@ -265,7 +266,7 @@ def test_the_fixed_batch_is_one_batch(setup, monkeypatch):
     from benchmarks import data_step_time
 
     drawn = []
-    monkeypatch.setattr(loops._Training, "_batch", watched(loops._Training._batch, drawn))
+    monkeypatch.setattr(Batches, "__call__", watched(Batches.__call__, drawn))
     seconds, images = data_step_time.paired(setup, True, rounds=2, steps=3, clock="wall")
     assert {side: len(values) for side, values in seconds.items()} == {"fixed": 2, "data": 2} and len(
         images.images
@@ -275,8 +276,8 @@ def test_the_fixed_batch_is_one_batch(setup, monkeypatch):
 
 
 def watched(function, drawn):
-    def call(self):
-        drawn.append(self.step)
-        return function(self)
+    def call(self, step):
+        drawn.append(step)
+        return function(self, step)
 
     return call

@@ -92,9 +92,9 @@ def stored_samples(study, arm, seed, n, network, sampler, steps, images_seen):
         seeds = [image_seeds(seed, n)[number] for number in numbers]
         return sample_batches(model(), study.schedule, seeds, progress=world.first, **settings)
 
-    if not world.same(world.first and store.complete):
+    if not world.broadcast(world.first and store.complete):
         with world.exclusive(store.path.with_suffix(".lock"), f"the samples {store.path.name}"):
-            for seeds in world.same(store.missing() if world.first else None):
+            for seeds in world.broadcast(store.missing() if world.first else None):
                 images = list(shared_batches(world, seeds, settings["batch_size"], store.shape, draw))
                 if world.first:
                     store.add(seeds, np.concatenate(images))

@@ -41,7 +41,7 @@ class Study:
 
     def model(self, arm, seed, images=None, *, raw=False):
         """The network of one (arm, seed): its EMA after `images` images (None: at the end), or the last weights."""
-        from ..training.network import load_model
+        from ..training.load import load_model
 
         return load_model(self.run(arm, seed), images, self.device, raw=raw)
 
@@ -150,7 +150,7 @@ class PretrainedStudy(Study):
 def open_study(experiment="quick", dataset="", results="", model=""):
     """The `Study` of an experiment by name or YAML path: of its own trainings, or of one network trained elsewhere.
 
-    model: what `models.load_pretrained` takes, such as "google/ddpm-cifar10-32"; empty for the experiment's own.
+    model: what `training.load.load_pretrained` takes, such as "google/ddpm-cifar10-32"; empty for the experiment's own.
     What is measured is measured in float32: on a GPU, where PyTorch rounds the factors of a convolution to TF32's ten
     bits by default, that is switched off for the process. Raises InputError for anything wrong in them.
     """
@@ -161,7 +161,7 @@ def open_study(experiment="quick", dataset="", results="", model=""):
         torch.backends.cudnn.conv.fp32_precision = "ieee"
     if not model:
         return study
-    from ..training.network import load_pretrained
+    from ..training.load import load_pretrained
 
     given, settings = load_pretrained(model), study.experiment
     return PretrainedStudy(experiment_of_one(given, settings), results_root(results), given, settings.weightings)

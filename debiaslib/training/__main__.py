@@ -25,7 +25,7 @@ def main():
     )
     arguments = parser.parse_args()
     with processes() as world:
-        with world.together():
+        with world.raise_together():
             experiment = load_experiment(arguments.experiment, arguments.dataset)
             config = experiment.train_config(arguments.weighting, arguments.seed)
         if experiment.weights and world.first:

@@ -1,13 +1,14 @@
-"""Checkpoints of a training: written whole or not at all, verified by sha256 when read, the last two kept.
+"""Files that a training writes: checkpoints, whole or not at all, verified by sha256 when read; and weights.
 
-`step-<n>.pt` holds the tensors and the log so far; `step-<n>.json` beside it, written after it, its sha256: a
-checkpoint counts once both are there.
+`step-<n>.pt` holds the tensors and the log so far; `step-<n>.json` beside it, written after it, its sha256. A
+checkpoint counts once both are there. The last two are kept.
 """
 
 import pickle
 import sys
 
 import torch
+from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..files import atomic_path, fill_json, read_json, sha256_file
@@ -74,3 +75,15 @@ def _verified(note):
 def _step(note):
     digits = note.stem.removeprefix("step-")
     return int(digits) if digits.isdecimal() else None
+
+
+def save_weights(path, network):
+    """Write a network's state as safetensors, atomically."""
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+
+
+def remove_half_written(folder):
+    """Remove the half-written files that killed writers left in a run's folder. The caller must hold its lock."""
+    for leftover in folder.glob(f".*-{'?' * 8}.*"):
+        leftover.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ class TrainConfig:
     prediction_type: Literal[PREDICTION_TYPES] = "epsilon"
     schedule: Literal[SCHEDULES] = "linear"
     timesteps: Whole(1, 1_000_000) = 1000
+    scale_betas: Flag = False  # the linear schedule's betas times 1000 / timesteps, as guided-diffusion has them
     zero_terminal_snr: Flag = False  # rescale the schedule so that SNR(T-1) = 0
     # "weight": t is drawn from the weight, which is then no factor of the loss
     timestep_sampling: Literal["uniform", "stratified", "weight"] = "uniform"
@@ -39,18 +40,16 @@ class TrainConfig:
     max_weight: Number(gt=0) | None = None
     lr_decay: Literal["none", "cosine"] = "none"
     weight_decay: Number(ge=0) = 0.0
-    max_grad_norm: Number(gt=0) | None = (
-        None  # clipping is off: at 1.0 it silently changes the comparison of weightings
-    )
-    ema_decay: Number(ge=0, lt=1) = (
-        0.9999  # upper limit; the n-th update uses min(ema_decay, n/(9+n)), the first copies
-    )
+    max_grad_norm: Number(gt=0) | None = None  # None: no clipping; at 1.0 it changes the comparison of weightings
+    # Upper limit: the n-th update uses min(ema_decay, n/(9+n)), and the first one copies.
+    ema_decay: Number(ge=0, lt=1) = 0.9999
     horizontal_flip: Flag = False
     # "auto": bfloat16 where the device has units for it; the run says which it was
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     # torch.compile: "default", or "cuda_graphs" for its mode that records them
     compilation: Literal["none", "default", "cuda_graphs"] = "none"
+    microbatch: Whole(1) | None = None  # images of one forward and backward pass; None: the whole batch at once
     snapshots: tuple[Whole(1), ...] = ()  # EMA weights are kept when so many images were seen, and at the end
     device: Text = "cpu"
     threads: Whole(1, 1024) = 1
@@ -59,6 +58,10 @@ class TrainConfig:
         self._check_variant()
         self._check_network()
         check_number("images", self.images, minimum=self.batch_size, integer=True)
+        if self.microbatch is not None:
+            check_number("microbatch", self.microbatch, minimum=1, maximum=self.batch_size, integer=True)
+        if self.scale_betas and self.schedule != "linear":
+            raise InputError(f"scale_betas is true, which needs schedule='linear'; it is {self.schedule!r}")
         for count in self.snapshots:
             check_number("snapshots", count, minimum=1, maximum=self.images, integer=True)
         if self.learned_variance and self.timestep_sampling == "weight":

@@ -1,8 +1,8 @@
 """ADM checkpoints -> diffusers' `UNet2DModel`: the state dicts of guided-diffusion, P2-weighting and Debias.
 
 Channels, multipliers, residual blocks, attention, classes, learned variance, scale-shift norm and residual resampling
-are read off names and shapes. Three things are not in a state dict and are given, the defaults being those of the
-published networks: how many channels a head of the attention has, in which order q, k and v lie, and the resolution.
+are read off names and shapes. Three things are not in a state dict and are given: how many channels a head of the
+attention has, in which order q, k and v lie, and the resolution: see `adm.py`.
 
 What lies otherwise in ADM: q, k and v are one convolution whose rows are ordered head by head (head, q|k|v, channel),
 or with `use_new_attention_order` as (q|k|v, head, channel); a residual block that halves or doubles the resolution
@@ -51,12 +51,13 @@ def is_adm(names):
     return {"input_blocks.0.0.weight", "middle_block.1.qkv.weight", "out.2.weight"} <= set(names)
 
 
-def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=None):
+def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=None, num_heads_upsample=None):
     """The arguments of the `UNet2DModel` that an ADM state dict describes.
 
     shapes: {name: shape}. resolution: None for that of the published network with these multipliers.
-    num_head_channels: 64 if neither it nor num_heads is given. Where num_heads leaves heads of several sizes,
-    attention_head_dim is the list of them by level, which stock diffusers refuses: `convert_adm` sets them itself.
+    num_head_channels: 64 if neither it nor num_heads is given. num_heads_upsample: of the output blocks, if it is not
+    num_heads. Where heads are of several sizes, attention_head_dim is the list of them by level, which stock diffusers
+    refuses: `convert_adm` sets them itself.
     Raises InputError for a state dict that is no such network, or that contradicts itself or what is given.
     """
     shapes = {name: tuple(shape) for name, shape in shapes.items()}
@@ -72,7 +73,7 @@ def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=
     attended = [f"input_blocks.{1 + i * (layers + 1)}.1.qkv.weight" in shapes for i in range(levels)]
     residual = bool(resamplers) and "conv" not in resamplers
     down, up = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D") if residual else ("DownBlock2D", "UpBlock2D")
-    attention = [width for width, here in zip(channels, attended, strict=True) if here] + channels[-1:]
+    attention = [width for width, here in zip(channels, attended, strict=True) if here] + channels[-1:]  # the middle's
     return {
         "sample_size": _resolution(resolution, channels),
         "in_channels": _size(shapes, "input_blocks.0.0.weight", 1),
@@ -84,7 +85,7 @@ def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=
         "downsample_type": "resnet" if residual else "conv",
         "upsample_type": "resnet" if residual else "conv",
         "resnet_time_scale_shift": "scale_shift" if _scales_and_shifts(shapes) else "default",
-        "attention_head_dim": _head_size(attention, num_head_channels, num_heads),
+        "attention_head_dim": _head_size(attention, num_head_channels, num_heads, num_heads_upsample),
         "norm_num_groups": 32,
         "attn_norm_num_groups": 32,
         "norm_eps": 1e-5,
@@ -95,7 +96,15 @@ def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=
     }
 
 
-def convert_adm(state, *, resolution=None, num_head_channels=None, num_heads=None, new_attention_order=False):
+def convert_adm(
+    state,
+    *,
+    resolution=None,
+    num_head_channels=None,
+    num_heads=None,
+    num_heads_upsample=None,
+    new_attention_order=False,
+):
     """The `UNet2DModel` of an ADM state dict, float32, with equal output: {name: tensor} -> network on their device.
 
     Arguments as of `infer_network`; new_attention_order: ADM's flag use_new_attention_order. It takes timesteps as ADM
@@ -107,6 +116,7 @@ def convert_adm(state, *, resolution=None, num_head_channels=None, num_heads=Non
         resolution=resolution,
         num_head_channels=num_head_channels,
         num_heads=num_heads,
+        num_heads_upsample=num_heads_upsample,
     )
     sizes = settings["attention_head_dim"]
     uniform = sizes if isinstance(sizes, int) else 1
@@ -116,7 +126,7 @@ def convert_adm(state, *, resolution=None, num_head_channels=None, num_heads=Non
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"the state dict's network is refused by diffusers: {' '.join(str(error).split())}") from None
     network.register_to_config(attention_head_dim=sizes)
-    _set_heads(network, num_head_channels or (None if num_heads else 64), num_heads)
+    _set_heads(network, num_head_channels or 64, num_heads, num_heads_upsample or num_heads)
     places = _places(settings)
     converted = {}
     for name, tensor in state.items():
@@ -177,11 +187,22 @@ def _resolution(given, channels):
     return given
 
 
-def _head_size(attention, num_head_channels, num_heads):
-    """Channels of a head: one number, or a list where a fixed number of heads makes them differ."""
+def _head_size(attention, num_head_channels, num_heads, num_heads_upsample):
+    """Channels of a head: one number, or a list where fixed numbers of heads make them differ."""
     if num_head_channels is not None and num_heads is not None:
         raise InputError(f"num_head_channels is {num_head_channels} and num_heads is {num_heads}; give one of them")
-    name, number = ("num_heads", num_heads) if num_heads is not None else ("num_head_channels", num_head_channels or 64)
+    if num_heads_upsample is not None and num_heads is None:
+        raise InputError(f"num_heads_upsample is {num_heads_upsample}, which goes with num_heads; give that too")
+    if num_heads is None:
+        return _divided("num_head_channels", num_head_channels or 64, attention) and (num_head_channels or 64)
+    sizes = _divided("num_heads", num_heads, attention)
+    if num_heads_upsample is not None:
+        sizes += _divided("num_heads_upsample", num_heads_upsample, attention[:-1])  # the last is of the middle
+    return sizes[0] if len(set(sizes)) == 1 else sizes
+
+
+def _divided(name, number, attention):
+    """attention / number; raises InputError where that is no whole number."""
     check_number(name, number, minimum=1, integer=True)
     for width in attention:
         if width % number:
@@ -189,16 +210,16 @@ def _head_size(attention, num_head_channels, num_heads):
                 f"{name} is {number}, which does not divide an attention of {width} channels; give num_heads or"
                 " num_head_channels as the network was trained with"
             )
-    sizes = [width // number for width in attention] if num_heads is not None else [number]
-    return sizes[0] if len(set(sizes)) == 1 else sizes
+    return [width // number for width in attention]
 
 
-def _set_heads(network, num_head_channels, num_heads):
+def _set_heads(network, num_head_channels, num_heads, num_heads_upsample):
     """The heads of each attention: `UNet2DModel` has one size for all of them."""
-    for module in network.modules():
+    for name, module in network.named_modules():
         if isinstance(module, Attention):
             width = module.to_q.out_features
-            module.heads = num_heads if num_heads is not None else width // num_head_channels
+            heads = num_heads_upsample if name.startswith("up_blocks") else num_heads
+            module.heads = heads or width // num_head_channels
             module.scale = (width // module.heads) ** -0.5
 
 

@@ -2,18 +2,18 @@
 
     google/ddpm-cifar10-32                        a pipeline of the hub
     /data/ddpm-cifar10                            the same in a folder (unet/ and scheduler/, or their files at the top)
-    ema_0.9999_500000.pt                          of guided-diffusion, P2-weighting or Debias, with their settings
-    ema_0.9999_500000.pt; schedule=cosine, resolution=64, num_heads=4           and with others (`ADM_SETTINGS`)
+    ema_0.9999_500000.pt                          of guided-diffusion, P2-weighting or Debias
+    ema_0.9999_500000.pt; schedule=cosine, resolution=64, num_heads=4           with the settings that it does not hold
 
-A source is a string, so that papermill and a command line can carry it. `models.load_pretrained` also takes ours.
+A source is a string, so that papermill and a command line can carry it. `load.load_pretrained` also takes ours.
 """
 
 import dataclasses
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import yaml
@@ -21,26 +21,16 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from ..diffusion.prediction import PREDICTION_TYPES
 from ..diffusion.schedule import Schedule
-from ..errors import InputError, check_choice, check_number, shown
+from ..errors import InputError, check_choice, shown
 from ..files import sha256_file, sha256_json
 from ..paths import user_path
-from .convert import convert_adm
+from .adm import ADM_SETTINGS, check_channels, read_adm
+from .hub import WEIGHTS, download
+from .input_skip_unet import InputSkipUNet
 from .safe_weights import read_weights
 
 __all__ = ["ADM_SETTINGS", "Pretrained", "parse_source", "read_pretrained"]
 
-# What a checkpoint of ADM does not say, with what the paper's scripts set; None: see `convert.infer_network`. The
-# network is given t itself: a checkpoint trained with rescale_timesteps=True fits with 1000 timesteps alone.
-ADM_SETTINGS = {
-    "resolution": None,
-    "num_head_channels": None,
-    "num_heads": None,
-    "new_attention_order": False,
-    "schedule": "linear",
-    "timesteps": 1000,
-    "prediction_type": "epsilon",
-}
-_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 # Schedulers of the variance-preserving process whose schedule is given by betas; all have the same arguments for it.
 _SCHEDULERS = ("DDPM", "DDIM", "PNDM", "DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep", "DEISMultistep",
                "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete")  # fmt: skip
@@ -72,7 +62,7 @@ class Pretrained:
 
     @property
     def learned_variance(self):
-        """Whether it answers with the values of its step's variance too (`variance.split_variance`)."""
+        """Whether it also answers the values of its step's variance (`variance.split_variance`)."""
         return self.network.config.out_channels == 2 * self.network.config.in_channels
 
     @property
@@ -108,11 +98,14 @@ def read_pretrained(source, **settings):
     """The `Pretrained` of a pipeline's folder or hub id, or of an ADM checkpoint's file.
 
     settings: `revision` for a hub id, `ADM_SETTINGS` for a checkpoint. Raises InputError, in one line, for a source
-    that is none of these, cannot be had, or whose content is damaged, unsafe or contradicts itself or the settings.
+    that is none of these, cannot be had, or whose content is damaged, unsafe, of images without 3 channels, or
+    contradicts itself or the settings.
     """
     path = user_path(source)
     if os.path.isfile(path):
-        return _checkpoint(path, settings)
+        _check_known(settings, ADM_SETTINGS)
+        network, schedule, settings = read_adm(path, settings)
+        return _made(path.stem, network, schedule, settings["prediction_type"], True, sha256_file(path), settings)
     if os.path.isdir(path):
         _check_known(settings, ())
         return _pipeline(path, path.absolute().name)
@@ -122,7 +115,7 @@ def read_pretrained(source, **settings):
             " it first)"
         )
     _check_known(settings, ("revision",))
-    return _pipeline(_downloaded(str(source), settings.get("revision")), str(source))
+    return _pipeline(download(str(source), settings.get("revision")), str(source))
 
 
 def _check_known(settings, known):
@@ -132,36 +125,22 @@ def _check_known(settings, known):
         check_choice("setting of a model", name, known)
 
 
-def _checkpoint(path, settings):
-    _check_known(settings, ADM_SETTINGS)
-    settings = {**ADM_SETTINGS, **settings}
-    check_choice("prediction_type", settings["prediction_type"], PREDICTION_TYPES)
-    check_choice("schedule", settings["schedule"], ("linear", "cosine"))  # those that ADM has
-    check_choice("new_attention_order", settings["new_attention_order"], (True, False))
-    check_number("timesteps", settings["timesteps"], minimum=2, integer=True)
-    state = read_weights(path)
-    shape = {name: settings[name] for name in list(ADM_SETTINGS)[:4]}
-    try:
-        network = convert_adm(state, **shape)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    steps = settings["timesteps"]
-    # ADM scales its linear betas with 1000 / T.
-    ends = {"beta_start": 0.1 / steps, "beta_end": 20 / steps} if settings["schedule"] == "linear" else {}
-    schedule = getattr(Schedule, settings["schedule"])(T=steps, **ends)
-    return _made(path.stem, network, schedule, settings["prediction_type"], True, sha256_file(path), settings)
-
-
 def _pipeline(folder, name):
     unet = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
     config = _json(unet / "config.json", "a diffusers pipeline needs unet/config.json")
-    if config.get("_class_name") != "UNet2DModel":
-        raise InputError(f"{unet / 'config.json'} is of {shown(config.get('_class_name'))}; it must be of UNet2DModel")
-    path = next((unet / file for file in _WEIGHTS if (unet / file).is_file()), None)
+    kinds = {"UNet2DModel": UNet2DModel, "InputSkipUNet": InputSkipUNet}
+    kind = config.get("_class_name")
+    if kind not in kinds:
+        raise InputError(f"{unet / 'config.json'} is of {shown(kind)}; it must be of UNet2DModel")
+    try:
+        check_channels(config.get("in_channels", 3), config.get("out_channels", 3))
+    except InputError as error:
+        raise InputError(f"{unet / 'config.json'}: {error}") from None
+    path = next((unet / file for file in WEIGHTS if (unet / file).is_file()), None)
     if path is None:
-        raise InputError(f"{unet} holds no weights; put {' or '.join(_WEIGHTS)} there")
+        raise InputError(f"{unet} holds no weights; put {' or '.join(WEIGHTS)} there")
     read_weights(path)  # refused here, in one line, before the library opens it
-    network = _built(unet, path)
+    network = _built(kinds[kind], unet, path)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     scheduler = scheduler if scheduler.is_file() else folder / "scheduler_config.json"
     said = _json(scheduler, "a diffusers pipeline needs scheduler/scheduler_config.json")
@@ -169,13 +148,23 @@ def _pipeline(folder, name):
     if network.config.out_channels == 2 * network.config.in_channels and said.get("variance_type") == "learned":
         raise InputError(f"{scheduler} says variance_type 'learned'; known is 'learned_range'")
     settings = {key: value for key, value in said.items() if not key.startswith("_")}
+    if kind == "InputSkipUNet":
+        network.skip = _skip_table(unet / "config.json", config, schedule.T)
+        settings["skip"] = config["_skip"]
     return _made(name, network, schedule, prediction_type, clip, sha256_file(path), settings)
 
 
-def _built(unet, path):
+def _skip_table(path, config, T):
+    table = config.get("_skip")
+    if not isinstance(table, list) or len(table) != T or not all(isinstance(one, float) for one in table):
+        raise InputError(f"{path} has _skip={shown(table, 30)}; an InputSkipUNet needs a list of {T} numbers")
+    return torch.tensor(table)
+
+
+def _built(kind, unet, path):
     """The network of a folder, by diffusers itself, which knows the names of earlier versions."""
     try:
-        network, info = UNet2DModel.from_pretrained(
+        network, info = kind.from_pretrained(
             unet,
             use_safetensors=path.suffix == ".safetensors",
             torch_dtype=torch.float32,
@@ -197,15 +186,36 @@ def _process(said, path):
     kind = str(said.get("_class_name")).removesuffix("Scheduler")
     if kind not in _SCHEDULERS:
         raise InputError(f"{path} is of {shown(said.get('_class_name'))}; known: {', '.join(_SCHEDULERS)}, + Scheduler")
-    prediction_type = check_choice(
-        f"prediction_type of {path}", said.get("prediction_type", "epsilon"), PREDICTION_TYPES
-    )
+    if said.get("use_flow_sigmas"):
+        raise InputError(f"{path} says use_flow_sigmas: flow matching; only variance-preserving schedules are known")
+    prediction_type = check_choice(f"prediction_type of {path}", _prediction_type(said, path), PREDICTION_TYPES)
     try:
         scheduler = DDPMScheduler(**{key: said[key] for key in _BETAS if said.get(key) is not None})
         schedule = Schedule.from_diffusers(scheduler)
     except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{path} makes no schedule: {' '.join(str(error).split())[:200]}") from None
-    return schedule, prediction_type, bool(said.get("clip_sample", kind in ("DDPM", "DDIM")))
+    clip = bool(said.get("clip_sample", kind in ("DDPM", "DDIM")))
+    _say_left_out(said, path, clip)
+    return schedule, prediction_type, clip
+
+
+def _prediction_type(said, path):
+    """Before diffusers 0.10, predict_epsilon said whether the network predicts epsilon or x0."""
+    old = {True: "epsilon", False: "sample", None: None}.get(said.get("predict_epsilon"))
+    new = said.get("prediction_type", old or "epsilon")
+    if old not in (None, new):
+        raise InputError(f"{path} says predict_epsilon={said['predict_epsilon']} and prediction_type={new!r}")
+    return new
+
+
+def _say_left_out(said, path, clip):
+    """Name on stderr what the scheduler does to x0_hat and our samplers do not."""
+    left_out = [f"thresholding={said['thresholding']}"] if said.get("thresholding") else []
+    if clip and said.get("clip_sample_range", 1.0) != 1.0:
+        left_out.append(f"clip_sample_range={said['clip_sample_range']}")
+    if left_out:
+        does = "x0_hat is clipped to [-1, 1]" if clip else "x0_hat is not clipped"
+        print(f"{path}: {', '.join(left_out)} is not applied; {does}", file=sys.stderr)
 
 
 def _made(name, network, schedule, prediction_type, clip, sha256, settings):
@@ -226,35 +236,3 @@ def _json(path, needed):
     if not isinstance(said, dict):
         raise InputError(f"{path} holds no JSON object")
     return said
-
-
-def _downloaded(hub_id, revision):
-    """The folder of a pipeline in the hub's cache: as it lies there if it is whole, else downloaded."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-    configs = ["config.json", "scheduler_config.json", "unet/config.json", "scheduler/scheduler_config.json"]
-    wanted = [(local, file) for local in (True, False) for file in _WEIGHTS]
-    for local, weights in wanted:
-        patterns = [*configs, weights, f"unet/{weights}"]
-        try:
-            folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=local))
-        except (RepositoryNotFoundError, RevisionNotFoundError):
-            raise InputError(
-                f"model {hub_id!r} is no existing path and not on the hub (revision {revision or 'main'}), or it is"
-                " private and needs `hf auth login`"
-            ) from None
-        except Exception as error:  # the HTTP library's, the client's, the disk's
-            if not local:
-                raise _unreachable(hub_id, error) from None
-            continue
-        if any((place / weights).is_file() for place in (folder, folder / "unet")):
-            return folder
-    raise InputError(f"the hub's {hub_id!r} holds no {' or '.join(_WEIGHTS)}: it is no diffusers pipeline of a U-Net")
-
-
-def _unreachable(hub_id, error):
-    return InputError(
-        f"model {hub_id!r} is no existing path, and the hub cannot be reached ({type(error).__name__}); give a folder"
-        " with its files, or copy the hub's cache, HF_HOME"
-    )

@@ -1,13 +1,13 @@
-"""The processes of one training or measurement: who we are among them, what they share, and how they agree.
+"""Several processes share one training or measurement: which one this is, and what they exchange.
 
     torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment cifar10 --weighting debiased --seed 0
 
-Every process draws the same global batch, from (seed, purpose, step), and takes its slice, so their number changes
-the rounding of sums and nothing else. A process started alone is a `World` of one, in which all this costs nothing.
+Every process draws the same whole batch, from (seed, purpose, step), and takes its slice of it. So their number changes
+the rounding of sums and nothing else. A process that was started alone is a `World` of one, which exchanges nothing.
 """
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,12 +20,12 @@ from ..files import exclusive
 
 __all__ = ["World", "current_world", "processes", "shared_batches"]
 
-_LOCK_SECONDS = 60  # the others wait for the first at a collective meanwhile, which has a limit of its own
+_LOCK_SECONDS = 60  # the other processes wait for the first at a collective meanwhile, which has a limit of its own
 
 
 @dataclass(frozen=True)
 class World:
-    """`size` processes, of which this one is number `rank`. They call every method that exchanges something together.
+    """`size` processes, of which this one is `rank`. All must call a method that exchanges something.
 
     `local_rank` is its number on its machine, and that of its GPU.
     """
@@ -36,17 +36,17 @@ class World:
 
     @property
     def first(self):
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process is the one that writes files and messages."""
         return self.rank == 0
 
     def backend(self, device):
-        """What carries gradients between processes on such a device: "nccl", "gloo", or None for one process."""
+        """The library that carries gradients between processes: "nccl", "gloo", or None for one process."""
         if self.size == 1:
             return None
         return "nccl" if device.startswith("cuda") else "gloo"
 
     def check(self, device, batch_size):
-        """Raise InputError if the processes cannot share such a device or such a batch."""
+        """Raise InputError if the processes cannot share this device or a batch of this size."""
         if self.size == 1:
             return
         if batch_size % self.size:
@@ -54,46 +54,48 @@ class World:
         if device not in ("cpu", "cuda"):
             raise InputError(f"device is {device!r}; several processes need 'cuda', each its own GPU, or 'cpu'")
         if device == "cuda" and self.local_rank >= torch.cuda.device_count():
-            raise InputError(
-                f"{torch.cuda.device_count()} GPUs are on this machine; start no more processes on it than that"
-            )
+            raise InputError(f"this machine has {torch.cuda.device_count()} GPUs; start one process for each at most")
 
     def part(self, count):
-        """This process's slice of a batch of `count`, which `check` has found to be divisible."""
+        """This process's slice of a batch of `count` images, a multiple of `size`."""
         share = count // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def purpose(self, purpose):
-        """The name of a random stream that is this process's own; alone it is the plain one."""
+        """The name of a random stream that only this process uses; the plain name for one process."""
         return purpose if self.size == 1 else f"{purpose}, process {self.rank} of {self.size}"
 
     def replicate(self, network):
-        """The network to call in training: its parameters' gradients become the means over all processes.
+        """The network to call in training; backward then gives the mean gradient over all processes.
 
-        The first backward pass decides the order in which they are sent, so it must not be a step (`training`).
+        The first backward pass decides the order in which gradients are sent, so it must not be a step of the training.
         """
         if self.size == 1:
             return network
         return DistributedDataParallel(network, gradient_as_bucket_view=True)
 
+    def exchanging(self, model, now):
+        """A context for one forward and backward pass: gradients are exchanged in it if `now`, else summed up."""
+        return nullcontext() if self.size == 1 or now else model.no_sync()
+
     def mean(self, values):
-        """The mean over the processes of a tensor on the training's device, in float64; alone, the tensor as it is."""
+        """The mean over the processes of a tensor on the training's device, in float64; for one process, `values`."""
         if self.size == 1:
             return values
         values = values.double()
         dist.all_reduce(values)
         return values / self.size
 
-    def largest(self, number):
-        """The largest of the whole numbers that the processes give."""
+    def all_max(self, *numbers):
+        """The largest of each whole number over the processes, as a list."""
         if self.size == 1:
-            return number
-        numbers = torch.tensor([number])
-        dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
-        return int(numbers)
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values.tolist()
 
-    def same(self, value):
-        """What the first process gives, for all of them."""
+    def broadcast(self, value):
+        """The first process's `value`, in every process."""
         if self.size == 1:
             return value
         box = [value]
@@ -102,47 +104,48 @@ class World:
 
     def wait(self):
         """Return when every process has come here."""
-        self.largest(0)
+        self.all_max(0)
 
     @contextmanager
-    def together(self):
-        """An InputError of any process in this block ends all of them with one line. Nothing is exchanged inside."""
-        problem = None
+    def raise_together(self):
+        """An InputError of any process in this block ends all of them, with one line. Exchange nothing inside it."""
+        line = None
         try:
             yield
         except InputError as error:
-            if self.size == 1:
-                raise
-            problem = str(error)
+            line = str(error)
+        lines = [line]
         if self.size > 1:
-            problems = [None] * self.size
-            dist.all_gather_object(problems, problem)
-            for rank, line in enumerate(problems):
-                if line is not None:
-                    self.refuse(line, rank)
+            lines = [None] * self.size
+            dist.all_gather_object(lines, line)
+        for rank, line in enumerate(lines):
+            if line is not None:
+                self.refuse(line, rank)
 
     def refuse(self, line, speaker=0):
-        """End all processes: `speaker` raises InputError, the others leave without a word."""
-        # They leave with 0: at the first failure torchrun ends all others, maybe before the line is out.
+        """End all processes: `speaker` raises InputError, the others exit silently with 0.
+
+        With another status torchrun would end the speaker, perhaps before it has printed its line.
+        """
         if self.rank == speaker:
             raise InputError(line) from None
         raise SystemExit(0)
 
     @contextmanager
     def exclusive(self, path, what):
-        """The lock file `path`, held by the first process for all (`files.exclusive`).
+        """The first process holds the lock file `path` for all (`files.exclusive`).
 
-        A process alone waits for it as long as it takes; several wait a minute, and end with one line.
+        One process waits for the lock as long as it takes; several wait a minute and then raise InputError.
         """
         with ExitStack() as held:
-            with self.together():
+            with self.raise_together():
                 if self.first:
                     held.enter_context(exclusive(path, what, wait=None if self.size == 1 else _LOCK_SECONDS))
             yield
 
 
 def current_world():
-    """The `World` that this process is in: one alone, unless within `processes`."""
+    """The `World` of this process: of one, unless it is within `processes`."""
     if not dist.is_initialized():
         return World()
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
@@ -150,11 +153,11 @@ def current_world():
 
 @contextmanager
 def processes(minutes=10):
-    """Within this context the processes that torchrun started are one `World`, which it yields.
+    """Join the processes that torchrun started; yields their `World`.
 
-    minutes: how long one waits for another before it ends with an error, should that hang or its machine be lost. A
-    process that ends is noticed at once on CPUs, and torchrun ends the others within half a minute.
-    Raises InputError if WORLD_SIZE is set and what belongs to it is not.
+    minutes: how long a process waits for another that hangs, or whose machine is lost, before it ends with an error.
+    On CPUs the end of a process is noticed at once; torchrun ends the others within half a minute.
+    Raises InputError if WORLD_SIZE is set and the other variables of torchrun are not.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -168,7 +171,7 @@ def processes(minutes=10):
         backend = "cpu:gloo,cuda:nccl"
         local_rank = int(os.environ["LOCAL_RANK"])
         if local_rank < torch.cuda.device_count():
-            torch.cuda.set_device(local_rank)  # "cuda" without a number is this one from here on
+            torch.cuda.set_device(local_rank)  # "cuda" without a number is this GPU from here on
     dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
     try:
         yield current_world()
@@ -177,23 +180,20 @@ def processes(minutes=10):
 
 
 def shared_batches(world, seeds, batch_size, shape, draw):
-    """The uint8 batches of `draw(seeds)`, in order, on the first process; every process draws each `size`-th of them.
+    """The uint8 batches of `draw(seeds)`, in order, on the first process; each process draws every `size`-th batch.
 
-    Batches hold the same seeds as one process's, so the images are the same. shape: (C, H, W). draw: as for
-    `sample_store.stored_samples`. On the other processes the iterator yields nothing, and is to be exhausted.
+    Batches hold the same seeds as one process's, so the images are the same. shape: (C, H, W). draw: seeds -> iterator
+    of arrays (B, C, H, W). On the other processes the iterator yields nothing; exhaust it.
     """
-    if not seeds:
-        return
     batches = [seeds[start : start + batch_size] for start in range(0, len(seeds), batch_size)]
-    own = iter(draw([seed for batch in batches[world.rank :: world.size] for seed in batch]))
+    mine = [seed for batch in batches[world.rank :: world.size] for seed in batch]
+    drawn = iter(draw(mine)) if mine else None
     for number, batch in enumerate(batches):
         owner = number % world.size
-        if owner == world.rank:
-            images = next(own)
-            if world.first:
-                yield images
-            else:
-                dist.send(torch.from_numpy(images), dst=0)
+        if owner == world.rank and world.first:
+            yield next(drawn)
+        elif owner == world.rank:
+            dist.send(torch.from_numpy(next(drawn)), dst=0)
         elif world.first:
             images = torch.empty(len(batch), *shape, dtype=torch.uint8)
             dist.recv(images, src=owner)

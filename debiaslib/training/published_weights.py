@@ -1,4 +1,4 @@
-"""EMA weights as they are published: float16, in folders that `models.load_model` reads, with a model card.
+"""EMA weights as they are published: float16, in folders that `load_model` reads, with a model card.
 
     weights/README.md             the card
     weights/<run>/config.json     as of the training, without paths of its machine
@@ -49,7 +49,7 @@ Model Training", ECCV 2024).
   images, and what they show of an order between weights is one draw.
 
 ```python
-from debiaslib.training.network import load_model
+from debiaslib import load_model
 
 network = load_model("weights/{first}")     # a UNet2DModel in float32, for evaluation
 ```

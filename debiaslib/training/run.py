@@ -1,4 +1,4 @@
-"""A run's folder: its configuration, log, EMA snapshots and record; and what every record says. Imports no torch.
+"""A run's folder: its configuration, log, EMA snapshots and record. Imports no torch.
 
 runs/<arm>-s<seed>/        config.json               before the first step
                            log.jsonl                 one line every few steps; checkpoints hold it too
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, shown
-from ..files import read_json, sha256_file
+from ..files import read_json, sha256_file, write_json
 from ..paths import results_root
+from ..provenance import provenance
 from .config import TrainConfig, run_name
 
 _DEFAULTS = {
@@ -130,6 +131,20 @@ def find_run(experiment_name, arm, seed, results=""):
     return Run(results_root(results) / experiment_name / "runs" / run_name(arm, seed))
 
 
+def run_config(run):
+    """The `TrainConfig` that a run was made with.
+
+    Raises InputError if there is no such run, or its config.json, which it names, is not that of a training.
+    """
+    made = run.config
+    if made is None:
+        raise InputError(f"{run.folder} holds no run; train it first")
+    try:
+        return TrainConfig(**{key: value for key, value in made.items() if key in TrainConfig.__dataclass_fields__})
+    except InputError as error:
+        raise InputError(f"{run.folder / 'config.json'}: {error}") from None
+
+
 def check_settings(run, wanted):
     """Raise InputError, naming the first field that differs, if the folder holds a run made with other settings.
 
@@ -176,3 +191,39 @@ def first_difference(made, wanted):
         if made.get(name) != wanted.get(name):
             return name, made.get(name), wanted.get(name)
     return None
+
+
+def write_record(run, config, images, parameters, seconds, snapshots, raw, shares):
+    """Write the record of a complete run; it names the files of weights, which must be there.
+
+    images: the `ImageSet`. seconds: of the steps alone. snapshots: {step: path} of the EMA weights. raw: the path of
+    the last step's weights. shares: (first step, processes, backend), in order of the steps: who took them.
+    """
+    _, processes, backend = shares[-1]
+    ends = [first for first, _, _ in shares[1:]] + [config.steps]
+    write_json(
+        run.folder / "record.json",
+        {
+            "name": run.name,
+            "config": run.config,
+            "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images.images)},
+            "parameters": parameters,
+            "images": config.steps * config.batch_size,
+            "steps": config.steps,
+            "seconds": seconds,
+            "images_per_second": config.steps * config.batch_size / seconds,
+            "processes": processes,
+            "backend": backend,
+            "process_history": [
+                {"steps": [first, end], "processes": number, "backend": carrier}
+                for (first, number, carrier), end in zip(shares, ends, strict=True)
+            ],
+            "snapshots": [
+                {"images": step * config.batch_size, "file": path.name, "sha256": sha256_file(path)}
+                for step, path in snapshots.items()
+            ],
+            "raw": {"file": raw.name, "sha256": sha256_file(raw)},
+            "log": {"file": "log.jsonl", "sha256": sha256_file(run.folder / "log.jsonl")},
+            **provenance(config.device, config.threads),
+        },
+    )

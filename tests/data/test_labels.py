@@ -20,8 +20,8 @@ from debiaslib.study.experiment import Experiment
 from debiaslib.study.measurements import gradient_noise, mse, one_step, samples
 from debiaslib.study.study import Study
 from debiaslib.training.config import TrainConfig
+from debiaslib.training.load import load_model
 from debiaslib.training.loop import train
-from debiaslib.training.network import load_model
 from debiaslib.training.run import find_run
 
 CLASSES = 3

@@ -19,7 +19,7 @@ from debiaslib.metrics.distances import evaluate, frechet_distance, inception_sc
 from debiaslib.metrics.features import load_extractor
 from debiaslib.study.compare import compare
 from debiaslib.study.study import open_study
-from debiaslib.training.network import load_pretrained
+from debiaslib.training.load import load_pretrained
 from tests.data.test_hub import no_copies  # noqa: F401
 from tests.study.test_compare import distances, mse, write
 

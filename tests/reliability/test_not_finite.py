@@ -71,7 +71,7 @@ def assert_all_kept_is_finite(run):
 
 def broken_update(monkeypatch, at, value):
     """After step `at` one weight of the network is `value`, as an overflow or faulty hardware would leave it."""
-    one_step = training._Training._one_step
+    one_step = training.Training.one_step
 
     def step(self):
         one_step(self)
@@ -79,7 +79,7 @@ def broken_update(monkeypatch, at, value):
             with torch.no_grad():
                 next(iter(self.network.parameters())).view(-1)[0] = value
 
-    monkeypatch.setattr(training._Training, "_one_step", step)
+    monkeypatch.setattr(training.Training, "one_step", step)
 
 
 def broken_loss(monkeypatch, at, value):

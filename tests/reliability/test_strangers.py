@@ -44,7 +44,7 @@ from debiaslib.study.sample_store import SampleStore
 from debiaslib.study.saved_tables import Tables
 from debiaslib.study.study import open_study
 from debiaslib.training.checkpoints import load_checkpoint
-from debiaslib.training.network import load_model, load_pretrained
+from debiaslib.training.load import load_model, load_pretrained
 from debiaslib.training.pretrained import parse_source
 
 REPOSITORY = Path(__file__).resolve().parents[2]

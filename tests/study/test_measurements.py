@@ -368,7 +368,7 @@ def test_nothing_changed_nothing_is_made(study, name, monkeypatch):
     first = TABLES[name](study)
     path = study.folder / "tables" / name
     times = path.stat().st_mtime_ns, path.with_name(f"{name}.json").stat().st_mtime_ns
-    monkeypatch.setattr(training, "_Training", never)
+    monkeypatch.setattr(training, "Training", never)
     monkeypatch.setattr("debiaslib.store.atomic_path", never)  # what every table is written by
     second = TABLES[name](open_study(SMOKE, "", study.results))
     assert (path.stat().st_mtime_ns, path.with_name(f"{name}.json").stat().st_mtime_ns) == times
@@ -407,7 +407,7 @@ def test_other_numbers_are_measured_again_and_nothing_is_trained(study, tmp_path
     for weighting in ("constant", "debiased"):
         study.run(weighting, 0)
     (copied.folder / "runs").symlink_to(study.folder / "runs")
-    monkeypatch.setattr(training, "_Training", never)
+    monkeypatch.setattr(training, "Training", never)
     path = copied.folder / "tables" / name
     before = path.read_bytes()
     if name in INERT:

@@ -1,80 +1,42 @@
-"""Networks: the published sizes, weights that are what the record says, and pipelines that stock diffusers loads."""
+"""Networks: the published sizes, the input skip, the zero start, the transformer; precision and memory layout."""
 
-import json
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, UNet2DModel
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from diffusers import DiTTransformer2DModel, UNet2DModel
 
+from debiaslib.diffusion.one_step import one_step_estimate
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
-from debiaslib.files import read_json, write_json
 from debiaslib.study.experiment import Experiment
-from debiaslib.training.config import TrainConfig
+from debiaslib.training import loop
+from debiaslib.training import network as module
+from debiaslib.training.load import load_model, load_pretrained
 from debiaslib.training.loop import train
 from debiaslib.training.network import (
     build_network,
     build_schedule,
-    export_pipeline,
-    load_model,
-    load_pretrained,
-    run_config,
+    concrete_precision,
+    has_bf16_units,
+    prepare_network,
+    skip_scale,
 )
-from debiaslib.training.run import Run, find_run
+from tests.training.tiny import NETWORK, STILL, TRANSFORMER, ask, config, equal, quietly
 
-NETWORK = {
-    "sample_size": 8,
-    "block_out_channels": [8, 8],
-    "layers_per_block": 1,
-    "down_block_types": ["DownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "UpBlock2D"],
-    "norm_num_groups": 4,
-    "add_attention": False,
-    "dropout": 0.2,
-}
+SKIP = {**STILL, "input_skip": True}
+ATTENDING = {**STILL, "down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "add_attention": True}
+KINDS = ["epsilon", "sample", "v_prediction"]
+T = torch.tensor([0, 3, 500, 999])
 
 
-def config(**changes):
-    settings = {"dataset": "minifaces", "resolution": 8, "network": NETWORK, "images": 16, "batch_size": 4, "lr": 1e-2,
-                "snapshots": [8]}  # fmt: skip
-    return TrainConfig(**{**settings, **changes})
+def x_t():
+    return torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("faces")
-    random = np.random.default_rng(0)
-    for i in range(6):
-        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def run(dataset, tmp_path_factory):
-    return train(config(dataset=dataset), tmp_path_factory.mktemp("results"), "test", progress=False)
-
-
-@pytest.fixture
-def copied(run, tmp_path):
-    """The same run in a folder that may be damaged."""
-    folder = tmp_path / "debiased-s0"
-    folder.mkdir()
-    for path in run.folder.iterdir():
-        if path.is_file():
-            (folder / path.name).write_bytes(path.read_bytes())
-    return Run(folder)
-
-
-def inputs():
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(4, 3, 8, 8, generator=generator), torch.tensor([0, 3, 500, 999])
-
-
-# Sizes
+# Sizes and beginnings
 
 
 @pytest.mark.parametrize(
@@ -87,195 +49,197 @@ def test_the_number_of_parameters(preset, low, high):
     assert low <= sum(parameter.numel() for parameter in network.parameters()) <= high
 
 
+def test_all_weightings_of_a_seed_start_from_the_same_weights():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    states = [build_network(config(weighting=w)).state_dict() for w in ("constant", "debiased", "p2")]
+    assert torch.equal(torch.get_rng_state(), before) and all(equal(state, states[0]) for state in states)
+    assert not equal(build_network(config(seed=1)).state_dict(), states[0])
+
+
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine", "sigmoid"])
 def test_the_schedule_by_its_name(name):
     schedule = build_schedule(config(schedule=name, timesteps=50))
     assert schedule.name == name and torch.equal(schedule.alpha_bar, getattr(Schedule, name)(50).alpha_bar)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"down_block_types": ["DownBlock2D"]},
-        {"norm_num_groups": 7},
-        {"chanels": 3},
-        {"down_block_types": ["Down", "Up"]},
-    ],
-)
+def test_betas_scaled_as_guided_diffusion_does():
+    """get_named_beta_schedule("linear", T): scale = 1000 / T, from scale 0.0001 to scale 0.02."""
+    made = build_schedule(config(timesteps=250, scale_betas=True)).alpha_bar
+    betas = torch.linspace(4 * 0.0001, 4 * 0.02, 250, dtype=torch.float64)
+    torch.testing.assert_close(made, torch.cumprod(1 - betas, 0), rtol=1e-12, atol=0)
+    whole = build_schedule(config(scale_betas=True)).alpha_bar
+    assert torch.equal(whole, Schedule.linear().alpha_bar)
+    assert not torch.equal(made, build_schedule(config(timesteps=250)).alpha_bar)
+    with pytest.raises(InputError, match="scale_betas is true, which needs schedule='linear'; it is 'cosine'"):
+        config(scale_betas=True, schedule="cosine")
+
+
+@pytest.mark.parametrize("change", [{"down_block_types": ["DownBlock2D"]}, {"norm_num_groups": 7}, {"chanels": 3}])
 def test_a_network_that_diffusers_refuses_is_one_line(change):
     with pytest.raises(InputError, match="the network's settings are refused by diffusers: ") as caught:
         build_network(config(network={**NETWORK, **change}))
     assert "\n" not in str(caught.value)
 
 
-# Loading
+@pytest.mark.parametrize("key", ["input_skip", "zero_init"])
+def test_a_switch_is_true_or_false(key):
+    with pytest.raises(InputError, match=f"{key} of the network 'yes' is unknown"):
+        build_network(config(network={**NETWORK, key: "yes"}))
 
 
-@pytest.mark.parametrize("images", [None, 8, 16])
-def test_the_average_weights_of_a_snapshot(run, images):
-    network = load_model(run, images)
-    stock = UNet2DModel(**NETWORK)
-    stock.load_state_dict(load_file(run.folder / f"ema-{images or 16:09d}.safetensors"))
-    assert torch.equal(network(*inputs()).sample, stock.eval()(*inputs()).sample)
+# The input skip
 
 
-def test_a_loaded_network_only_answers(run):
-    network = load_model(run.folder)  # by its folder
-    assert not network.training and not any(p.requires_grad for p in network.parameters())
-    assert {p.dtype for p in network.parameters()} == {torch.float32}
-    assert torch.equal(network(*inputs()).sample, network(*inputs()).sample)  # no dropout
-    assert not torch.equal(network(*inputs()).sample, load_model(run, 8)(*inputs()).sample)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_scale_is_the_best_linear_guess_for_unit_variance(kind, terminal):
+    scale = skip_scale(config(prediction_type=kind, zero_terminal_snr=terminal))
+    schedule = Schedule.linear().rescale_zero_terminal_snr() if terminal else Schedule.linear()
+    a, s = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    # x0 and epsilon independent of variance 1: Cov(target, x_t) / Var(x_t), Var(x_t) = 1.
+    wanted = {"epsilon": s, "sample": a, "v_prediction": a * s - s * a}[kind]
+    assert scale.dtype == torch.float32
+    torch.testing.assert_close(scale.double(), wanted, rtol=1e-6, atol=1e-7)
 
 
-def refused(call, *arguments):
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_network_with_a_skip_is_scale_x_t_plus_the_plain_one(kind):
+    """To the bit; and its weights have the plain network's names and values."""
+    plain, skip = (build_network(config(network=n, prediction_type=kind)).eval() for n in (STILL, SKIP))
+    assert type(plain) is UNet2DModel and list(plain.state_dict()) == list(UNet2DModel(**STILL).state_dict())
+    assert equal(dict(skip.state_dict()), dict(plain.state_dict()))
+    scale = skip_scale(config(prediction_type=kind))[T].view(-1, 1, 1, 1)
+    with torch.no_grad():
+        assert torch.equal(skip(x_t(), T).sample, plain(x_t(), T).sample + scale * x_t())
+        assert torch.equal(skip(x_t(), 7, return_dict=False)[0], skip(x_t(), torch.full((4,), 7)).sample)
 
 
-@pytest.mark.parametrize("where", [0, 0.5, 0.999])
-def test_one_changed_bit_is_refused(copied, where):
-    path = copied.folder / "ema-000000016.safetensors"
-    content = bytearray(path.read_bytes())
-    content[int(where * len(content))] ^= 1
-    path.write_bytes(content)
-    assert f"{path.name} is missing or damaged" in refused(load_model, copied)  # a long path is cut in the middle
-    assert load_model(copied, 8) is not None  # the other one is whole
+def test_the_values_of_a_learned_variance_get_no_skip():
+    plain, skip = (build_network(config(network=n, learned_variance=True)).eval() for n in (STILL, SKIP))
+    scale = skip_scale(config())[T].view(-1, 1, 1, 1)
+    with torch.no_grad():
+        output, without = skip(x_t(), T).sample, plain(x_t(), T).sample
+    assert output.shape == (4, 6, 8, 8) and torch.equal(output[:, 3:], without[:, 3:])
+    assert torch.equal(output[:, :3], without[:, :3] + scale * x_t())
 
 
-def test_weights_that_are_gone(copied):
-    (copied.folder / "ema-000000008.safetensors").unlink()
-    assert "is missing or damaged" in refused(load_model, copied, 8)
+@pytest.mark.parametrize("base", [STILL, ATTENDING, TRANSFORMER])
+def test_from_zero_it_answers_the_scale_times_x_t_exactly(base):
+    network = build_network(config(network={**base, "input_skip": True, "zero_init": True})).eval()
+    scale = skip_scale(config())[T].view(-1, 1, 1, 1)
+    with torch.no_grad():
+        assert torch.equal(network(x_t(), T).sample, scale * x_t())
+        without = build_network(config(network={**base, "zero_init": True})).eval()
+        assert not without(x_t(), T).sample.any()
 
 
-def test_a_count_of_images_without_a_snapshot(run):
-    assert "has no snapshot at 9 images; known: 8, 16" in refused(load_model, run, 9)
+def test_the_zero_start_is_where_adm_has_it():
+    """The last layer of each residual block and attention, and of the network; other weights as without."""
+    networks = [build_network(config(network={**ATTENDING, "zero_init": zero})) for zero in (True, False)]
+    zero, plain = (dict(network.state_dict()) for network in networks)
+    emptied = {name for name in zero if not torch.equal(zero[name], plain[name])}
+    ends = (".conv2.weight", ".to_out.0.weight", "conv_out.weight")
+    assert emptied and all(name.replace(".bias", ".weight").endswith(ends) for name in emptied)
+    assert all(not zero[name].any() for name in zero if name.endswith(ends)) and len(emptied) >= 2 * 8
 
 
-def test_a_run_that_is_not_complete(copied):
-    (copied.folder / "record.json").unlink()
-    assert "is not complete; train it first" in refused(load_model, copied)
-
-
-def test_no_run_at_all(tmp_path):
-    assert "holds no run; train it first" in refused(run_config, find_run("none", "debiased", 0, tmp_path))
-    assert "train it first" in refused(load_model, tmp_path / "none")
-
-
-def test_a_configuration_comes_back(run, dataset):
-    assert run_config(run) == config(dataset=dataset)
-
-
-# Ours, without the run
-
-
-@pytest.fixture
-def published(run, tmp_path):
-    """config.json and the EMA weights in half precision, as we publish them."""
-    state = load_file(run.folder / "ema-000000016.safetensors")
-    save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "ema.safetensors")
-    (tmp_path / "config.json").write_bytes((run.folder / "config.json").read_bytes())
-    return tmp_path
-
-
-def test_published_weights_of_ours(run, published, dataset):
-    made = load_pretrained(published)
-    assert {p.dtype for p in made.network.parameters()} == {torch.float32}
-    expected = load_model(run).half().float()
-    assert torch.equal(made.network(*inputs()).sample, expected(*inputs()).sample)
-    for source in (published / "ema.safetensors", str(published)):
-        assert torch.equal(load_model(source)(*inputs()).sample, made.network(*inputs()).sample)
-    assert made.training == json.loads(json.dumps(config(dataset=dataset).to_dict()))
-    assert (made.schedule.name, made.prediction_type, made.resolution, made.learned_variance) == (
-        "linear",
-        "epsilon",
-        8,
-        False,
+@pytest.mark.parametrize("network", [{**SKIP, "zero_init": True}, {**TRANSFORMER, "input_skip": True}, TRANSFORMER])
+def test_it_is_trained_loaded_sampled_and_asked_one_step(tmp_path, network):
+    run = train(config(network=network, images=24, snapshots=[8]), tmp_path, "test", progress=False)
+    loaded, schedule = load_model(run), Schedule.linear()
+    fresh = build_network(config(network=network))
+    fresh.load_state_dict({name: value.clone() for name, value in loaded.state_dict().items()})
+    assert torch.equal(ask(loaded), ask(fresh.eval())) and torch.equal(
+        ask(load_pretrained(run.folder).network), ask(loaded)
     )
+    made = one_step_estimate(loaded, x_t().clamp(-1, 1), 500, x_t(), schedule)
+    assert made.x0_hat.shape == (4, 3, 8, 8) and made.x0_hat.isfinite().all()
+    images = sample(loaded, schedule, [0, 1], steps=3, shape=(3, 8, 8), batch_size=2)
+    assert images.shape == (2, 3, 8, 8) and images.std() > 1
 
 
-def test_a_complete_run_is_taken_with_its_last_average(run):
-    made = load_pretrained(str(run.folder))
-    assert made.name == "debiased-s0"
-    assert made.identity["ema"] == run.record["snapshots"][-1]["sha256"]
-    assert torch.equal(made.network(*inputs()).sample, load_model(run)(*inputs()).sample)
-
-
-def test_published_weights_that_do_not_fit(published):
-    said = read_json(published / "config.json")
-    write_json(published / "config.json", {**said, "network": {**said["network"], "layers_per_block": 2}})
-    assert "does not fit its config.json" in refused(load_model, published)
-
-
-def test_two_files_of_weights_are_not_guessed_between(published):
-    (published / "other.safetensors").write_bytes((published / "ema.safetensors").read_bytes())
-    assert "not one .safetensors file of weights: ema.safetensors, other.safetensors" in refused(load_model, published)
-    assert load_model(published / "other.safetensors") is not None
-
-
-def test_a_network_of_ours_takes_no_settings(run, published):
-    for source in (run, published):
-        with pytest.raises(InputError, match="takes no setting; got 'resolution'"):
-            load_model(source, resolution=8)
-    with pytest.raises(InputError, match="is no run of ours, so it has no snapshots"):
-        load_model(published, 8)
-
-
-# Export
-
-
-@pytest.fixture(scope="module")
-def exported(run, tmp_path_factory):
-    return export_pipeline(run, tmp_path_factory.mktemp("pipeline"))
-
-
-def test_stock_diffusers_loads_the_export_and_answers_the_same(run, exported):
-    pipeline = DDPMPipeline.from_pretrained(exported)
-    assert type(pipeline.unet) is UNet2DModel
+def test_the_transformer_is_diffusers_own():
+    network = build_network(config(network=TRANSFORMER)).eval()
+    settings = {key: value for key, value in TRANSFORMER.items() if key != "_class_name"}
+    stock = DiTTransformer2DModel(**settings, num_embeds_ada_norm=1).eval()
+    stock.load_state_dict(network.state_dict())
     with torch.no_grad():
-        assert torch.equal(pipeline.unet(*inputs()).sample, load_model(run)(*inputs()).sample)
-    assert list(exported.glob("**/*.safetensors")) and not list(exported.glob("**/*.bin"))
+        wanted = stock(x_t(), timestep=T, class_labels=torch.zeros(4, dtype=torch.long)).sample
+        assert torch.equal(network(x_t(), T).sample, wanted)
+    with pytest.raises(InputError, match="_class_name of the network 'DiT' is unknown"):
+        build_network(config(network={**TRANSFORMER, "_class_name": "DiT"}))
 
 
-def test_what_we_export_we_load(run, exported):
-    made = load_pretrained(exported)
-    assert torch.equal(made.network(*inputs()).sample, load_model(run)(*inputs()).sample)
-    torch.testing.assert_close(made.schedule.alpha_bar, Schedule.linear().alpha_bar, rtol=1e-4, atol=1e-9)
-    assert made.clip_x0 and made.prediction_type == "epsilon"
+@pytest.mark.parametrize("network", [STILL, SKIP, TRANSFORMER])
+def test_the_output_is_finer_than_bfloat16_under_autocast(network):
+    made = build_network(config(network=network)).eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        output = made(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), 500).sample
+    assert output.dtype == torch.float32 and not torch.equal(output, output.bfloat16().float())
 
 
-def test_an_earlier_snapshot_is_exported_if_asked(run, tmp_path):
-    unet = DDPMPipeline.from_pretrained(export_pipeline(run, tmp_path, images=8)).unet
-    with torch.no_grad():
-        assert torch.equal(unet(*inputs()).sample, load_model(run, 8)(*inputs()).sample)
+# Precision, memory layout, compilation
 
 
-def test_the_exported_pipeline_samples_as_we_do(run, exported):
-    """The paper's respacing and the same starting noise: within rounding, the same image."""
-    pipeline = DDPMPipeline.from_pretrained(exported)
-    pipeline.set_progress_bar_config(disable=True)
-    theirs = pipeline(generator=torch.Generator().manual_seed(3), num_inference_steps=10, output_type="np").images
-    ours = sample(load_model(run), Schedule.linear(), [3], sampler="ddpm", steps=10, batch_size=1)
-    difference = theirs[0].transpose(2, 0, 1) * 255 - ours[0]
-    assert np.abs(difference).max() < 0.6 and ours.std() > 1
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own list is the oracle")
+def test_the_processors_units_are_those_that_the_kernel_lists():
+    flags = {word for line in Path("/proc/cpuinfo").read_text().splitlines() for word in line.split()}
+    assert has_bf16_units("cpu") == bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine", "sigmoid"])
-def test_the_exported_scheduler_is_ours(copied, tmp_path, name, kind):
-    path = copied.folder / "config.json"
-    write_json(path, {**read_json(path), "schedule": name, "prediction_type": kind})
-    scheduler = DDPMPipeline.from_pretrained(export_pipeline(copied, tmp_path / "out")).scheduler
-    ours = getattr(Schedule, name)(1000)
-    assert scheduler.config.prediction_type == kind and scheduler.config.timestep_spacing == "linspace"
-    snr = scheduler.alphas_cumprod.double() / (1 - scheduler.alphas_cumprod.double())
-    assert (snr / ours.snr - 1).abs().max() < 5e-3  # theirs is in float32
-    assert torch.allclose(scheduler.alphas_cumprod.double(), ours.alpha_bar, rtol=2e-4, atol=1e-7)
+def test_a_gpu_is_asked_without_emulation(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert not has_bf16_units("cuda:0") and not has_bf16_units("mps")
 
 
-def test_a_damaged_run_is_not_exported(copied, tmp_path):
-    path = copied.folder / "ema-000000016.safetensors"
-    path.write_bytes(path.read_bytes()[:-1])
-    assert "is missing or damaged" in refused(export_pipeline, copied, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def units(monkeypatch, there):
+    monkeypatch.setattr(module, "has_bf16_units", lambda device: there)
+
+
+@pytest.mark.parametrize(("there", "precision", "said"), [(True, "bfloat16", "has b"), (False, "float32", "has no b")])
+def test_auto_is_answered_and_said(monkeypatch, capsys, there, precision, said):
+    units(monkeypatch, there)
+    assert concrete_precision(config(precision="auto")) == config(precision=precision)
+    line = capsys.readouterr().err
+    assert line.startswith(f"precision is {precision}: cpu {said}") and line.count("\n") == 1
+    stated = config(precision="float32")
+    assert concrete_precision(stated, {"precision": "bfloat16"}) is stated and capsys.readouterr().err == ""
+
+
+def test_a_run_states_its_precision_and_goes_on_in_it_elsewhere(settings, tmp_path, monkeypatch):
+    few = {**settings, "images": 12, "snapshots": []}
+    units(monkeypatch, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Training, "_record", lambda self: 1 / 0)  # ends after the last checkpoint
+        with pytest.raises(ZeroDivisionError):
+            quietly(few, tmp_path / "auto", precision="auto")
+    units(monkeypatch, False)
+    auto = quietly(few, tmp_path / "auto", precision="auto")
+    stated = quietly(few, tmp_path / "stated", precision="bfloat16")
+    assert auto.config == stated.config and auto.config["precision"] == "bfloat16"
+    assert auto.raw_weights().read_bytes() == stated.raw_weights().read_bytes()
+    with pytest.raises(InputError, match="was made with precision='bfloat16', not 'float32'"):
+        quietly(few, tmp_path / "auto", precision="float32")
+
+
+def test_channels_last_is_the_same_network():
+    plain, last = (build_network(config(memory_format=name)) for name in ("contiguous", "channels_last"))
+    assert prepare_network(last, config(memory_format="channels_last")) is last
+    assert last.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not last.conv_in.weight.is_contiguous() and plain.conv_in.weight.is_contiguous()
+    assert equal(dict(last.state_dict()), dict(plain.state_dict()))
+    torch.testing.assert_close(ask(last), ask(plain), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("compilation", "device", "modes"),
+    [("none", "cpu", []), ("default", "cpu", ["default"]), ("cuda_graphs", "cuda", ["reduce-overhead"])],
+)
+def test_compilation_is_in_place(monkeypatch, compilation, device, modes):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: asked.append(mode))
+    made = config(compilation=compilation, device=device)
+    network = build_network(made)
+    names = list(network.state_dict())
+    assert prepare_network(network, made) is network and asked == modes and list(network.state_dict()) == names

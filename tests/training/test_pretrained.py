@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
-from debiaslib.training.network import load_model, load_pretrained
+from debiaslib.training.load import load_model, load_pretrained
 from debiaslib.training.pretrained import parse_source, read_pretrained
 from debiaslib.training.safe_weights import read_weights
 from tests.training.test_convert import SMALL, shapes

@@ -11,8 +11,8 @@ from debiaslib.errors import InputError
 from debiaslib.files import sha256_file, write_json
 from debiaslib.study.experiment import Experiment
 from debiaslib.training import published_weights
+from debiaslib.training.load import load_model
 from debiaslib.training.loop import train
-from debiaslib.training.network import load_model
 from debiaslib.training.published_weights import publish_weights, take_published
 from debiaslib.training.run import find_run
 

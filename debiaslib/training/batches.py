@@ -1,0 +1,43 @@
+"""The batch of each step: images, timesteps, noise and labels, from (seed, purpose, step) alone.
+
+Nothing is stored between steps, so a resumed training sees what an uninterrupted one does, and all weightings of one
+seed see the same.
+"""
+
+import torch
+
+from ..data.images import Pixels
+from ..diffusion.randomness import stream
+from ..diffusion.sampling import to_float
+
+__all__ = ["Batches"]
+
+
+class Batches:
+    """`batches(step)` is (x0, t, noise, labels), this process's part of the batch.
+
+    x0 and noise: float32 (B, C, H, W) on the configuration's device, x0 in [-1, 1]. t: int64 (B,) on the CPU.
+    labels: int64 (B,), or None for images without classes.
+    """
+
+    def __init__(self, config, images, objective, world):
+        self.config, self.objective, self.world = config, objective, world
+        self.pixels = Pixels(images.images, config.device)
+        self.labels = None if images.labels is None else torch.from_numpy(images.labels)
+
+    def __call__(self, step):
+        """The batch of a step. The whole one is drawn in every process, and this one's part returned."""
+        config, size, mine = self.config, self.config.batch_size, self.world.part(self.config.batch_size)
+        rows = self._rows(step)
+        x0 = to_float(self.pixels.take(rows, lambda: self._rows(step + 1)))
+        t = self.objective.timesteps(step)[mine]
+        if config.horizontal_flip:
+            flip = torch.rand(size, generator=stream(config.seed, "flips", step))[mine] < 0.5
+            x0 = torch.where(flip.to(x0.device, non_blocking=x0.is_cuda).view(-1, 1, 1, 1), x0.flip(-1), x0)
+        generator = stream(config.seed, "noise", step, config.device)
+        noise = torch.randn((size, *x0.shape[1:]), generator=generator, device=config.device)[mine]
+        return x0, t, noise, None if self.labels is None else self.labels[rows].to(config.device)
+
+    def _rows(self, step):
+        generator, size = stream(self.config.seed, "images", step), self.config.batch_size
+        return torch.randint(len(self.pixels), (size,), generator=generator)[self.world.part(size)]

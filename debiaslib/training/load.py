@@ -1,0 +1,97 @@
+"""Trained networks, for evaluation: of a run of ours, of weights of ours without their run, or of others."""
+
+import os
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from ..devices import check_device
+from ..errors import InputError
+from ..files import sha256_file
+from ..paths import user_path
+from .network import build_network, build_schedule
+from .pretrained import Pretrained, parse_source, read_pretrained
+from .run import Run, run_config
+from .safe_weights import read_weights
+
+__all__ = ["load_model", "load_pretrained"]
+
+_DECIDES = ("network", "schedule", "timesteps", "zero_terminal_snr", "prediction_type", "learned_variance")
+
+
+def load_model(source, images=None, device="cpu", *, raw=False, **settings):
+    """A trained network for evaluation, float32.
+
+    source: a complete `Run` or its folder, whose EMA weights after `images` images are taken (None: at the end), or
+        with `raw` the last step's own weights; or what `load_pretrained` takes, with its settings.
+    Raises InputError if the run is not complete, a file is not what its record says, and as `load_pretrained` does.
+    """
+    check_device(device)
+    run = _own_run(source)
+    if run is None:
+        if raw or images is not None:
+            raise InputError(f"{source} is no run of ours, so it has no snapshots; leave out images and raw")
+        return load_pretrained(source, **settings).network.to(device)
+    if settings:
+        raise InputError(f"a run of ours takes no setting; got {next(iter(settings))!r}")
+    path = run.raw_weights() if raw else run.snapshot(images)
+    return _network(run_config(run), load_file(path), path).to(device)
+
+
+def load_pretrained(source, **settings):
+    """A network with its schedule, prediction type, resolution and identity: a `Pretrained`.
+
+    source: what `pretrained.read_pretrained` takes (a diffusers pipeline, an ADM checkpoint, either as "source;
+        name=value"); or one of ours: a complete run's folder, a folder of config.json and one .safetensors file of EMA
+        weights, or that file itself.
+    Half precision becomes float32. Raises InputError, in one line, for anything else.
+    """
+    if isinstance(source, (str, Path)):
+        source, given = parse_source(source)
+        settings = {**given, **settings}
+    run = _own_run(source)
+    path = run.snapshot() if run else _own_weights(user_path(source))
+    if path is None:
+        return read_pretrained(source, **settings)
+    if settings:
+        raise InputError(f"a network of ours takes no setting; got {next(iter(settings))!r}")
+    config = run_config(Run(path.parent))
+    network, made = _network(config, read_weights(path), path), config.to_dict()
+    facts = {key: made[key] for key in _DECIDES}
+    if config.scale_betas:  # not among the facts of networks from before there was this setting
+        facts["scale_betas"] = True
+    schedule = build_schedule(config)
+    return Pretrained(path.parent.name, network, schedule, config.prediction_type, True, sha256_file(path), facts, made)
+
+
+def _network(config, state, path):
+    network = build_network(config, initialise=False)
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit its config.json: {' '.join(str(error).split())[:200]}") from None
+    return network.eval().requires_grad_(False)
+
+
+def _own_run(source):
+    """The `Run` that `source` is, complete or not, or None."""
+    if isinstance(source, Run):
+        return source
+    folder = user_path(source)
+    known = any(os.path.isfile(folder / name) for name in ("record.json", "log.jsonl"))
+    return Run(folder) if known else None
+
+
+def _own_weights(path):
+    """The file of EMA weights of ours that `path` is, or that is the only one in the folder `path`; else None."""
+    folder = path.parent if os.path.isfile(path) else path
+    said = Run(folder).config if os.path.isfile(folder / "config.json") else None
+    if said is None or not {"network", "weighting", "dataset"} & set(said):
+        return None
+    if os.path.isfile(path):
+        return Run(folder).checked(path) if path.suffix == ".safetensors" else None
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise InputError(f"{folder} holds a network of ours, but not one .safetensors file of weights: {names}")
+    return files[0]

@@ -1,0 +1,295 @@
+"""Trained networks: weights that are what the record says, and pipelines that stock diffusers loads."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMPipeline, UNet2DModel
+from safetensors.torch import load_file, save_file
+
+from debiaslib.diffusion.sampling import sample
+from debiaslib.diffusion.schedule import Schedule
+from debiaslib.errors import InputError
+from debiaslib.files import read_json, write_json
+from debiaslib.training.export import export_pipeline
+from debiaslib.training.load import load_model, load_pretrained
+from debiaslib.training.loop import train
+from debiaslib.training.run import Run, find_run, run_config
+from tests.training.tiny import NETWORK, STILL, TRANSFORMER, ask, config
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    return train(config(dataset=dataset, network=NETWORK, snapshots=[8]), results, "test", progress=False)
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """The same run in a folder that may be damaged."""
+    folder = tmp_path / "debiased-s0"
+    folder.mkdir()
+    for path in run.folder.iterdir():
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    return Run(folder)
+
+
+# Loading
+
+
+@pytest.mark.parametrize("images", [None, 8, 16])
+def test_the_average_weights_of_a_snapshot(run, images):
+    network = load_model(run, images)
+    stock = UNet2DModel(**NETWORK)
+    stock.load_state_dict(load_file(run.folder / f"ema-{images or 16:09d}.safetensors"))
+    assert torch.equal(ask(network), ask(stock.eval()))
+
+
+def test_a_loaded_network_only_answers(run):
+    network = load_model(run.folder)  # by its folder
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    assert torch.equal(ask(network), ask(network))  # no dropout
+    assert not torch.equal(ask(network), ask(load_model(run, 8)))
+
+
+def refused(call, *arguments):
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("where", [0.5])
+def test_one_changed_bit_is_refused(copied, where):
+    path = copied.folder / "ema-000000016.safetensors"
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 1
+    path.write_bytes(content)
+    assert f"{path.name} is missing or damaged" in refused(load_model, copied)  # a long path is cut in the middle
+    assert load_model(copied, 8) is not None  # the other one is whole
+
+
+def test_weights_that_are_gone(copied):
+    (copied.folder / "ema-000000008.safetensors").unlink()
+    assert "is missing or damaged" in refused(load_model, copied, 8)
+
+
+def test_a_count_of_images_without_a_snapshot(run):
+    assert "has no snapshot at 9 images; known: 8, 16" in refused(load_model, run, 9)
+
+
+def test_a_run_that_is_not_complete(copied):
+    (copied.folder / "record.json").unlink()
+    assert "is not complete; train it first" in refused(load_model, copied)
+
+
+def test_no_run_at_all(tmp_path):
+    assert "holds no run; train it first" in refused(run_config, find_run("none", "debiased", 0, tmp_path))
+    assert "train it first" in refused(load_model, tmp_path / "none")
+
+
+def test_a_configuration_comes_back(run, dataset):
+    assert run_config(run) == config(dataset=dataset, network=NETWORK, snapshots=[8])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1, 2], "it must hold the settings of a training"),
+        ({"network": {}, "weighting": "debiased"}, "config.json: dataset is missing"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_model, load_pretrained])
+def test_a_configuration_that_is_not_one_names_file_and_field(copied, content, said, load):
+    path = copied.folder / "config.json"
+    made = read_json(path)
+    write_json(path, content)
+    line = refused(load, copied.folder)
+    assert "config.json" in line and said in line
+    for name in ("lr", "images", "network"):
+        write_json(path, {key: value for key, value in made.items() if key != name})
+        assert f"config.json: {name} is missing" in refused(load, copied.folder)
+    write_json(path, {**made, "lr": -1})
+    assert "config.json: lr is -1" in refused(load, copied.folder)
+
+
+# Ours, without the run
+
+
+@pytest.fixture
+def published(run, tmp_path):
+    """config.json and the EMA weights in half precision, as we publish them."""
+    state = load_file(run.folder / "ema-000000016.safetensors")
+    save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "ema.safetensors")
+    (tmp_path / "config.json").write_bytes((run.folder / "config.json").read_bytes())
+    return tmp_path
+
+
+def test_published_weights_of_ours(run, published, dataset):
+    made = load_pretrained(published)
+    assert {p.dtype for p in made.network.parameters()} == {torch.float32}
+    expected = load_model(run).half().float()
+    assert torch.equal(ask(made.network), ask(expected))
+    for source in (published / "ema.safetensors", str(published)):
+        assert torch.equal(ask(load_model(source)), ask(made.network))
+    assert made.training == json.loads(json.dumps(run_config(run).to_dict()))
+    assert (made.schedule.name, made.prediction_type, made.resolution, made.learned_variance) == (
+        "linear",
+        "epsilon",
+        8,
+        False,
+    )
+
+
+def test_a_complete_run_is_taken_with_its_last_average(run):
+    made = load_pretrained(str(run.folder))
+    assert made.name == "debiased-s0"
+    assert made.identity["ema"] == run.record["snapshots"][-1]["sha256"]
+    assert torch.equal(ask(made.network), ask(load_model(run)))
+
+
+def test_published_weights_that_do_not_fit(published):
+    said = read_json(published / "config.json")
+    write_json(published / "config.json", {**said, "network": {**said["network"], "layers_per_block": 2}})
+    assert "does not fit its config.json" in refused(load_model, published)
+
+
+def test_two_files_of_weights_are_not_guessed_between(published):
+    (published / "other.safetensors").write_bytes((published / "ema.safetensors").read_bytes())
+    assert "not one .safetensors file of weights: ema.safetensors, other.safetensors" in refused(load_model, published)
+    assert load_model(published / "other.safetensors") is not None
+
+
+def test_a_network_of_ours_takes_no_settings(run, published):
+    for source in (run, published):
+        with pytest.raises(InputError, match="takes no setting; got 'resolution'"):
+            load_model(source, resolution=8)
+    with pytest.raises(InputError, match="is no run of ours, so it has no snapshots"):
+        load_model(published, 8)
+
+
+# Export
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    return export_pipeline(run, tmp_path_factory.mktemp("pipeline"))
+
+
+def test_stock_diffusers_loads_the_export_and_answers_the_same(run, exported):
+    pipeline = DDPMPipeline.from_pretrained(exported)
+    assert type(pipeline.unet) is UNet2DModel
+    with torch.no_grad():
+        assert torch.equal(ask(pipeline.unet), ask(load_model(run)))
+    assert list(exported.glob("**/*.safetensors")) and not list(exported.glob("**/*.bin"))
+
+
+def test_what_we_export_we_load(run, exported):
+    made = load_pretrained(exported)
+    assert torch.equal(ask(made.network), ask(load_model(run)))
+    torch.testing.assert_close(made.schedule.alpha_bar, Schedule.linear().alpha_bar, rtol=1e-4, atol=1e-9)
+    assert made.clip_x0 and made.prediction_type == "epsilon"
+
+
+def test_an_earlier_snapshot_is_exported_if_asked(run, tmp_path):
+    unet = DDPMPipeline.from_pretrained(export_pipeline(run, tmp_path, images=8)).unet
+    with torch.no_grad():
+        assert torch.equal(ask(unet), ask(load_model(run, 8)))
+
+
+def test_the_exported_pipeline_samples_as_we_do(run, exported):
+    """The paper's respacing and the same starting noise: within rounding, the same image."""
+    pipeline = DDPMPipeline.from_pretrained(exported)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(generator=torch.Generator().manual_seed(3), num_inference_steps=10, output_type="np").images
+    ours = sample(load_model(run), Schedule.linear(), [3], sampler="ddpm", steps=10, batch_size=1)
+    difference = theirs[0].transpose(2, 0, 1) * 255 - ours[0]
+    assert np.abs(difference).max() < 0.6 and ours.std() > 1
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine", "sigmoid"])
+def test_the_exported_scheduler_is_ours(copied, tmp_path, name, kind):
+    path = copied.folder / "config.json"
+    write_json(path, {**read_json(path), "schedule": name, "prediction_type": kind})
+    scheduler = DDPMPipeline.from_pretrained(export_pipeline(copied, tmp_path / "out")).scheduler
+    ours = getattr(Schedule, name)(1000)
+    assert scheduler.config.prediction_type == kind and scheduler.config.timestep_spacing == "linspace"
+    snr = scheduler.alphas_cumprod.double() / (1 - scheduler.alphas_cumprod.double())
+    assert (snr / ours.snr - 1).abs().max() < 5e-3  # theirs is in float32
+    assert torch.allclose(scheduler.alphas_cumprod.double(), ours.alpha_bar, rtol=2e-4, atol=1e-7)
+
+
+def test_a_damaged_run_is_not_exported(copied, tmp_path):
+    path = copied.folder / "ema-000000016.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "is missing or damaged" in refused(export_pipeline, copied, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# Export with an input skip
+
+ELSEWHERE = """
+import sys
+import torch
+from diffusers import DDPMPipeline
+torch.set_num_threads(1)
+pipeline = DDPMPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
+x, t, wanted = torch.load(sys.argv[2])
+assert torch.equal(pipeline.unet(x, t).sample, wanted)
+assert pipeline(num_inference_steps=2, output_type="np").images.shape == (1, 8, 8, 3)
+assert not any(name.startswith("debiaslib") for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def skipping(dataset, tmp_path_factory):
+    """A run whose network has an input skip."""
+    skip = {**STILL, "input_skip": True, "zero_init": True}
+    return train(config(dataset=dataset, network=skip), tmp_path_factory.mktemp("skip"), "test", progress=False)
+
+
+def test_a_network_with_a_skip_is_exported_with_its_class(skipping, tmp_path):
+    """Whoever trusts the code beside the weights needs no debiaslib; we run our own class, and none of theirs."""
+    folder = export_pipeline(skipping, tmp_path / "pipeline")
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        DDPMPipeline.from_pretrained(folder)
+    unet = DDPMPipeline.from_pretrained(folder, trust_remote_code=True).unet
+    wanted = ask(load_model(skipping))
+    assert torch.equal(ask(unet), wanted) and list(unet.state_dict()) == list(UNet2DModel(**STILL).state_dict())
+    (folder / "unet" / "input_skip_unet.py").write_text("raise RuntimeError('executed')")
+    made = load_pretrained(folder)
+    assert torch.equal(ask(made.network), wanted) and made.prediction_type == "epsilon"
+
+
+@pytest.mark.slow
+def test_so_it_loads_where_debiaslib_is_not(skipping, tmp_path):
+    folder, x, t = export_pipeline(skipping, tmp_path / "p"), torch.randn(2, 3, 8, 8), torch.tensor([3, 900])
+    with torch.no_grad():
+        torch.save((x, t, load_model(skipping)(x, t).sample), tmp_path / "asked.pt")
+    command = [sys.executable, "-c", ELSEWHERE, str(folder), str(tmp_path / "asked.pt")]
+    subprocess.run(command, check=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path / "hf"), "PATH": ""})
+
+
+def test_a_pipeline_that_says_skip_and_holds_none_is_refused(skipping, tmp_path):
+    folder = export_pipeline(skipping, tmp_path / "pipeline")
+    path = folder / "unet" / "config.json"
+    said = json.loads(path.read_text())
+    for value in (None, [0.5] * 7, ["a"] * 1000, "x"):
+        path.write_text(json.dumps({**said, "_skip": value}))
+        assert "_skip" in refused(load_pretrained, folder)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [(TRANSFORMER, "is a DiTTransformer2DModel"), ({**STILL, "num_class_embeds": 3}, "is told one of 3 classes")],
+)
+def test_what_a_pipeline_has_no_place_for(copied, tmp_path, network, said):
+    path = copied.folder / "config.json"
+    write_json(path, {**read_json(path), "network": network})
+    assert said in refused(export_pipeline, copied, tmp_path / "out") and not (tmp_path / "out").exists()
