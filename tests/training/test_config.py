@@ -10,8 +10,8 @@ import yaml
 
 from debiaslib.errors import InputError, shown
 from debiaslib.training.config import TrainConfig, run_name
-from debiaslib.training.network import load_model, run_config
-from debiaslib.training.run import Run, find_run
+from debiaslib.training.load import load_model
+from debiaslib.training.run import Run, find_run, run_config
 
 TRAIN = {"dataset": "minifaces", "resolution": 16, "network": {}, "images": 1000, "batch_size": 64, "lr": 1e-3}
 FIELDS = sorted(field.name for field in dataclasses.fields(TrainConfig))

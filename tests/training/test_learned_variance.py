@@ -12,8 +12,10 @@ from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
 from debiaslib.study.experiment import load_experiment
+from debiaslib.training.export import export_pipeline
+from debiaslib.training.load import load_model
 from debiaslib.training.loop import train
-from debiaslib.training.network import build_network, export_pipeline, load_model
+from debiaslib.training.network import build_network
 from debiaslib.training.objective import Objective
 
 SMOKE = load_experiment(Path(__file__).resolve().parents[1] / "smoke.yaml").train_config("debiased", 0)

@@ -266,6 +266,8 @@ OTHER_THAN_THE_DEFAULT = {
     "compilation": "default",
     "snapshots": [1],
     "learned_variance": True,
+    "microbatch": 1,
+    "scale_betas": True,
     "device": "cuda",
     "threads": 2,
 }
