@@ -80,9 +80,14 @@ def _adm(resolution, multiples, classes=None):
 def _paper(dataset, resolution, network, batch_size):
     """A row of the paper: 500,000 iterations of AdamW at 2e-5 without decay, flips, a learned variance, float32.
 
-    Departures: the optimiser starts from PyTorch's initialisation, where ADM sets the last convolution of each residual
-    block, of each attention and of the network to 0; and the moving average forgets the start faster
-    (`TrainConfig.ema_decay`). Both fade within a few thousand iterations.
+    Departures from the authors' training, each of which can decide a result:
+    - The network starts from PyTorch's initialisation, where ADM sets the last layer of each residual block, of each
+      attention and of the network to 0 (the key `zero_init` of a network does that).
+    - The moving average forgets the start faster (`TrainConfig.ema_decay`); theirs begins with the initial weights.
+      These two fade within a few thousand iterations.
+    - Images are resized by Lanczos, theirs by halvings of a box filter and then bicubic: 3 levels apart (rms) from 1024
+      to 256 pixels, 45 at most.
+    - The images of a batch are drawn with replacement; theirs come in shuffled epochs.
     """
     images = 500_000 * batch_size
     return Preset(dataset, resolution, network, batch_size, 2e-5, images, horizontal_flip=True, learned_variance=True)

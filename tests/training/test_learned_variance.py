@@ -72,7 +72,8 @@ def test_a_run_with_learned_variance_trains_samples_and_exports(tmp_path):
     assert drawn["ddim"].shape == drawn["ddpm"].shape == (2, 3, 16, 16)
     from diffusers import DDPMPipeline
 
-    pipeline = DDPMPipeline.from_pretrained(export_pipeline(run, tmp_path / "pipeline"), low_cpu_mem_usage=False)
+    folder = export_pipeline(run, tmp_path / "pipeline")
+    pipeline = DDPMPipeline.from_pretrained(folder, trust_remote_code=True, low_cpu_mem_usage=False)
     assert pipeline.scheduler.config.variance_type == "learned_range"
 
 

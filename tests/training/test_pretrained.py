@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 from pathlib import Path
 
 import adm_weights
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
+from debiaslib.training import hub
+from debiaslib.training.adm import published_settings
 from debiaslib.training.load import load_model, load_pretrained
 from debiaslib.training.pretrained import parse_source, read_pretrained
 from debiaslib.training.safe_weights import read_weights
@@ -294,3 +297,120 @@ def test_a_pipeline_in_the_hubs_cache_needs_no_network(monkeypatch, tmp_path):
     made = load_pretrained("some/faces")
     assert made.name == "some/faces" and made.slug.startswith("some-faces-")
     assert torch.equal(ask(made.network), ask(tiny().eval()))
+
+
+# What a checkpoint does not say
+
+
+def adm_shapes(width, multipliers, layers, channels=3):
+    """The names and shapes by which a network of ADM is known, with residual resampling."""
+    found = {"time_embed.0.weight": (4 * width, width), "input_blocks.0.0.weight": (width, channels, 3, 3),
+             "out.2.weight": (6, width, 3, 3), "middle_block.1.qkv.weight": (3, 1, 1),
+             "middle_block.0.emb_layers.1.weight": (2, 4), "middle_block.0.out_layers.3.weight": (1, 1)}  # fmt: skip
+    number = 1
+    for level, multiplier in enumerate(multipliers):
+        for _ in range(layers + (level < len(multipliers) - 1)):
+            found[f"input_blocks.{number}.0.in_layers.2.weight"] = (width * multiplier, 1, 3, 3)
+            number += 1
+    for number in range(len(multipliers) * (layers + 1)):
+        found[f"output_blocks.{number}.0.in_layers.2.weight"] = (1, 1, 3, 3)
+        if (number + 1) % (layers + 1) == 0 and number + 1 < len(multipliers) * (layers + 1):
+            found[f"output_blocks.{number}.1.in_layers.2.weight"] = (1, 1, 3, 3)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("width", "multipliers", "layers", "wanted"),
+    [  # as OpenAI's page gives the flags of 64x64_, 128x128_ and 256x256_diffusion.pt
+        (192, (1, 2, 3, 4), 3, {"num_head_channels": 64, "new_attention_order": True, "schedule": "cosine"}),
+        (256, (1, 1, 2, 3, 4), 2, {"num_heads": 4, "new_attention_order": False, "schedule": "linear"}),
+        (256, (1, 1, 2, 2, 4, 4), 2, {"num_head_channels": 64, "new_attention_order": False, "schedule": "linear"}),
+        (32, (1, 2, 2), 2, {}),
+    ],
+)
+def test_published_networks_are_recognised_by_their_shapes(width, multipliers, layers, wanted):
+    shapes_of = adm_shapes(width, multipliers, layers)
+    assert published_settings(shapes_of, {}) == wanted
+    given = {name: value for name, value in wanted.items() if "head" not in name}
+    assert published_settings(shapes_of, {"num_heads": 8}) == given
+
+
+@pytest.mark.parametrize("multipliers", [(1, 2, 3, 4), (1, 1, 2, 3, 4)])
+def test_networks_of_several_kinds_of_attention_need_both_settings(multipliers):
+    shapes_of = adm_shapes(128, multipliers, 3)
+    for given in ({}, {"num_heads": 4}, {"new_attention_order": True}, {"schedule": "cosine"}):
+        line = refused(published_settings, shapes_of, given)
+        assert "give num_heads or num_head_channels, and new_attention_order" in line
+    assert published_settings(shapes_of, {"num_head_channels": 64, "new_attention_order": False}) == {}
+
+
+def test_what_is_assumed_is_said(tmp_path, capsys):
+    torch.save(adm_weights.weights(shapes("plain")), tmp_path / "model.pt")
+    read_pretrained(tmp_path / "model.pt", **SMALL)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("model.pt: assumed new_attention_order=false, schedule=linear")
+    whole = {"new_attention_order": False, "schedule": "linear", "timesteps": 1000, "prediction_type": "epsilon"}
+    read_pretrained(tmp_path / "model.pt", **SMALL, **whole)
+    assert capsys.readouterr().err == ""
+
+
+def test_other_heads_on_the_way_up(tmp_path):
+    torch.save(adm_weights.weights(shapes("heads")), tmp_path / "model.pt")
+    plain, same, other = (
+        ask(read_pretrained(tmp_path / "model.pt", resolution=16, num_heads=4, **more).network)
+        for more in ({}, {"num_heads_upsample": 4}, {"num_heads_upsample": 2})
+    )
+    assert torch.equal(plain, same) and not torch.allclose(plain, other, atol=1e-4)
+    assert "num_heads_upsample is 2, which goes with num_heads" in refused(
+        read_pretrained, tmp_path / "model.pt", resolution=16, num_heads_upsample=2
+    )
+
+
+def test_a_super_resolution_network_is_refused_at_once(tmp_path):
+    state = {name: torch.zeros(1).expand(shape) for name, shape in adm_shapes(192, (1, 1, 2, 2, 4, 4), 2, 6).items()}
+    torch.save({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "64_256_upsampler.pt")
+    assert "takes 6 channels (6: a super-resolution network" in refused(load_model, tmp_path / "64_256_upsampler.pt")
+    folder = pipeline(tmp_path / "p")
+    changed_json(folder / "unet" / "config.json", in_channels=1)
+    assert "takes 1 channels and answers 3; it must take 3" in refused(load_model, folder)
+
+
+# What a scheduler of another age or kind says
+
+
+@pytest.mark.parametrize(("old", "kind"), [(True, "epsilon"), (False, "sample")])
+def test_predict_epsilon_of_before_diffusers_0_10(tmp_path, old, kind):
+    folder = pipeline(tmp_path)
+    path = folder / "scheduler" / "scheduler_config.json"
+    said = json.loads(path.read_text())
+    del said["prediction_type"]
+    path.write_text(json.dumps({**said, "predict_epsilon": old}))
+    assert load_pretrained(folder).prediction_type == kind
+    path.write_text(json.dumps({**said, "predict_epsilon": old, "prediction_type": "v_prediction"}))
+    assert "predict_epsilon" in refused(load_pretrained, folder)
+
+
+def test_keys_that_decide_the_answer_are_named(tmp_path, capsys):
+    folder = pipeline(tmp_path)
+    path = folder / "scheduler" / "scheduler_config.json"
+    load_pretrained(folder)
+    assert "not applied" not in capsys.readouterr().err
+    changed_json(path, thresholding=True, clip_sample_range=2.0)
+    load_pretrained(folder)
+    assert "thresholding=True, clip_sample_range=2.0 is not applied; x0_hat is clipped" in capsys.readouterr().err
+    changed_json(path, use_flow_sigmas=True)
+    assert "use_flow_sigmas" in refused(load_pretrained, folder)
+
+
+def test_a_hub_that_is_silent_is_waited_for_as_long_as_for_data_sets(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    from debiaslib.data import hub as data_hub
+
+    assert hub._ANSWER_SECONDS == data_hub._ANSWER_SECONDS
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **k: time.sleep(60))
+    monkeypatch.setattr(hub, "_ANSWER_SECONDS", 0.2)
+    started = time.monotonic()
+    line = refused(load_model, "some/faces")
+    assert time.monotonic() - started < 5 and "the hub cannot be reached (no answer in 0.2 s)" in line
