@@ -25,7 +25,7 @@ from debiaslib.metrics.statistics import mean_interval
 from debiaslib.training import loop as training
 from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.run import find_run
-from tests.training.test_loop import BATCH, NETWORK, STEPS, assert_same, faces, quietly
+from tests.training.tiny import BATCH, NETWORK, STEPS, assert_same, faces, quietly
 
 BAD = [math.nan, math.inf, -math.inf]
 SCHEDULE = Schedule.linear(T=20)
