@@ -9,13 +9,13 @@ __all__ = ["WEIGHTS", "download"]
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _CONFIGS = ["config.json", "scheduler_config.json", "unet/config.json", "scheduler/scheduler_config.json"]
-_ANSWER_SECONDS = 12  # as for data sets
+_ANSWER_SECONDS = 10  # as for data sets
 
 
 def download(hub_id, revision=None):
     """The folder of a pipeline, as it lies in the hub's cache if it is whole there, else downloaded.
 
-    Raises InputError, in one line, if the hub has no such model, holds no weights of it, or does not answer in 12 s.
+    Raises InputError, in one line, if the hub has no such model, holds no weights of it, or does not answer in 10 s.
     """
     cached = [_snapshot(hub_id, revision, weights, local_files_only=True) for weights in WEIGHTS]
     found = next((folder for folder in cached if folder is not None), None)
