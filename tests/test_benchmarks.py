@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -51,11 +50,6 @@ def test_loops_take_turns_and_the_seconds_are_those_of_a_step(monkeypatch):
     assert order == [("a", 1), ("b", 1), ("a", 4), ("b", 4), ("a", 4), ("b", 4)]
     assert seconds == {"a": [1.0, 1.0], "b": [0.25, 0.25]}
     assert timing.ratios(seconds["a"], seconds["b"]) == (4, 4, 4)
-
-
-def test_the_ratio_is_within_rounds():
-    assert timing.ratios([1, 10, 100], [2, 5, 100])[1] == 1
-    assert timing.ratios([3], [2]) == (1.5, 1.5, 1.5)
 
 
 # Loops
@@ -157,30 +151,6 @@ class One(torch.nn.Module):
         return self.convolution(x)
 
 
-def test_operations_of_the_published_network():
-    network = {**PRESETS["cifar10-ddpm"].network}
-    made = Setup("cifar10-ddpm", network, 32, 1, Path("."), Path("."))
-    assert gpu_rows.flops_per_image(made) == pytest.approx(37e9, rel=0.03)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_nhwc", "matrix products and convolutions"),
-        ("nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_NTT", "matrix products and convolutions"),
-        ("pytorch_flash::flash_fwd_kernel", "attention"),
-        ("triton_poi_fused_add_silu_3", "compiled by torch.compile"),
-        ("void at::native::RowwiseMomentsCUDAKernel<float>", "normalisation"),
-        ("multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimiser, average, clipping"),
-        ("Memcpy HtoD (Pageable -> Device)", "copies"),
-        ("void at::native::vectorized_elementwise_kernel<4>", "elementwise"),
-        ("something", "other"),
-    ],
-)
-def test_kinds_of_kernels(name, kind):
-    assert gpu_rows.kind_of(name) == kind
-
-
 def test_the_tables_numbers():
     row = {"what": "training", "network": "n", "batch": 2, "flops_per_image": 1e12, "dtype": "bfloat16"}
     slow = {"variant": "diffusers' parts, as shipped", "dtype": "float32", "step": 0.02, "images_per_second": 100.0}
@@ -239,24 +209,6 @@ def test_a_rehearsal_goes_on_where_it_stopped(tmp_path):
     row = rows[wanted[1]]
     assert row["images_per_second"] == pytest.approx(row["batch"] / row["step"]) and row["flops_per_image"] > 0
     assert (tmp_path / "gpu.md").read_text() == tables(rows)
-
-
-def test_a_missing_gpu_is_one_line(tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    done = python("benchmarks.gpu", "--out", tmp_path)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "'cuda'" in done.stderr
-
-
-@pytest.mark.parametrize("what", ["sampling", "profile"])
-def test_sampling_and_profile_rows(setup, what):
-    row = ("", what, setup.name, setup.batch_size, "ours, float32")
-    values = gpu.measure(row, setup)
-    if what == "sampling":
-        assert values["seconds"] > 0 and values["bare"] > 0 and values["calls"] == 20
-    else:
-        assert math.isclose(sum(values["shares"].values()) + values["idle"], 1, abs_tol=1e-6)
-        assert len(values["largest"]) == 12
 
 
 # The data

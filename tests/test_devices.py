@@ -129,17 +129,6 @@ def test_inception_is_on_the_device():
         assert found.shape == (2, 2048) and logits.shape == (2, 1008)
 
 
-def test_dinov2_is_on_the_device():
-    from debiaslib.metrics.dinov2 import VisionTransformer
-
-    with torch.device("meta"):
-        model = features._dinov2_network(VisionTransformer().state_dict(), "float32")
-    assert everything_on(model, "meta")
-    # torchvision's normalisation asks for values, so the transformer is called without torch-fidelity's about it.
-    found = model.model(torch.zeros(2, 3, 224, 224, device="meta"))
-    assert found.device.type == "meta" and found.shape == (2, 1024)
-
-
 def config(device, **changes):
     return TrainConfig("minifaces", 8, TINY, 64, 4, 1e-3, device=device, **changes)
 

@@ -17,12 +17,10 @@ METRICS = {  # column `metric`: panel title
     "fd_minifaces": "Fréchet distance (MiniFaces features)",
     "fd_cifar10": "Fréchet distance (CIFAR-10 features)",
     "fd_pooled": "Fréchet distance (pooled pixels)",
-    "fd_dinov2": "Fréchet distance (DINOv2)",
     "fid": "FID (Inception-v3)",
     "kid_minifaces": "Kernel distance (MiniFaces features)",
     "kid_cifar10": "Kernel distance (CIFAR-10 features)",
     "kid_pooled": "Kernel distance (pooled pixels)",
-    "kid_dinov2": "Kernel distance (DINOv2)",
     "kid": "KID (Inception-v3)",
     "is": "Inception score",
     "precision": "Precision",
@@ -42,7 +40,6 @@ _FEATURES = {
     "minifaces": "MiniFaces features",
     "cifar10": "CIFAR-10 features",
     "pooled": "pooled pixels",
-    "dinov2": "DINOv2",
     "inception": "Inception-v3",
 }
 

@@ -1,6 +1,6 @@
-"""Weights of feature networks that do not come with the package: where they belong, safe reading, fetching.
+"""Weights of Inception-v3, which do not come with the package: where they belong, safe reading, fetching.
 
-    python -m debiaslib.metrics.features fetch-inception      # or fetch-dinov2; once, on a machine with a network
+    python -m debiaslib.metrics.features fetch-inception      # once, on a machine with a network
 
 They are hashed and read by torch's safe loader: nothing in such a file is executed.
 """
@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..files import FULL
 from ..paths import user_path
 
-__all__ = ["DINOV2", "INCEPTION", "Weights", "one_line"]
+__all__ = ["INCEPTION", "Weights", "one_line"]
 
 PATIENCE = 60  # seconds without a byte after which a download has failed
 
@@ -111,13 +111,4 @@ INCEPTION = Weights(
     size="about 95.5 MB",
     variable="DEBIASLIB_INCEPTION",
     command="fetch-inception",
-)
-DINOV2 = Weights(
-    network="DINOv2 ViT-L/14",
-    file="dinov2_vitl14_pretrain.pth",
-    url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
-    sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
-    size="about 1.22 GB",
-    variable="DEBIASLIB_DINOV2",
-    command="fetch-dinov2",
 )

@@ -1,15 +1,13 @@
-"""Feature networks behind one interface: uint8 images -> (N, d) numbers, between which `metrics` measures distances.
+"""Feature networks behind one interface: uint8 images -> (N, d) numbers, between which `distances` measures.
 
     minifaces   the network shipped for MiniFaces, 64 numbers; distances fd_minifaces, kid_minifaces
     cifar10     the network shipped for CIFAR-10, 256 numbers; distances fd_cifar10, kid_cifar10
     pooled      4x4 area-pooled RGB, 48 numbers, no weights; distances fd_pooled, kid_pooled
     inception   torch-fidelity's Inception-v3, 2048 numbers and logits; distances fid, kid, and the inception score
-    dinov2      torch-fidelity's DINOv2 ViT-L/14, 1024 numbers; distances fd_dinov2, kid_dinov2
 
-Only Inception's distances bear the names FID and KID. The weights of the last two do not come with the package:
+Only Inception's distances bear the names FID and KID. Its weights do not come with the package:
 
     python -m debiaslib.metrics.features fetch-inception
-    python -m debiaslib.metrics.features fetch-dinov2
 """
 
 import io
@@ -27,12 +25,13 @@ from ..cli import Parser
 from ..devices import check_device
 from ..errors import InputError, check_choice, check_number
 from . import colour
-from .feature_weights import DINOV2, INCEPTION, one_line
+from .feature_nets import NETWORKS, load_network, shipped_weights
+from .feature_weights import INCEPTION, one_line
 
 __all__ = ["EXTRACTORS", "Extractor", "at_hand", "load_extractor", "torch_fidelity_module"]
 
-EXTRACTORS = ("minifaces", "cifar10", "pooled", "inception", "dinov2")
-TORCH_FIDELITYS = ("inception", "dinov2")  # also in float64
+EXTRACTORS = ("minifaces", "cifar10", "pooled", "inception")
+TORCH_FIDELITYS = ("inception",)  # also in float64
 BATCH_SIZE = 64  # float32 networks give slightly other numbers in other batches, so it is fixed and part of a result
 
 
@@ -109,39 +108,33 @@ def _exact(device):
 def load_extractor(name, device="cpu", dtype="float32"):
     """The Extractor called `name` (one of EXTRACTORS), on `device`.
 
-    dtype "float64" is for Inception and DINOv2 alone: arithmetic in double precision, rounded to float32 in the end, so
-    that the features do not depend on the batch. "pooled" is always float64, on the CPU. Raises InputError for an
-    unknown name, an absent device, missing or altered weights, and (those two) where torch-fidelity cannot be imported.
+    dtype "float64" is for Inception alone: arithmetic in double precision, rounded to float32 in the end, so that the
+    features do not depend on the batch. "pooled" is always float64, on the CPU. Raises InputError for an unknown name,
+    an absent device, missing or altered weights, and (Inception) where torch-fidelity cannot be imported.
     """
     check_choice("extractor", name, EXTRACTORS)
     check_choice("dtype", dtype, ("float32", "float64") if name in TORCH_FIDELITYS else ("float32",))
     check_device(device)
-    makers = {"minifaces": _minifaces, "cifar10": _cifar10, "pooled": _pooled, "inception": _inception}
-    return {**makers, "dinov2": _dinov2}[name](str(device), dtype)
+    if name in NETWORKS:
+        network, weights = load_network(name)
+        dimension = network.scale.num_features
+        names = f"fd_{name}", f"kid_{name}", _RULES[name]
+        return Extractor(name, dimension, dtype, weights, *names, network.to(device), str(device))
+    return {"pooled": _pooled, "inception": _inception}[name](str(device), dtype)
+
+
+_RULES = {
+    "minifaces": "MiniFacesFeatures: penultimate layer, area to 16x16",
+    "cifar10": "CIFAR10Features: penultimate layer (three stages), area or (from smaller) bilinear to 32x32",
+}
 
 
 def at_hand(name):
     """Whether the weights of the extractor `name` are on this machine; `load_extractor` checks them."""
     check_choice("extractor", name, EXTRACTORS)
-    if name in TORCH_FIDELITYS:
-        return {"inception": INCEPTION, "dinov2": DINOV2}[name].path().is_file()
-    return name != "cifar10" or import_module(".cifar10_features", __package__).WEIGHTS.is_file()
-
-
-def _minifaces(device, dtype):
-    from .minifaces_features import feature_hash, load_features  # lazy: the others do not need it
-
-    network, weights = load_features().to(device), feature_hash()
-    rule = "MiniFacesFeatures: penultimate layer, area to 16x16"
-    return Extractor("minifaces", 64, dtype, weights, "fd_minifaces", "kid_minifaces", rule, network, device)
-
-
-def _cifar10(device, dtype):
-    from .cifar10_features import feature_hash, load_features
-
-    network, weights = load_features().to(device), feature_hash()
-    rule = "CIFAR10Features: penultimate layer (three stages), area or (from smaller) bilinear to 32x32"
-    return Extractor("cifar10", 256, dtype, weights, "fd_cifar10", "kid_cifar10", rule, network, device)
+    if name == "pooled":
+        return True
+    return (INCEPTION.path() if name == "inception" else shipped_weights(name)).is_file()
 
 
 class PooledPixels(nn.Module):
@@ -184,32 +177,6 @@ def _inception_network(state, dtype):
     return _in_precision(network, dtype)
 
 
-def _dinov2(device, dtype):
-    torch_fidelity_module()
-    state, weights = DINOV2.read()
-    network = _dinov2_network(state, dtype).to(device)
-    # Not the resizing of Stein et al. (2023), PIL's bicubic: their FD-DINOv2 are comparable among themselves.
-    rule = "dinov2-vit-l-14: class token, TF1 bilinear to 224x224"
-    return Extractor("dinov2", 1024, dtype, weights, "fd_dinov2", "kid_dinov2", rule, network, device)
-
-
-def _dinov2_network(state, dtype):
-    """torch-fidelity's resizing and normalisation about our transformer; called on uint8 images, it returns (1024,)."""
-    from .dinov2 import VisionTransformer
-
-    kind = import_module("torch_fidelity.feature_extractor_dinov2").FeatureExtractorDinoV2
-    # Its constructor would fetch a repository and execute it, so its parent's is called in its place.
-    network = kind.__new__(kind)
-    super(kind, network).__init__("dinov2-vit-l-14", ["dinov2"])
-    with torch.device("meta"):  # 1.2 GB that `state` replaces
-        network.model = VisionTransformer()
-    try:
-        network.model.load_state_dict(state, assign=True)
-    except (RuntimeError, TypeError) as error:
-        raise DINOV2.foreign(error) from error
-    return _in_precision(network, dtype)
-
-
 def _in_precision(network, dtype):
     # torch-fidelity 0.4 takes feature_extractor_internal_dtype="float64" and computes in float32.
     network.feature_extractor_internal_dtype = getattr(torch, dtype)
@@ -231,14 +198,13 @@ def torch_fidelity_module():
 
 
 def main(arguments=None):
-    """Fetch the weights of a feature network, once, on a machine with a network."""
+    """Fetch the weights of Inception-v3, once, on a machine with a network."""
     parser = Parser(prog="python -m debiaslib.metrics.features", description=main.__doc__)
-    known = {weights.command: weights for weights in (INCEPTION, DINOV2)}
-    sizes = "; ".join(f"{command}: {weights.size}" for command, weights in known.items())
-    parser.add_argument("command", choices=known, help=f"download, verify and store the weights ({sizes})")
-    command = parser.parse_args(arguments).command
+    text = f"download, verify and store the weights ({INCEPTION.size})"
+    parser.add_argument("command", choices=[INCEPTION.command], help=text)
+    parser.parse_args(arguments)
     try:
-        print(known[command].fetch())
+        print(INCEPTION.fetch())
     except (InputError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 

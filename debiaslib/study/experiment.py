@@ -22,7 +22,7 @@ from ..training.settings import Flag, Text, Whole, check_name, settings
 from .presets import PRESETS, get_preset
 
 SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver-2", "unipc")
-DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048, "dinov2": 1024}
+DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048}
 FEATURES = tuple(DIMENSIONS)
 NOTEBOOKS = (
     "01_bias_existence",

@@ -2,9 +2,6 @@
 
 import itertools
 import math
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -66,18 +63,6 @@ def test_golden_colours(rgb, lab):
     assert to_lab(np.array(rgb) / 255) == pytest.approx(to_lab(np.array(rgb, np.uint8)), abs=1e-12)
 
 
-def test_the_matrix_is_the_standards_to_its_four_digits():
-    printed = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]  # IEC 61966-2-1
-    assert np.abs(colour._TO_XYZ - printed).max() < 5.1e-5
-
-
-def test_both_curves_are_continuous_where_their_pieces_meet():
-    # sRGB's meet at 0.04045 (to its printed digits), CIELAB's at Y = (6/29)^3, a grey of code 0.0929.
-    grey = np.repeat(np.linspace(0, 0.2, 20001)[:, None], 3, 1)
-    steps = np.diff(to_lab(grey)[:, 0])
-    assert steps.min() > 0 and steps.max() < 2.2e-3
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_greys_have_no_hue_and_are_ordered(a, b):
@@ -85,14 +70,6 @@ def test_greys_have_no_hue_and_are_ordered(a, b):
     assert np.abs(lab[:, 1:]).max() < 1e-12
     assert (lab[0, 0] < lab[1, 0]) == (a < b) or abs(a - b) < 1e-12
     assert lab[:, 0].min() >= -1e-12 and lab[:, 0].max() <= 100 + 1e-12
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.tuples(*[st.floats(0, 0.99)] * 3), st.integers(0, 2))
-def test_more_of_any_channel_is_lighter(rgb, channel):
-    more = np.array(rgb)
-    more[channel] += 0.01
-    assert to_lab(more)[0] > to_lab(np.array(rgb))[0]
 
 
 def test_what_to_lab_refuses():
@@ -141,11 +118,6 @@ def test_bad_images_are_refused(images):
             function(images)
     with pytest.raises(InputError, match="^reference images are"):
         evaluate_colour(images_of(4), images)
-
-
-def test_a_layout_of_too_few_pixels():
-    with pytest.raises(InputError, match="3x3; a layout needs at least 4x4"):
-        layout_colours_lab(images_of(2, side=3))
 
 
 # Wasserstein
@@ -235,13 +207,6 @@ def test_energy_distance_of_normals_has_its_closed_form():
     assert 0.85 < values.std(ddof=1) / errors.mean() < 1.15
 
 
-def test_energy_distance_of_equal_distributions_is_zero_on_average_and_its_error_not_too_small():
-    values, errors = np.array([energy_distance(normal(100, 3, 2 * s), normal(200, 3, 2 * s + 1)) for s in range(60)]).T
-    assert abs(values.mean()) < 4 * values.std(ddof=1) / 60**0.5
-    assert (values < 0).any()
-    assert values.std(ddof=1) < 1.1 * errors.mean()
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(3, 20), st.integers(3, 20), st.floats(0.1, 20))
 def test_algebra_of_energy_distance(seed, n, m, scale):
@@ -252,12 +217,6 @@ def test_algebra_of_energy_distance(seed, n, m, scale):
     assert energy_distance(b, a) == close
     assert energy_distance(a[::-1] + shift, b + shift) == close
     assert energy_distance(scale * a, scale * b) == pytest.approx((scale * value, scale * error), rel=1e-6, abs=1e-8)
-
-
-def test_energy_distance_needs_three_points_of_each():
-    assert len(energy_distance(normal(3, 2), normal(3, 2, 1))) == 2
-    with pytest.raises(InputError, match="N and M >= 3"):
-        energy_distance(normal(2, 2), normal(3, 2))
 
 
 # Rows
@@ -318,18 +277,6 @@ def test_a_layout_is_seen_where_the_mean_is_the_same():
     assert rows["colour_w1"]["value"] == pytest.approx(0, abs=1e-12)
 
 
-def test_real_images_are_close_and_shifted_ones_are_not():
-    reference, images = render(range(800)), render(range(300), seed=1)
-    real = {row["metric"]: row for row in evaluate_colour(images, reference)}
-    assert abs(real["colour_energy"]["value"]) < 3 * real["colour_energy"]["se"]
-    assert abs(real["layout_energy"]["value"]) < 3 * real["layout_energy"]["se"]
-    darker = np.maximum(images, 40) - np.uint8(40)
-    dark = {row["metric"]: row for row in evaluate_colour(darker, reference)}
-    assert dark["colour_w1"]["value"] > 2 * real["colour_w1"]["value"]
-    for metric in ("colour_energy", "layout_energy"):
-        assert dark[metric]["value"] > 5 * dark[metric]["se"]
-
-
 def test_images_sorted_by_class_are_taken_from_all_over():
     reference = images_of(1500)
     reference[750:] //= 4  # a dark class, last
@@ -337,20 +284,6 @@ def test_images_sorted_by_class_are_taken_from_all_over():
     mixed = value_of(rows)["colour_w1"]
     first = wasserstein(mean_colours_lab(reference[::5]), mean_colours_lab(reference[:300]))
     assert mixed < first / 4
-
-
-def test_limits_bound_the_cost(monkeypatch):
-    monkeypatch.setattr(colour, "W1_LIMIT", 10)
-    monkeypatch.setattr(colour, "ENERGY_LIMIT", 20)
-    rows = evaluate_colour(images_of(50), images_of(90, 1))
-    assert [(row["n"], row["n_reference"]) for row in rows[:4]] == [(10, 10), (20, 20), (20, 20), (50, 0)]
-
-
-def test_speed():
-    images, reference = images_of(500, side=16), images_of(2048, 1, side=16)
-    start = time.process_time()
-    evaluate_colour(images, reference)
-    assert time.process_time() - start < 3  # takes 0.35 s
 
 
 # Rounding
@@ -375,8 +308,3 @@ def test_rounding_to_uint8_fakes_no_shift_and_flooring_does(smooth):
     assert faked < 0.01
     assert 0.15 < by_flooring < 0.3  # half a level of 255, at about 0.4 Delta L* a level
     assert wasserstein(mean_colours_lab(floored), lab) > 10 * wasserstein(mean_colours_lab(rounded), lab)
-
-
-def test_no_torch():
-    code = "import debiaslib.metrics.colour, debiaslib.figures.distances, sys; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -2,12 +2,7 @@
 
 import hashlib
 import io
-import math
-import subprocess
-import sys
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -15,9 +10,8 @@ import pytest
 import torch
 
 from debiaslib.errors import InputError
-from debiaslib.metrics import dinov2, features
-from debiaslib.metrics.dinov2 import VisionTransformer
-from debiaslib.metrics.feature_weights import DINOV2, INCEPTION
+from debiaslib.metrics import features
+from debiaslib.metrics.feature_weights import INCEPTION
 from debiaslib.metrics.features import EXTRACTORS, Extractor, load_extractor
 
 
@@ -44,17 +38,17 @@ def error_of(call, *arguments, **options):
 # Names and shapes
 
 
-def test_minifaces():
-    from debiaslib.metrics.minifaces_features import feature_hash, load_features
+@pytest.mark.parametrize("name, dimension", [("minifaces", 64), ("cifar10", 256)])
+def test_shipped_networks(name, dimension):
+    from debiaslib.metrics.feature_nets import load_network
 
-    extractor, images = load_extractor("minifaces"), random_images(10)
-    found = extractor.features(images)
-    assert found.shape == (10, extractor.dimension) == (10, 64)
-    assert found.dtype == np.float32
-    assert np.array_equal(found, load_features()(torch.from_numpy(images)).numpy())
-    assert (extractor.distance, extractor.kernel) == ("fd_minifaces", "kid_minifaces")
-    assert extractor.weights_sha256 == feature_hash()
-    assert extractor.features_and_logits(images)[1] is None
+    extractor, images = load_extractor(name), random_images(10)
+    network, sha256 = load_network(name)
+    found, logits = extractor.features_and_logits(images)
+    assert found.shape == (10, extractor.dimension) == (10, dimension) and found.dtype == np.float32
+    assert np.array_equal(found, network(torch.from_numpy(images)).numpy()) and logits is None
+    assert (extractor.distance, extractor.kernel) == (f"fd_{name}", f"kid_{name}")
+    assert extractor.weights_sha256 == sha256
 
 
 def test_pooled():
@@ -77,42 +71,18 @@ def test_pooled_at_other_sizes():
     assert "3x9" in error_of(extractor.features, random_images(1, 3, 9))
 
 
-def test_only_inception_bears_the_names_fid_and_kid():
-    for name in ("minifaces", "pooled"):
-        extractor = load_extractor(name)
-        assert not {extractor.distance, extractor.kernel} & {"fid", "kid"}
+def test_the_configuration_knows_every_extractor_and_its_dimension():
+    from debiaslib.study import experiment
 
-
-def test_the_configuration_knows_every_extractor_and_its_dimension(monkeypatch):
-    from debiaslib.metrics import cifar10_features
-    from debiaslib.training import config
-
-    assert set(config.FEATURES) == set(EXTRACTORS)
-    for name in ("minifaces", "pooled"):
-        assert load_extractor(name).dimension == config._DIMENSIONS[name]
-    network = cifar10_features.CIFAR10Features().eval()
-    monkeypatch.setattr(cifar10_features, "load_features", lambda: network)
-    monkeypatch.setattr(cifar10_features, "feature_hash", lambda: "0" * 64)
-    extractor = load_extractor("cifar10")
-    assert extractor.features(random_images(2)).shape == (2, extractor.dimension)
-    assert extractor.dimension == config._DIMENSIONS["cifar10"] == 256
-    assert (extractor.distance, extractor.kernel) == ("fd_cifar10", "kid_cifar10")
+    assert set(experiment.DIMENSIONS) == set(EXTRACTORS)
+    for name in ("minifaces", "cifar10", "pooled"):
+        assert load_extractor(name).dimension == experiment.DIMENSIONS[name]
 
 
 @pytest.mark.parametrize("name", ["minifaces", "pooled"])
 def test_batches_do_not_matter_much(name):
     extractor, images = load_extractor(name), random_images(30)
     assert np.abs(extractor.features(images) - extractor.features(images, batch_size=7)).max() < 1e-4
-
-
-def test_images_may_be_mapped_or_a_tensor(tmp_path):
-    images = random_images(5)
-    np.save(tmp_path / "images.npy", images)
-    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    extractor = load_extractor("pooled")
-    expected = extractor.features(images)
-    assert np.array_equal(extractor.features(mapped), expected)
-    assert np.array_equal(extractor.features(torch.from_numpy(images)), expected)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +132,10 @@ def test_precision_settings_are_set_and_restored():
     torch.get_float32_matmul_precision()  # raises where torch's older and newer settings contradict each other
 
 
-def expect(monkeypatch, name, sha256, **changes):
+def expect(monkeypatch, sha256, **changes):
     """Weights of another hash, since the real ones are not here."""
-    changed = replace({"INCEPTION": INCEPTION, "DINOV2": DINOV2}[name], sha256=sha256, **changes)
-    monkeypatch.setattr(features, name, changed)
+    changed = replace(INCEPTION, sha256=sha256, **changes)
+    monkeypatch.setattr(features, "INCEPTION", changed)
     return changed
 
 
@@ -203,7 +173,7 @@ def saved(random_state, tmp_path_factory):
 @pytest.fixture
 def weights_file(saved, monkeypatch):
     path, digest = saved
-    expect(monkeypatch, "INCEPTION", digest[:8])
+    expect(monkeypatch, digest[:8])
     monkeypatch.setenv("DEBIASLIB_INCEPTION", str(path))
     return path
 
@@ -255,169 +225,32 @@ def test_inception_in_true_float64(weights_file, monkeypatch):
     assert 0 < difference < 1e-3
 
 
-# DINOv2: the real weights (1.2 GB) are not here, and a transformer of the right size is too slow for a test. Ours is
-# small; that the large one has the published names and shapes is checked without memory for them.
+# Missing, damaged and foreign weights
 
 
-SMALL = {"width": 48, "depth": 2, "heads": 3, "grid": 5}
-
-
-def random_transformer(seed=0):
-    network = VisionTransformer(**SMALL)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for value in network.parameters():
-            value.copy_(torch.randn(value.shape, generator=generator) * (0.15 if value.ndim > 1 else 0.5))
-    return network.eval()
-
-
-@pytest.fixture
-def dinov2_file(tmp_path, monkeypatch):
-    path = tmp_path / DINOV2.file
-    torch.save(random_transformer().state_dict(), path)
-    expect(monkeypatch, "DINOV2", hashlib.sha256(path.read_bytes()).hexdigest())
-    monkeypatch.setenv("DEBIASLIB_DINOV2", str(tmp_path))
-    monkeypatch.setattr(dinov2, "VisionTransformer", partial(VisionTransformer, **SMALL))
-    return path
-
-
-def test_the_transformer_is_torchvisions():
-    from torchvision.models.vision_transformer import VisionTransformer as Theirs
-
-    ours, side = random_transformer(), 14 * SMALL["grid"]
-    sizes = {"num_layers": SMALL["depth"], "num_heads": SMALL["heads"], "hidden_dim": SMALL["width"]}
-    theirs = Theirs(image_size=side, patch_size=14, mlp_dim=4 * SMALL["width"], **sizes).eval()
-    theirs.heads = torch.nn.Identity()
-    state = ours.state_dict()
-    wanted = {"class_token": state["cls_token"], "encoder.pos_embedding": state["pos_embed"]}
-    for end in ("weight", "bias"):
-        wanted[f"conv_proj.{end}"] = state[f"patch_embed.proj.{end}"]
-        wanted[f"encoder.ln.{end}"] = state[f"norm.{end}"]
-        for i in range(SMALL["depth"]):
-            here, there = f"blocks.{i}.", f"encoder.layers.encoder_layer_{i}."
-            wanted[f"{there}ln_1.{end}"] = state[f"{here}norm1.{end}"]
-            wanted[f"{there}ln_2.{end}"] = state[f"{here}norm2.{end}"]
-            wanted[f"{there}self_attention.in_proj_{end}"] = state[f"{here}attn.qkv.{end}"]
-            wanted[f"{there}mlp.0.{end}"] = state[f"{here}mlp.fc1.{end}"]
-            # They have no LayerScale, which is a factor of the last linear map's rows.
-            for scale, last, name in (("ls1", "attn.proj", "self_attention.out_proj"), ("ls2", "mlp.fc2", "mlp.3")):
-                value, gamma = state[f"{here}{last}.{end}"], state[f"{here}{scale}.gamma"]
-                wanted[f"{there}{name}.{end}"] = gamma.view(-1, *[1] * (value.ndim - 1)) * value
-    theirs.load_state_dict(wanted)
-    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        found, expected = ours(images), theirs(images)
-    assert found.std() > 0.1
-    assert (found - expected).abs().max() < 1e-5
-
-
-def cubic_convolution(n, grid):
-    """(n, grid): weights of Keys' kernel, a = -0.75, borders repeated, at the points of a scale of (n + 0.1)/grid."""
-    a, weights = -0.75, np.zeros((n, grid))
-    for i in range(n):
-        x = (i + 0.5) * grid / (n + 0.1) - 0.5
-        for j in range(math.floor(x) - 1, math.floor(x) + 3):
-            d = abs(x - j)
-            near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
-            weights[i, min(max(j, 0), grid - 1)] += near if d <= 1 else far
-    return weights
-
-
-def test_positions_are_resampled_as_the_weights_were_used():
-    network = VisionTransformer(width=2, depth=0, heads=1, grid=37).double()
-    trained = np.random.default_rng(0).standard_normal((37, 37, 2))
-    with torch.no_grad():
-        network.pos_embed[0, 0] = 7
-        network.pos_embed[0, 1:] = torch.from_numpy(trained.reshape(37**2, 2))
-        found = network._positions(16, 20)
-    assert (found[0, 0] == 7).all()
-    expected = np.einsum("ik,jl,klc->ijc", cubic_convolution(16, 37), cubic_convolution(20, 37), trained)
-    assert np.abs(found[0, 1:].numpy() - expected.reshape(-1, 2)).max() < 1e-12
-    assert network._positions(37, 37) is network.pos_embed
-
-
-def test_the_large_transformer_has_the_published_size():
-    with torch.device("meta"):
-        state = VisionTransformer().state_dict()
-    numbers = sum(value.numel() for value in state.values())
-    assert numbers == 304_368_640
-    assert f"about {4 * numbers / 1e9:.2f} GB" == DINOV2.size
-    assert state["pos_embed"].shape == (1, 1370, 1024)
-    assert state["blocks.23.attn.qkv.weight"].shape == (3072, 1024)
-    assert len(state) == 4 + 2 + 24 * 14 + 1
-    assert DINOV2.url.endswith(f"/{DINOV2.file}")
-    assert len(DINOV2.sha256) == 64
-
-
-def test_dinov2_computes_what_torch_fidelity_does(dinov2_file, monkeypatch):
-    from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
-
-    extractor, images = load_extractor("dinov2"), random_images(3, 32, 32)
-    assert extractor.weights_sha256 == hashlib.sha256(dinov2_file.read_bytes()).hexdigest()
-    assert (extractor.distance, extractor.kernel, extractor.dimension) == ("fd_dinov2", "kid_dinov2", 1024)
-    monkeypatch.setattr(torch.hub, "load", lambda repository, name: random_transformer())
-    theirs = FeatureExtractorDinoV2("dinov2-vit-l-14", ["dinov2"])
-    found, logits = extractor.features_and_logits(images)
-    assert logits is None
-    assert found.std() > 0.1
-    assert np.array_equal(found, theirs(torch.from_numpy(images))[0].numpy())
-
-
-def test_dinov2_in_true_float64(dinov2_file):
-    single, double = load_extractor("dinov2"), load_extractor("dinov2", dtype="float64")
-    assert all(value.dtype == torch.float64 for value in double.network.parameters())
-    images = random_images(3, 32, 32)
-    together, alone = double.features(images), double.features(images, batch_size=1)
-    assert together.dtype == np.float32
-    assert (np.abs(together - alone) <= 2e-7 * np.abs(alone)).all()
-    assert 0 < np.abs(single.features(images) - together).max() < 1e-3
-
-
-def test_dinov2_fetches_and_executes_nothing(dinov2_file, monkeypatch):
-    def refused(*arguments, **options):
-        raise AssertionError("torch.hub was asked")
-
-    for name in ("load", "download_url_to_file", "load_state_dict_from_url"):
-        monkeypatch.setattr(torch.hub, name, refused)
-    assert load_extractor("dinov2").features(random_images(1)).shape == (1, SMALL["width"])
-
-
-# Missing, damaged and foreign weights, of both
-
-
-KINDS = {"INCEPTION": (INCEPTION, "inception"), "DINOV2": (DINOV2, "dinov2")}
-both = pytest.mark.parametrize("name", KINDS)
-
-
-@both
-def test_missing_weights_say_what_to_do(tmp_path, monkeypatch, name):
-    weights, extractor = KINDS[name]
-    monkeypatch.setenv(weights.variable, str(tmp_path / "no-such-file.pth"))
-    text = error_of(load_extractor, extractor)
-    for part in (weights.size, weights.sha256[:8], "no-such-file.pth", weights.command, weights.variable):
+def test_missing_weights_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv(INCEPTION.variable, str(tmp_path / "no-such-file.pth"))
+    text = error_of(load_extractor, "inception")
+    for part in (INCEPTION.size, INCEPTION.sha256[:8], "no-such-file.pth", INCEPTION.command, INCEPTION.variable):
         assert part in text
 
 
-@both
-def test_where_the_weights_belong(tmp_path, monkeypatch, name):
-    weights, _ = KINDS[name]
-    monkeypatch.delenv(weights.variable, raising=False)
+def test_where_the_weights_belong(tmp_path, monkeypatch):
+    monkeypatch.delenv(INCEPTION.variable, raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert weights.path() == tmp_path / "checkpoints" / weights.file
-    monkeypatch.setenv(weights.variable, str(tmp_path))
-    assert weights.path() == tmp_path / weights.file
+    assert INCEPTION.path() == tmp_path / "checkpoints" / INCEPTION.file
+    monkeypatch.setenv(INCEPTION.variable, str(tmp_path))
+    assert INCEPTION.path() == tmp_path / INCEPTION.file
 
 
-@both
-@pytest.mark.parametrize("damaged", [b"weighty", b"weight", b""])
-def test_damaged_weights_are_refused(tmp_path, monkeypatch, damaged, name):
-    weights, extractor = KINDS[name]
+def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
-    path.write_bytes(damaged)
-    changed = expect(monkeypatch, name, hashlib.sha256(b"weights").hexdigest())
-    monkeypatch.setenv(weights.variable, str(path))
-    assert "damaged" in error_of(load_extractor, extractor)
-    assert "damaged" in error_of(changed.fetch)
+    changed = expect(monkeypatch, hashlib.sha256(b"weights").hexdigest())
+    monkeypatch.setenv(INCEPTION.variable, str(path))
+    for damaged in (b"weighty", b"weight", b""):
+        path.write_bytes(damaged)
+        assert "damaged" in error_of(load_extractor, "inception")
+        assert "damaged" in error_of(changed.fetch)
 
 
 class Harmful:
@@ -425,31 +258,29 @@ class Harmful:
         return (print, ("executed",))
 
 
-@both
 @pytest.mark.parametrize("content", [{"some": torch.zeros(1)}, [1], {"harm": Harmful()}, b"not a file of torch"])
-def test_other_files_are_refused_and_never_executed(tmp_path, monkeypatch, capsys, content, name):
-    weights, extractor = KINDS[name]
+def test_other_files_are_refused_and_never_executed(tmp_path, monkeypatch, capsys, content):
     path = tmp_path / "weights.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    expect(monkeypatch, name, hashlib.sha256(path.read_bytes()).hexdigest())
-    monkeypatch.setenv(weights.variable, str(path))
-    assert f"does not hold {weights.network}'s weights" in error_of(load_extractor, extractor)
+    expect(monkeypatch, hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setenv(INCEPTION.variable, str(path))
+    assert "does not hold Inception-v3's weights" in error_of(load_extractor, "inception")
     assert "executed" not in capsys.readouterr().out
 
 
 # Fetching
 
 
-@pytest.fixture(params=KINDS)
-def source(request, tmp_path, monkeypatch):
+@pytest.fixture
+def source(tmp_path, monkeypatch):
     """(weights, file): a small file at a file:// address in the place of the real one."""
     path = tmp_path / "served.pth"
     path.write_bytes(b"weights" * 100)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    weights = expect(monkeypatch, request.param, sha256[:8], url=path.as_uri())
+    weights = expect(monkeypatch, sha256[:8], url=path.as_uri())
     monkeypatch.setenv(weights.variable, str(tmp_path / "new" / "folder" / "weights.pth"))
     return weights, path
 
@@ -480,35 +311,21 @@ def test_fetch_without_a_network(source, monkeypatch, capsys):
     monkeypatch.setattr(torch.hub, "urlopen", offline)
     with pytest.raises(SystemExit) as caught:
         features.main([weights.command])
-    assert caught.value.code == 1
     shown = capsys.readouterr().err.strip()
-    assert shown.count("\n") == 0
-    assert "Name or service not known" in shown
-    assert weights.path().name in shown
+    assert caught.value.code == 1 and shown.count("\n") == 0
+    assert "Name or service not known" in shown and weights.path().name in shown
 
 
 # torch-fidelity that cannot be imported
 
 
-def test_mismatch_of_torch_and_torchvision(tmp_path):
-    package = tmp_path / "torchvision"
-    package.mkdir()
-    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
-    code = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(Path(features.__file__).parent.parent)!r}]\n"
-        "from debiaslib import features, metrics, InputError\n"
-        "features.load_extractor('pooled')\n"
-        "for _ in range(2):\n"
-        "    try: metrics.frechet_distance([[0.0], [1.0]], [[0.0], [1.0]])\n"
-        "    except InputError as error: print(error)\n"
-    )
-    environment = {"OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2
-    assert "operator torchvision::nms does not exist" in lines[0]
-    assert all("do not match" in line for line in lines)
+def test_mismatch_of_torch_and_torchvision(monkeypatch):
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(features, "import_module", broken)
+    text = error_of(features.torch_fidelity_module)
+    assert "operator torchvision::nms does not exist" in text and "do not match" in text
 
 
 def test_torch_fidelity_not_installed(monkeypatch):

@@ -184,7 +184,6 @@ METRICS = [
     (partial(load_extractor, "pooled", dtype="float64"), "dtype 'float64'", "known: float32"),
     (partial(load_extractor, "minifaces", device="gpu"), "device is 'gpu'", "'cuda:0'"),
     (partial(load_extractor, "inception"), "nowhere.pth is missing", "fetch-inception"),
-    (partial(load_extractor, "dinov2"), "nowhere.pth is missing", "fetch-dinov2"),
     (partial(to_lab, IMAGES), "rgb is uint8 of shape (100, 3, 8, 8)", "numbers (..., 3)"),
     (partial(to_lab, np.array([0.0, 0.5, 255.0])), "rgb reaches from 0 to 255", "in [0, 1], or be uint8"),
     (partial(mean_colours_lab, IMAGES / 255), "images are float64", UINT8),
@@ -219,8 +218,7 @@ def test_a_hub_that_is_not_there_is_one_line(tally, monkeypatch, no_copies):  # 
 
 
 def test_every_bad_feature_is_one_line(tally, monkeypatch, reached):
-    for variable in ("DEBIASLIB_INCEPTION", "DEBIASLIB_DINOV2"):
-        monkeypatch.setenv(variable, "nowhere.pth")
+    monkeypatch.setenv("DEBIASLIB_INCEPTION", "nowhere.pth")
     for call, *parts in METRICS:
         tally.refused(f"{call}"[:90], call, *parts)
     tally.settle(reached, "bad images and features for a distance")

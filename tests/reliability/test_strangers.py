@@ -4,6 +4,7 @@ Each payload makes a folder, the canary, when it is run. That it is a live one i
 it; then ours gets it, and there must be no canary, and one line that refuses it.
 """
 
+import dataclasses
 import html
 import io
 import json
@@ -32,7 +33,7 @@ from debiaslib.data import hub
 from debiaslib.data.images import load_images
 from debiaslib.errors import InputError
 from debiaslib.files import sha256_file, write_json
-from debiaslib.metrics import cifar10_features, feature_cache, feature_weights, features, minifaces_features
+from debiaslib.metrics import feature_cache, feature_nets, feature_weights, features
 from debiaslib.metrics.features import load_extractor
 from debiaslib.report.notebook_html import make_page, render_notebook
 from debiaslib.store import note_of
@@ -215,22 +216,18 @@ def test_weights_of_feature_networks(tmp_path, canary, monkeypatch, reached):
         path = tmp_path / f"{number}.pth"
         write(state_with(canary), path)
         live(canary, lambda path=path: trusting(path))
-        for name in ("INCEPTION", "DINOV2"):
-            weights = getattr(feature_weights, name)
-            monkeypatch.setenv(weights.variable, str(path))
-            assert "is damaged" in refused(canary, load_extractor, name.lower())
+        weights = feature_weights.INCEPTION
+        monkeypatch.setenv(weights.variable, str(path))
+        assert "is damaged" in refused(canary, load_extractor, "inception")
+        with monkeypatch.context() as patch:
+            patch.setattr(features, "INCEPTION", dataclasses.replace(weights, sha256=sha256_file(path)))
+            refused(canary, load_extractor, "inception")
+        for name in feature_nets.NETWORKS:
+            refused(canary, feature_nets.load_network, name, path)
             with monkeypatch.context() as patch:
-                known = feature_weights.dataclass(frozen=True)(type("Known", (type(weights),), {}))
-                fields = {field: getattr(weights, field) for field in weights.__dataclass_fields__}
-                patch.setattr(features, name, known(**{**fields, "sha256": sha256_file(path)}))
-                refused(canary, load_extractor, name.lower())
-            trials += 2
-        for module in (minifaces_features, cifar10_features):
-            refused(canary, module.load_features, path)
-            with monkeypatch.context() as patch:
-                patch.setattr(module, "WEIGHTS", path)
-                assert "altered" in refused(canary, module.load_features)
-            trials += 2
+                patch.setattr(feature_nets, "shipped_weights", lambda name, path=path: path)
+                assert "altered" in refused(canary, feature_nets.load_network, name)
+        trials += 6
     reached(5, "pickles in weights of feature networks", "not run, one line", f"0 of {trials} run")
 
 
