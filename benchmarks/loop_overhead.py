@@ -15,7 +15,6 @@ from benchmarks.timing import CLOCKS, machine, positive, ratios, take_turns
 from debiaslib.cli import run_command
 from debiaslib.errors import check_choice
 from debiaslib.study.presets import PRESETS
-from debiaslib.training.config import PRECISIONS
 
 
 def report(options):
@@ -48,7 +47,7 @@ def main():
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: a network that runs in milliseconds")
     options = parser.parse_args()
     check_choice("--network", options.network, PRESETS)
-    check_choice("--precision", options.precision, PRECISIONS)
+    check_choice("--precision", options.precision, ("float32", "bfloat16", "auto"))
     torch.set_num_threads(options.threads)
     report(options)
 

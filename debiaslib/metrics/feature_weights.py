@@ -48,8 +48,8 @@ class Weights:
         path = self.path()
         if not path.is_file():
             raise InputError(
-                f"{path} is missing; get it ({self.size}) by `python -m debiaslib.metrics.features {self.command}`,"
-                f" or set {self.variable} to a copy (sha256 {self.sha256[:8]}...)"
+                f"{path} is missing: `python -m debiaslib.metrics.features {self.command}` gets it ({self.size}), or"
+                f" set {self.variable} (sha256 {self.sha256[:8]}...)"
             )
         with open(path, "rb") as file:
             found = self._verified(path, file)

@@ -188,8 +188,11 @@ def test_constants_are_torch_fidelitys(random_state):
     assert f"about {numbers / 1e6:.1f} MB" == INCEPTION.size
 
 
-def test_inception_computes_what_torch_fidelity_does(weights_file):
+def test_inception_computes_what_torch_fidelity_does(weights_file, monkeypatch):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     from torch_fidelity.utils import create_feature_extractor
+
+    monkeypatch.setattr(FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 107)  # for speed; 299 otherwise
 
     extractor, images = load_extractor("inception"), random_images(2, 32, 32)
     assert extractor.weights_sha256 == hashlib.sha256(weights_file.read_bytes()).hexdigest()
@@ -207,9 +210,10 @@ def test_inception_computes_what_torch_fidelity_does(weights_file):
     assert logits.shape == (2, 1008)
     assert np.array_equal(found, expected.numpy())
     assert np.array_equal(logits, expected_logits.numpy())
-    assert found.std() > 0.1  # the comparison is not one of zeros
+    assert found.std() > 0.01  # the comparison is not one of zeros
 
 
+@pytest.mark.slow
 def test_inception_in_true_float64(weights_file, monkeypatch):
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
