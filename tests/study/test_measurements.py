@@ -153,7 +153,7 @@ def test_mse_columns_and_rows(mse):
     }
     assert set(table.t) == {0, 100, 500, 999} and set(table.seed) == {0} and set(table.n) == {16}
     train, heldout = (table[table.split == split] for split in ("train", "heldout"))
-    quantities = {"epsilon_mse", "x0_mse", "colour_mse", "excess", "colour_excess", "cross"}
+    quantities = {"epsilon_mse", "x0_mse", "colour_mse", "excess", "colour_excess", "cross", "clipped_excess"}
     assert set(train.quantity) == quantities | {"floor"}
     assert set(heldout.quantity) == {"epsilon_mse", "x0_mse", "colour_mse"}  # no optimum, no floor
     assert set(train.model) == {"constant", "debiased", "initial", "optimum"}
