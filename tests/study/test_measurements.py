@@ -159,7 +159,7 @@ def test_mse_columns_and_rows(mse):
     assert set(train.model) == {"constant", "debiased", "initial", "optimum"}
     assert set(heldout.model) == {"constant", "debiased", "initial"}
     assert set(train[train.quantity == "floor"].model) == {"optimum"}
-    assert len(train) == 4 * (3 * 6 + 3 + 1) and len(heldout) == 4 * 3 * 3
+    assert len(train) == 4 * (3 * 7 + 3 + 1) and len(heldout) == 4 * 3 * 3
     assert np.isfinite(table.drop(columns=["split", "model", "quantity"])).all().all()
 
 
