@@ -31,8 +31,8 @@ def decode(data, resolution):
 
     EXIF orientation is applied. Any mode becomes RGB as Pillow's convert("RGB") has it (grey repeated, alpha dropped,
     not blended); 16-bit grey is scaled to 8 bits. Then the largest central square is cut out. It is halved by
-    area averages while it has twice the size, then resized bicubically, unless it has the size already: such images stay
-    lossless. Raises InputError, without the image's name.
+    area averages while it has twice the size, then resized bicubically. One that has the size already stays lossless.
+    Raises InputError, without the image's name.
     """
     from PIL import Image, UnidentifiedImageError
 

@@ -75,7 +75,7 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
     or what is called test, else validation. Returns None where there are no held-out images.
 
     Images are turned by their EXIF orientation, converted to RGB (grey repeated, alpha dropped), cut to the largest
-    central square and resized as the authors do (halved by area averages, then bicubic); those that have the size already are taken as they are (`decode.decode`).
+    central square and resized as the authors do (`decode.decode`); those that have the size already stay as they are.
     This is done once. The result lies under `paths.cache_root()` and is made again if the files' names, sizes or times,
     the hub's commit, or the versions of Pillow and its codecs are others, or if it is damaged: its sha256 is verified
     at each loading, or its size and time of change if it is larger than 1 GB. Files that are no images are left out,

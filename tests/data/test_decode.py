@@ -60,7 +60,7 @@ def test_cut_and_resized():
 def test_half_the_size_is_the_area_average():
     whole = picture(5, (32, 32))
     wanted = whole.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
-    assert abs(decode(png(whole), 16) - chw(wanted)).max() <= 0.5
+    assert abs(decode(png(whole), 16) - chw(wanted)).max() <= 1  # two passes, each rounded
 
 
 def exif(tags, gps=()):
