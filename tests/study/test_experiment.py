@@ -73,7 +73,7 @@ MISTAKES = [
     ("training: {learning_rate: 1}", "training setting 'learning_rate' is unknown; did you mean 'lr'?"),
     ("training: {weighting: debiased}", "training setting 'weighting' is unknown"),
     ("training: {3: 4}", "training setting 3 is unknown"),
-    ("training: {batch_size: 9999999}", f"images is 60000; {WHOLE} >= 1e+07"),
+    ("training: {batch_size: 9999999}", f"images is 120000; {WHOLE} >= 1e+07"),
     ("training: {resolution: 18}", "resolution is 18; it must be a multiple of 4"),
     ("training: {timesteps: 500}", f"shown_timesteps is 600; {WHOLE} >= 0 and < 500"),
     ("training: {network: small}", "network is 'small'; it must be a mapping"),
