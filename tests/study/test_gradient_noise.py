@@ -10,7 +10,8 @@ import torch
 
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.weighting import loss_weight
-from debiaslib.figures.weights import gradient_noise, logsnr_density
+from debiaslib.figures.registry import NothingToDraw
+from debiaslib.figures.weights import draw_gradient_noise, logsnr_density
 from debiaslib.study import measurements
 from debiaslib.study.gradient_noise import BATCHES, WAYS, Moments, gradient_moments, ways_to_apply
 from debiaslib.study.study import open_study
@@ -111,4 +112,8 @@ def test_the_table_of_a_study(study):
     assert np.allclose(table.noise_to_signal[known], (table.variance / table.gradient_norm2)[known], rtol=1e-5)
     assert table.noise_to_signal[~known].isna().all()
     pd.testing.assert_frame_equal(table, measurements.gradient_noise(study))
-    assert gradient_noise(table).axes
+    if known.any():
+        assert draw_gradient_noise(table).axes
+    else:
+        with pytest.raises(NothingToDraw):
+            draw_gradient_noise(table)
