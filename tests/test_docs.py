@@ -4,7 +4,6 @@ import importlib.util
 import re
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler

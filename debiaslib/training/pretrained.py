@@ -130,7 +130,7 @@ def _pipeline(folder, name):
     config = _json(unet / "config.json", "a diffusers pipeline needs unet/config.json")
     kinds = {"UNet2DModel": UNet2DModel, "InputSkipUNet": InputSkipUNet}
     kind = config.get("_class_name")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise InputError(f"{unet / 'config.json'} is of {shown(kind)}; it must be of UNet2DModel")
     try:
         check_channels(config.get("in_channels", 3), config.get("out_channels", 3))

@@ -101,7 +101,7 @@ def test_a_checkout_of_another_user_is_recorded_too(tmp_path):
     subprocess.run(["chown", "-R", str(NOBODY), str(source)], check=True)
     with pytest.raises(subprocess.CalledProcessError):
         git("rev-parse", "HEAD", cwd=source)
-    code = "from debiaslib.training.run import git_state; import json; print(json.dumps(git_state()))"
+    code = "from debiaslib.provenance import git_state; import json; print(json.dumps(git_state()))"
     done = call([sys.executable, "-B", "-c", code], source, environment())
     assert json.loads(done[1]) == {"commit": commit, "clean": True}, done
 

@@ -78,7 +78,7 @@ def test_the_contrasts_and_the_sweep_are_those_of_the_outcomes(study):
     published = ratios[(ratios.condition == "as published") & (ratios.outcome == "x0_mse, t = 900")]
     assert published.ratio.item() == pytest.approx(math.exp(sum(logs) / 3), rel=1e-4)
     rates = control_measurements.learning_rates(study)
-    assert set(rates.lr) == {0.002, 0.004} and set(rates.n) == {3}
+    assert set(rates.lr) == {0.001, 0.004} and set(rates.n) == {3}
 
 
 def test_a_table_is_made_from_the_experiments_own_runs_alone(study):

@@ -233,7 +233,7 @@ def test_a_second_process_waits_for_the_first(uninterrupted, settings, tmp_path,
         if first_is_killed:
             threading.Timer(0.7, holder.kill).start()
         quietly(settings, tmp_path)
-    assert capsys.readouterr().err.startswith(f"waiting for process {holder.pid} on ")
+    assert capsys.readouterr().err.startswith("waiting for another process, which has the run ")
     assert started == ([8] if first_is_killed else [])
     assert_same(run, uninterrupted)
 
