@@ -44,9 +44,14 @@ def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
 def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     """(x0_hat, epsilon_hat) from the network's output at x_t, both of x_t's shape; nothing is clipped.
 
+    schedule: a `Schedule`, a `FlowSchedule`, or a diffusers scheduler, whose t is the index of its own tables.
     Raises InputError for an unknown prediction type and where the output does not determine the pair: "epsilon" where
     SNR = 0 and x_t holds no signal, "sample" at sigma = 0 where x_t holds no noise.
     """
+    if not hasattr(schedule, "scales"):
+        from .flow import from_diffusers  # lazy, as above
+
+        schedule = from_diffusers(schedule)
     check_prediction_type(prediction_type, schedule)
     if output.shape != x_t.shape:  # torch would stretch it
         raise InputError(f"output has shape {tuple(output.shape)}; it must be that of x_t, {tuple(x_t.shape)}")

@@ -85,8 +85,6 @@ def _paper(dataset, resolution, network, batch_size):
       attention and of the network to 0 (the key `zero_init` of a network does that).
     - The moving average forgets the start faster (`TrainConfig.ema_decay`); theirs begins with the initial weights.
       These two fade within a few thousand iterations.
-    - Images are resized by Lanczos, theirs by halvings of a box filter and then bicubic: 3 levels apart (rms) from 1024
-      to 256 pixels, 45 at most.
     - The images of a batch are drawn with replacement; theirs come in shuffled epochs.
     """
     images = 500_000 * batch_size

@@ -201,10 +201,14 @@ def _process(said, path):
 
 def _prediction_type(said, path):
     """Before diffusers 0.10, predict_epsilon said whether the network predicts epsilon or x0."""
-    old = {True: "epsilon", False: "sample", None: None}.get(said.get("predict_epsilon"))
-    new = said.get("prediction_type", old or "epsilon")
-    if old not in (None, new):
-        raise InputError(f"{path} says predict_epsilon={said['predict_epsilon']} and prediction_type={new!r}")
+    old = said.get("predict_epsilon")
+    if old is None:
+        return said.get("prediction_type", "epsilon")
+    check_choice(f"predict_epsilon of {path}", old, (True, False))
+    meant = "epsilon" if old else "sample"
+    new = said.get("prediction_type", meant)
+    if new != meant:
+        raise InputError(f"{path} says predict_epsilon={old} and prediction_type={shown(new)}")
     return new
 
 

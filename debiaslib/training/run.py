@@ -50,7 +50,11 @@ class Run:
     @property
     def record(self):
         """The record of a complete run (a dict), or None."""
-        return read_json(self.folder / "record.json")
+        path = self.folder / "record.json"
+        made = read_json(path)
+        if made is not None and not isinstance(made, dict):
+            raise InputError(f"{path} holds {shown(made, 40)}; it must hold the record of a training")
+        return made
 
     def log(self):
         """The training log: a list of dicts, one each few steps. A half-written last line is left out.
@@ -89,6 +93,8 @@ class Run:
         record = self.record
         if record is None:
             raise InputError(f"the run {self.folder} is not complete; train it first")
+        if not record.get("snapshots"):
+            raise InputError(f"{self.folder / 'record.json'} names no snapshots; move it away and train the run again")
         known = {entry["images"]: entry for entry in record["snapshots"]}
         images = max(known) if images is None else images
         if images not in known:
@@ -106,7 +112,7 @@ class Run:
 
     def checked(self, path):
         """`path`, a file of weights in this folder, checked as `snapshot` does if there is a record that names it."""
-        record = self.record if isinstance(self.record, dict) else {}
+        record = self.record or {}
         entries = [*record.get("snapshots", ()), *([record["raw"]] if "raw" in record else [])]
         return next((self._checked(entry) for entry in entries if entry["file"] == path.name), path)
 

@@ -147,6 +147,8 @@ def test_noise_is_added_as_the_scheduler_does():
     x0, noise = normal(2, 3, 3, 2, 2)
     theirs = scheduler.scale_noise(x0, scheduler.timesteps[indices], noise)
     assert torch.allclose(from_diffusers(scheduler).add_noise(x0, noise, indices), theirs, atol=1e-6)
+    x0_hat, epsilon_hat = to_x0_epsilon(noise - x0, theirs, indices, scheduler, "flow_prediction")
+    assert torch.allclose(x0_hat, x0, atol=1e-5) and torch.allclose(epsilon_hat, noise, atol=1e-5)
 
 
 def test_after_set_timesteps_the_end_is_left_out():

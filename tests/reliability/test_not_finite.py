@@ -15,7 +15,7 @@ from debiaslib.diffusion.one_step import mse_by_timestep, one_step_estimate
 from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
 from debiaslib.diffusion.sampling import sample, to_uint8
 from debiaslib.diffusion.schedule import Schedule
-from debiaslib.diffusion.solvers import SOLVERS
+from debiaslib.diffusion.solvers import MULTISTEP, SOLVERS
 from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.metrics import colour
@@ -227,7 +227,8 @@ def test_samples_of_a_network_that_breaks(clip):
 
             given = {"sampler": sampler, "steps": 5, "clip_x0": clip, "shape": (3, 4, 4), "batch_size": 4}
             line = stopped(sample, breaks, schedule, range(6), **given)
-            assert re.search(r"answers are not finite at t = \d for some of the seeds 0 to 3", line), line
+            first = 8 if sampler in MULTISTEP else 5  # of 19, 15, 11, 8, 4 and of 19, 14, 10, 5, 0
+            assert f"answers are not finite at t = {first} for some of the seeds 0 to 3" in line, line
             padding = lambda x, t, value=value: torch.where(x.flatten(1).any(dim=1).view(-1, 1, 1, 1), 0.1 * x, value)  # noqa: E731
             assert sample(padding, schedule, range(6), **given).shape == (6, 3, 4, 4)  # rows that nobody asked for
 

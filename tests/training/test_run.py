@@ -85,6 +85,9 @@ def test_a_run_that_is_not_complete(tmp_path):
 def test_a_damaged_record_is_no_missing_one(run):
     (run.folder / "record.json").write_text('{"snapshots": [')
     assert "is damaged" in refused(run.snapshot)
+    for content, line in (("[1]", "holds [1]; it must hold the record"), ("{}", "names no snapshots")):
+        (run.folder / "record.json").write_text(content)
+        assert line in refused(run.snapshot)
 
 
 # the log
