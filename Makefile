@@ -2,7 +2,7 @@
 # Variables reach the recipes through the environment, so that folders may have spaces, quotes or accents in their names.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup plan reproduce figures lab test test-all test-slurm mutation coverage lock lint
+.PHONY: help setup plan reproduce figures lab site test test-all test-slurm mutation coverage lock lint
 
 EXPERIMENT ?= quick
 DATASET ?=
@@ -57,6 +57,9 @@ figures: setup  ## draw every figure of EXPERIMENT again from its saved tables
 
 lab: setup  ## open the notebooks in JupyterLab
 	@exec $(PY) -m jupyterlab $(ARGS) notebooks
+
+site: setup  ## the pages of the project as a web site in site/, from the published notebooks; nothing is executed
+	@exec $(PY) docs/site/build.py $(ARGS)
 
 # One thread for each test process: with more, JOBS processes would fight for the same cores.
 test: setup  ## the tests, without the slow ones
