@@ -56,7 +56,7 @@ def _display(self, node):
 
 def _as_written(app, what, name, thing, options, lines):
     """Our docstrings are plain text, not reStructuredText: show their lines as they stand."""
-    lines[:] = [".. code-block:: none", "", *("   " + line for line in lines), ""]
+    lines[:] = [".. code-block:: none", "   :class: docstring", "", *("   " + line for line in lines), ""]
 
 
 def setup(app):

@@ -76,7 +76,7 @@ function tWidget(parent, data) {
     element(parent, "p", { class: "missing" }, "The images are not in this checkout. The command \"make reproduce\" makes them, and \"make site\" then shows them here.");
     return;
   }
-  const names = { x_t: "noisy image x_t", constant: "constant weight", debiased: "debiased weight", optimum: "optimum" };
+  const names = { x_t: "noisy image xₜ", constant: "constant weight", debiased: "debiased weight", optimum: "optimum" };
   const controls = element(parent, "div"), table = element(parent, "div", { class: "estimates" });
   const row = (name, pixels, rms) => {
     element(table, "div", { class: "name" }, name);
