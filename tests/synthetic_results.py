@@ -266,7 +266,7 @@ def _controls(seeds, rng):
     """(controls.csv, learning_rates.csv) as `debiaslib.study.controls` writes them."""
     ratios, rates = [], []
     for outcome in OUTCOMES:
-        for condition in ("as published", "each at its best learning rate", "lr 0.0005", "max_grad_norm 1"):
+        for condition in ("baseline", "each at its best learning rate", "lr 0.0005", "max_grad_norm 1"):
             ratio, spread = rng.lognormal(-0.8, 0.5), 1.3 if len(seeds) > 1 else np.nan
             row = {"condition": condition, "arm": "debiased", "baseline": "constant", "network": "ema"}
             bounds = {"ratio": ratio, "low": ratio / spread, "high": ratio * spread}

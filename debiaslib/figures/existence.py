@@ -80,6 +80,32 @@ def draw_anatomy(arrays, shown, image=0):
     return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$", breaks=(1,))
 
 
+def load_one_call(tables, near=900):
+    arrays, shown = load_one_step(tables)
+    at = int(np.abs(arrays["t"] - near).argmin())
+    return {"weightings": listed(shown), "t": int(arrays["t"][at])}, arrays, shown, at
+
+
+@figure(
+    "one_call", NOTEBOOK, "tables/one_step.npz", load_one_call,
+    title="What is behind the noise? One call at a large timestep",
+    caption=f"""Training images x0; the noisy images x_t made of them, t = {{t}}; and the estimates x0_hat from one call
+    of {{weightings}}. The optimum is the exact mean of x0 given x_t. {CLIPPED} Below each estimate: its mean colour,
+    and the root mean square of its error before clipping, in [-1, 1]. The first images, not chosen; no error
+    bars.""",
+)  # fmt: skip
+def draw_one_call(arrays, shown, at, images=8):
+    """Rows x0, x_t and x0_hat of each of the names `shown`, at the timestep of index `at`; a column for each image."""
+    names, x0 = list(arrays["names"]), arrays["x0"][:images]
+    rows = [Row(list(x0), "$x_0$"), Row(list(arrays["x_t"][at][:images]), "$x_t$")]
+    for who in shown:
+        estimates = arrays["x0_hat"][names.index(who), at][:images]
+        errors = np.sqrt(((estimates - x0) ** 2).mean(axis=(1, 2, 3)))
+        notes = [f"{error:.2g}" for error in errors]
+        rows.append(Row(list(estimates), label(who).partition(" $")[0], look(who).colour, notes=notes))
+    return image_grid(rows, [""] * len(x0), f"t = {arrays['t'][at]}")
+
+
 def load_samples(tables, wanted=None):
     """(facts, {weighting: arrays steps and images of its first seed}) of all weightings, or of those wanted."""
     paths = {parse_run(path.stem.removeprefix("samples-")): path for path in tables.find("tables/samples-*.npz")}

@@ -24,6 +24,7 @@ from . import tables as report_tables
 from .mathml import markdown_to_html
 from .notebook_html import describe_commit, make_page, render_notebook
 from .result_tables import write_result_tables
+from .verdicts import all_verdicts
 
 __all__ = ["build_report", "main"]
 
@@ -44,14 +45,16 @@ def build_report(experiment, dataset="", results=""):
     if not folder.is_dir():
         raise InputError(f"there are no results in {folder}; `make reproduce EXPERIMENT={settings.name}` makes them")
     write_result_tables(folder, settings.runs)
+    judged = all_verdicts(folder)
+    write_text(folder / "tables" / "verdicts.csv", judged.to_csv(index=False))
     for notebook in sorted(folder.glob("notebooks/[!.]*.ipynb")):
         if not notebook.name.endswith(".failed.ipynb"):
             write_text(notebook.with_suffix(".html"), render_notebook(notebook))
-    write_text(folder / "report.html", _report_page(settings, folder))
+    write_text(folder / "report.html", _report_page(settings, folder, judged))
     return folder / "report.html"
 
 
-def _report_page(experiment, folder):
+def _report_page(experiment, folder, judged):
     made, figures = report_records.records(experiment, folder), _figures(folder)
     makers = (report_tables.runs, report_tables.distances, report_tables.errors, report_tables.shares)
     pages = sorted(folder.glob("notebooks/[!.]*.html"))
@@ -62,6 +65,7 @@ def _report_page(experiment, folder):
         record=" · ".join([f"{len(figures)} figures", f"{len(experiment.runs)} trainings", *commits]),
         gate=_gate(experiment, folder),
         statement=report_records.statement(experiment, folder),
+        verdicts=None if judged.empty else _verdicts(judged),
         notebooks=[(f"notebooks/{page.name}", _heading(page)) for page in pages],
         figures=figures,
         missing=_missing(experiment, folder, figures, [page.stem for page in pages]),
@@ -82,6 +86,18 @@ def _gate(experiment, folder):
 
     passed = table[table.arm.isin(experiment.weightings)].passes.all()
     return bool(passed), gate_line(table, experiment.weightings), report_tables.gate(table)
+
+
+def _verdicts(judged):
+    caption = (
+        "Each claim, what would refute it, and what the tables say, computed. A ratio is paired by training seed; its "
+        "brackets are the 95 % interval. Holds or refuted: the interval lies on one side of 1. No difference: it lies "
+        "within 0.9 to 1.1. Open: none of these. One seed shows a direction and has no interval. From "
+        "tables/verdicts.csv."
+    )
+    return report_tables.ReportTable(
+        "What the chapters claim, and what was found", caption, judged.set_index("chapter")
+    )
 
 
 def _figures(folder):

@@ -11,8 +11,9 @@ import pandas as pd
 from ..diffusion.strategies import parse_strategy
 from ..study.saved_tables import read_rows
 from .judge import COLUMNS, paired_claim, plain_claim, ratio_text, verdict_of
+from .results_read import ResultTables
 
-__all__ = ["all_verdicts", "verdicts"]
+__all__ = ["all_verdicts", "swap_verdicts", "verdicts"]
 
 _OURS, _BASE = "debiased", "constant"
 _EARLY, _LATE = 50, 900
@@ -23,7 +24,13 @@ def verdicts(chapter, folder):
 
     A claim whose table is not there is left out; the frame may be empty.
     """
-    rows = _CHAPTERS[chapter](_Tables(Path(folder) / "tables"))
+    rows = _CHAPTERS[chapter](ResultTables(Path(folder) / "tables"))
+    return pd.DataFrame([row for row in rows if row is not None], columns=COLUMNS)
+
+
+def swap_verdicts(folder):
+    """Of chapter 7's verdicts those of the oracle swap, as `verdicts` returns them."""
+    rows = _swap(ResultTables(Path(folder) / "tables"))
     return pd.DataFrame([row for row in rows if row is not None], columns=COLUMNS)
 
 
@@ -31,60 +38,6 @@ def all_verdicts(folder):
     """The verdicts of all chapters, with the column chapter first."""
     parts = [verdicts(chapter, folder).assign(chapter=chapter) for chapter in _CHAPTERS]
     return pd.concat(parts, ignore_index=True)[["chapter", *COLUMNS]]
-
-
-class _Tables:
-    """The tables of an experiment, each read once; None where there is no such file."""
-
-    def __init__(self, folder):
-        self.folder, self._read = folder, {}
-
-    def __getitem__(self, name):
-        if name not in self._read:
-            path = self.folder / name
-            self._read[name] = read_rows(path) if path.is_file() else None
-        return self._read[name]
-
-    def errors(self, quantity, t, model):
-        """The mean errors on training images of each seed of a model: a Series by seed; empty where not measured."""
-        table = self["mse.csv"]
-        if table is None:
-            return pd.Series(dtype=float)
-        chosen = (table.quantity == quantity) & (table.t == t) & (table.model == model) & (table.split == "train")
-        return table[chosen].set_index("seed")["mean"].sort_index()
-
-    def distances(self, metric, steps, arm, features=None):
-        """A distance of fully trained networks of an arm (EMA, the first sampler) by seed: a Series."""
-        parts = [read_rows(path) for path in sorted(self.folder.glob("distances-*-s*.csv"))]
-        if not parts:
-            return pd.Series(dtype=float)
-        table = pd.concat(parts)
-        table = table[(table.network == "ema") & (table.sampler == table.sampler.iloc[0])]
-        arms = [f"{w}; {v}" if v else w for w, v in zip(table.weighting, table.variant.fillna(""), strict=True)]
-        chosen = (table.metric == metric) & (table.steps == steps) & (np.array(arms) == arm)
-        chosen &= table.images_seen == table.images_seen.max()
-        if features:
-            chosen &= table.features == features
-        return table[chosen].drop_duplicates("seed").set_index("seed").value.sort_index()
-
-    @property
-    def steps(self):
-        """The sampling steps of the distances, ascending; those that the training curves alone use count too."""
-        parts = [read_rows(path).steps for path in sorted(self.folder.glob("distances-*-s*.csv"))]
-        return sorted(set(pd.concat(parts).astype(int))) if parts else []
-
-    @property
-    def arms(self):
-        """The weightings that were measured, in the order of the table of errors."""
-        table = self["mse.csv"]
-        return [] if table is None else [m for m in dict.fromkeys(table.model) if m not in ("initial", "optimum")]
-
-    @property
-    def feature_distance(self):
-        """The Fréchet distance in the features that look at the drawing, else in pooled pixels."""
-        parts = sorted(self.folder.glob("distances-*-s*.csv"))
-        names = {n for n in read_rows(parts[0]).metric if n.startswith("fd_") or n == "fid"} if parts else set()
-        return next((n for n in ("fid", "fd_cifar10", "fd_minifaces", "fd_pooled") if n in names), "fd_pooled")
 
 
 def _name(arm):
@@ -141,7 +94,7 @@ def _chapter_2(tables):
             share > 0.1,
         )
     floor = tables.errors("floor", _LATE, "optimum")
-    if len(floor):
+    if len(floor) and tables.arms:
         lowest = min(float(tables.errors("x0_mse", _LATE, arm).min()) for arm in tables.arms)
         yield plain_claim(
             "No network beats the optimum.",
@@ -164,7 +117,7 @@ def _chapter_3(tables):
         "debiased / constant, error of x0 at t = 50",
         tables.errors("x0_mse", _EARLY, _OURS), tables.errors("x0_mse", _EARLY, _BASE),
     )  # fmt: skip
-    for other in [arm for arm in tables.arms if arm not in (_OURS, _BASE)]:
+    for other in tables.rivals(_OURS, _BASE):
         yield paired_claim(
             f"It is this weight, and not {_name(other)}.",
             f"{_name(other)} has as small an error of x0 at t = 900",
@@ -198,7 +151,7 @@ def _chapter_4(tables):
     late = weights[(weights.prediction_type == "epsilon") & (weights.t == 500)].set_index("weighting").share
     values = {arm: tables.distances(metric, few, arm).mean() for arm in tables.arms}
     values = {arm: value for arm, value in values.items() if np.isfinite(value)}
-    if len(values) > 2:
+    if len(values) > 2 and set(values) <= set(late.index):
         by_share = sorted(values, key=lambda arm: late[arm])  # the smallest share below t = 500 first
         by_value = sorted(values, key=values.get)
         yield plain_claim(
@@ -241,7 +194,7 @@ def _chapter_5(tables):
 def _chapter_6(tables):
     metric, steps = tables.feature_distance, tables.steps
     for count in dict.fromkeys((steps[0], steps[-1])) if steps else ():
-        for other in [arm for arm in tables.arms if arm != _OURS]:
+        for other in tables.rivals(_OURS):
             yield paired_claim(
                 f"Better samples than {_name(other)} in {count} steps.",
                 f"{metric} at {count} steps is not smaller",
@@ -271,7 +224,9 @@ def _swap(tables):
         return
     table = table[(table.metric == "layout_energy") & (table.seed.astype(str) != "mean")]
     table = table[table.steps == table.steps.max()]
-    t_star = min((t for t in set(table.t_star) if t >= 0), key=lambda t: abs(t - 600))
+    t_star = min((t for t in set(table.t_star) if t >= 0), key=lambda t: abs(t - 600), default=None)
+    if t_star is None:
+        return
 
     def values(above, below, t):
         chosen = (table.above == above) & (table.below == below) & (table.t_star == t)

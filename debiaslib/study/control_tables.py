@@ -62,7 +62,11 @@ def learning_rates(study):
 def _sources(study):
     names = [f"distances-{run_name(*run)}.csv" for run in study.experiment.runs]
     tables = [study.folder / "tables" / name for name in (*sorted(names), "arm_errors.csv")]
-    return {"outcomes": controls.OUTCOMES, "tables": {path.name: sha256_file(path) for path in tables}}
+    return {
+        "outcomes": controls.OUTCOMES,
+        "base": controls.BASE,
+        "tables": {path.name: sha256_file(path) for path in tables},
+    }
 
 
 def _trained_arms(study, seed):

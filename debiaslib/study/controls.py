@@ -26,7 +26,7 @@ OUTCOMES = {
 }
 # Settings that change nothing for a weight of 1 at every t: a constant arm without them is their counterpart.
 _OF_THE_WEIGHT = ("max_weight", "normalize_weight", "timestep_sampling")
-BASE = "as published"
+BASE = "baseline"  # our own: equal rates, raw weights, no clipping
 
 
 def outcomes(distances, errors):
@@ -52,8 +52,8 @@ def contrasts(table):
     """The ratio debiased / constant of every outcome under every condition: a DataFrame, a row a condition and outcome.
 
     Columns: condition, arm, baseline, network, outcome, ratio, low, high (95 % t interval over the seeds), n (seeds),
-    share: log ratio over that of "as published", the part of its gain that is left under the condition. Conditions: as
-    published; each variant of the weighted arm against the constant arm with the same variant; each arm at its own best
+    share: log ratio over that of the baseline, the part of its gain that is left under the condition. Conditions: the
+    baseline; each variant of the weighted arm against the constant arm with the same variant; each arm at its own best
     learning rate; the weights of the last step in place of their average; and the weighted arm against each variant of
     the constant arm that has no counterpart, such as another prediction type.
     """

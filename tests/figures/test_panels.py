@@ -191,7 +191,7 @@ def test_the_ratios_beside_the_papers_are_paired_by_seed(folder):
 
 
 def test_controls_are_grouped_and_in_words():
-    conditions = ["as published", "lr 0.0005", "each at its best learning rate",
+    conditions = ["baseline", "lr 0.0005", "each at its best learning rate",
                   "max_grad_norm 1, normalize_weight true", "against constant with prediction_type sample",
                   "learned_variance true", "weights of the last step, no EMA", "something new"]  # fmt: skip
     rows = grouped(conditions)

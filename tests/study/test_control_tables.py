@@ -75,7 +75,7 @@ def test_the_contrasts_and_the_sweep_are_those_of_the_outcomes(study):
     pd.testing.assert_frame_equal(ratios, controls.contrasts(outcomes), check_exact=False, rtol=1e-4)
     value = outcomes[(outcomes.network == "ema") & (outcomes.outcome == "x0_mse, t = 900")].set_index(["arm", "seed"])
     logs = [math.log(value.value["debiased", seed] / value.value["constant", seed]) for seed in (0, 1, 2)]
-    published = ratios[(ratios.condition == "as published") & (ratios.outcome == "x0_mse, t = 900")]
+    published = ratios[(ratios.condition == "baseline") & (ratios.outcome == "x0_mse, t = 900")]
     assert published.ratio.item() == pytest.approx(math.exp(sum(logs) / 3), rel=1e-4)
     rates = control_measurements.learning_rates(study)
     assert set(rates.lr) == {0.001, 0.004} and set(rates.n) == {3}

@@ -56,7 +56,7 @@ def test_outcomes_are_those_of_the_finished_networks():
 @pytest.mark.parametrize(
     "condition, ratio",
     [
-        ("as published", 2 / 8),
+        ("baseline", 2 / 8),
         ("each at its best learning rate", 2 / 5),
         ("lr 0.008", 2.5 / 5),
         ("max_grad_norm 1", 3 / 6),
@@ -94,7 +94,7 @@ def test_the_sweep():
 
 def test_without_raw_weights_or_variants():
     found = controls.contrasts(tables({"constant": 2.0, "debiased": 1.0}, raw=False))
-    assert set(found.condition) == {"as published"} and found.ratio.tolist() == pytest.approx([0.5] * 6)
+    assert set(found.condition) == {"baseline"} and found.ratio.tolist() == pytest.approx([0.5] * 6)
 
 
 def test_arms_that_cannot_be_compared():
