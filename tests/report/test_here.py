@@ -31,8 +31,14 @@ def test_without_tables_a_sentence_says_so(tmp_path):
     assert "judge none" in here.verdicts(1, tmp_path) and "judge none" in here.swap(tmp_path)
 
 
-@pytest.mark.parametrize(("factor", "said"), [(0.5, "is smaller than constant's at t = 50, 900 (0.50 times"),
-                                              (2.0, "is larger at t = 50, 900 (2.00 times"), (1.0, "is equal;")])  # fmt: skip
+TURNS = [
+    (0.5, "is smaller than constant's at t = 50, 900 (0.50 times"),
+    (2.0, "is larger at t = 50, 900 (2.00 times"),
+    (1.0, "is equal;"),
+]
+
+
+@pytest.mark.parametrize(("factor", "said"), TURNS)
 def test_the_sentence_turns_with_the_tables(tmp_path, factor, said):
     assert said in here.x0_errors(write_tables(tmp_path, factor))
 
