@@ -14,11 +14,11 @@ from debiaslib.figures.registry import NothingToDraw, Sentence
 from debiaslib.files import read_json, sha256_file
 from debiaslib.study.saved_tables import Tables, parse_run
 
-NAMES = {"snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon", "mse_x0",
-         "excess", "mse_heldout", "signed_bias", "bias_or_variance", "bias_spectrum", "weights", "weight_share",
-         "weights_units", "weights_logsnr", "gradient_noise", "samples_all", "training_curves", "training_samples",
-         "distance_by_steps", "distance_by_images", "colour_by_steps", "colour_spread", "precision_recall",
-         "learning_rates", "control_ratios", "paper_fid"}  # fmt: skip
+NAMES = {"one_call", "snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon",
+         "mse_x0", "excess", "mse_heldout", "signed_bias", "bias_or_variance", "bias_spectrum", "weights",
+         "weight_share", "weights_units", "weights_logsnr", "gradient_noise", "samples_all", "training_curves",
+         "training_samples", "distance_by_steps", "distance_by_images", "colour_by_steps", "colour_spread",
+         "precision_recall", "learning_rates", "control_ratios", "paper_fid"}  # fmt: skip
 SWAP = {"oracle_swap", "oracle_swap_samples"}
 
 
