@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
@@ -213,3 +214,21 @@ def test_the_readmes_commands_exist():
     assert {"reproduce", "test"} <= set(re.findall(r"\bmake ([a-z-]+)", README)) <= set(targets)
     for module in set(re.findall(r"python -m (debiaslib[\w.]*)", README)):
         assert importlib.util.find_spec(module), module
+
+
+def test_the_readmes_numbers_are_those_of_the_published_tables():
+    """The first paragraph's ratios and distances, from results/reference/quick."""
+    tables = DOCS.parent / "results/reference/quick/tables"
+    finding = next(line for line in README.splitlines() if line.startswith("**In miniature"))
+    errors = pd.read_csv(tables / "mse.csv")
+    errors = errors[errors.split == "train"].set_index(["quantity", "t", "model"])["mean"]
+    for quantity, t in (("excess", 900), ("x0_mse", 50)):
+        ratio = errors[quantity, t, "debiased"] / errors[quantity, t, "constant"]
+        assert f"{ratio:.2g}" in finding or f"{ratio:.2f}" in finding, (quantity, ratio)
+    parts = pd.concat([pd.read_csv(path) for path in tables.glob("distances-*-s0.csv")])
+    last = parts[(parts.metric == "fd_minifaces") & (parts.images_seen == parts.images_seen.max())]
+    last = last.drop_duplicates(["weighting", "steps"]).set_index(["steps", "weighting"]).value
+    for arm in ("debiased", "constant", "p2(k=1,gamma=1)", "min_snr(gamma=5)"):
+        assert f"{last[100, arm]:.2f}" in finding, arm
+    for arm in ("debiased", "p2(k=1,gamma=1)"):
+        assert f"{last[5, arm]:.1f}" in finding, arm
