@@ -232,3 +232,7 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
         assert f"{last[100, arm]:.2f}" in finding, arm
     for arm in ("debiased", "p2(k=1,gamma=1)"):
         assert f"{last[5, arm]:.1f}" in finding, arm
+    swap = pd.read_csv(tables / "oracle_swap.csv")
+    swap = swap[swap.metric == "layout_energy"].set_index(["above", "below", "t_star"]).value
+    for key in (("constant", "constant", -1), ("optimum", "constant", 700), ("optimum", "constant", 500)):
+        assert f"{swap[key]:.2f}" in finding or f"{swap[key]:.3g}" in finding, key
