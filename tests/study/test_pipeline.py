@@ -189,7 +189,7 @@ def test_after_kill_9_the_next_call_goes_on_to_the_same_bits(finished, victim, t
     folder = tmp_path / "smoke"
     wait_for(lambda: any(path.stat().st_size for path in folder.glob("runs/*/log.jsonl")))
     engine = children(pipeline.pid)[0][0]
-    workers = [pid for pid, args in children(engine) if "debiaslib.training.loop" in args]
+    workers = [pid for pid, args in children(engine) if "-m debiaslib.training " in args]
     os.kill({"pipeline": pipeline.pid, "engine": engine, "worker": workers[0]}[victim], signal.SIGKILL)
     code = pipeline.wait(timeout=300)
     assert code != 0
