@@ -11,9 +11,9 @@ A claim is about the ratio of debiased to another arm, paired by training seed:
 
 import math
 
-from ..metrics.statistics import paired_ratio, within_margin
+from ..metrics.statistics import mean_interval, paired_ratio, within_margin
 
-__all__ = ["COLUMNS", "paired_claim", "plain_claim", "ratio_text", "verdict_of"]
+__all__ = ["COLUMNS", "difference_claim", "paired_claim", "plain_claim", "ratio_text", "verdict_of"]
 
 COLUMNS = ["claim", "what would refute it", "found here", "verdict"]
 
@@ -47,6 +47,24 @@ def paired_claim(claim, refuted_by, what, ours, base, claimed="below"):
     interval = paired_ratio(ours[seeds], base[seeds])
     found = f"{what}: {ratio_text(interval, len(seeds))}"
     return dict(zip(COLUMNS, (claim, refuted_by, found, verdict_of(interval, claimed)), strict=True))
+
+
+def difference_claim(claim, refuted_by, what, ours, base):
+    """A row on the paired difference ours - base, claimed below 0: for unbiased distances, which may be 0 or less.
+
+    None where no seed has both.
+    """
+    seeds = ours.index.intersection(base.index)
+    if not len(seeds):
+        return None
+    mean, low, high = mean_interval(ours[seeds] - base[seeds])
+    if math.isnan(low):
+        verdict, interval = "one seed: yes" if mean < 0 else "one seed: no", "one seed"
+    else:
+        verdict = "holds" if high < 0 else "refuted" if low > 0 else "open"
+        interval = f"difference [{low:.3g}, {high:.3g}], {len(seeds)} seeds"
+    found = f"{what}: {ours[seeds].mean():.3g} against {base[seeds].mean():.3g} ({interval})"
+    return dict(zip(COLUMNS, (claim, refuted_by, found, verdict), strict=True))
 
 
 def plain_claim(claim, refuted_by, found, holds):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..diffusion.strategies import parse_strategy
 from ..study.saved_tables import read_rows
-from .judge import COLUMNS, paired_claim, plain_claim, ratio_text, verdict_of
+from .judge import COLUMNS, difference_claim, paired_claim, plain_claim, ratio_text, verdict_of
 from .results_read import ResultTables
 
 __all__ = ["all_verdicts", "swap_verdicts", "verdicts"]
@@ -236,12 +236,10 @@ def _swap(tables):
     what = f"layout_energy of constant with the optimum at t {{}} {t_star}, over constant alone"
     for side, swapped in ((">", values("optimum", _BASE, t_star)), ("<=", values(_BASE, "optimum", t_star))):
         where = "large" if side == ">" else "small"
-        yield paired_claim(
-            f"The estimate at {where} t spoils constant's colours.",
-            f"with the exact optimum at t {side} {t_star} the colours are as far from the data's",
-            what.format(side),
-            swapped.clip(lower=1e-6), alone,
-        )  # fmt: skip
+        claim = f"The estimate at {where} t spoils constant's colours."
+        refuted_by = f"with the exact optimum at t {side} {t_star} the colours are as far from the data's"
+        judge = paired_claim if (swapped > 0).all() else difference_claim
+        yield judge(claim, refuted_by, what.format(side), swapped, alone)
 
 
 _CHAPTERS = {1: _chapter_1, 2: _chapter_2, 3: _chapter_3, 4: _chapter_4, 5: _chapter_5, 6: _chapter_6, 7: _chapter_7}

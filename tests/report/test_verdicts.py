@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from debiaslib.report.judge import COLUMNS, ratio_text, verdict_of
+from debiaslib.report.judge import COLUMNS, difference_claim, ratio_text, verdict_of
 from debiaslib.report.verdicts import all_verdicts, verdicts
 
 ARMS = ("constant", "debiased", "p2(k=1,gamma=1)")
@@ -81,3 +81,14 @@ def test_one_seed_gives_directions_only(tmp_path):
 
 def test_without_tables_there_are_no_verdicts(tmp_path):
     assert all(verdicts(chapter, tmp_path).empty for chapter in range(1, 8))
+
+
+def test_a_distance_that_is_not_above_0_gives_a_difference_and_no_ratio():
+    def judged(ours, base):
+        row = difference_claim("c", "r", "d", pd.Series(ours), pd.Series(base))
+        return row["verdict"], row["found here"]
+
+    assert judged([-0.1], [1.0]) == ("one seed: yes", "d: -0.1 against 1 (one seed)")
+    assert judged([-0.1, 0.0, 0.1], [1.0, 1.1, 1.0])[0] == "holds"
+    assert judged([1.0, 1.1, 1.0], [-0.1, 0.0, 0.1])[0] == "refuted"
+    assert judged([0.0, 1.0, -1.0], [0.1, 0.0, 0.0])[0] == "open"
