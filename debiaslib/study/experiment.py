@@ -55,7 +55,8 @@ class Experiment:
     notebooks: tuple[Text, ...] = NOTEBOOKS
     dataset: Text = ""  # empty: the preset's
     training: dict = field(default_factory=dict)  # overrides of the preset and of TrainConfig's defaults
-    rates: dict = field(default_factory=dict)  # {weighting: its own learning rate}, chosen on other seeds
+    # {arm: learning rate}, chosen on other seeds: "constant" is for each of its variants that no longer key matches
+    rates: dict = field(default_factory=dict)
     # one-step estimates (notebooks 01 and 02)
     shown_timesteps: tuple[Whole(0), ...] = (50, 200, 400, 600, 700, 800, 900, 999)
     shown_images: Whole(1) = 8
@@ -101,9 +102,10 @@ class Experiment:
         _check_distinct("further_features", self.features + self.further_features)
         for arm in self.published_weights:
             check_choice("arm in published_weights", arm, self.arms)
-        object.__setattr__(self, "rates", {str(parse_strategy(name)): rate for name, rate in self.rates.items()})
-        for weighting in self.rates:
-            check_choice("weighting in rates", weighting, self.weightings)
+        object.__setattr__(self, "rates", {str(parse_arm(key)): rate for key, rate in self.rates.items()})
+        for key in self.rates:
+            if not any(_matches(key, arm) for arm in self.arms):
+                check_choice("arm in rates", key, self.arms)
         known = sorted({one.name for one in dataclasses.fields(TrainConfig)} - {*_OF_THE_RUN})
         for key in self.training:
             check_name("training setting", key, known)
@@ -132,7 +134,8 @@ class Experiment:
         """The `TrainConfig` of one (arm, seed) of this experiment; a weighting alone is an arm."""
         arm, preset = parse_arm(arm), dataclasses.asdict(get_preset(self.preset))
         named = {"preset": self.preset, "weighting": arm.weighting, "variant": arm.variant, "seed": seed}
-        own = {"lr": self.rates[arm.weighting]} if arm.weighting in self.rates else {}
+        keys = [key for key in self.rates if _matches(key, arm)]
+        own = {"lr": self.rates[max(keys, key=lambda key: len(parse_arm(key).settings))]} if keys else {}
         given = {**preset, **self.training, **own, **dict(arm.settings), **named}
         if self.dataset:
             given["dataset"] = self.dataset
@@ -171,6 +174,12 @@ class Experiment:
     def to_dict(self):
         """The experiment as JSON-native values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def _matches(key, arm):
+    """Whether an arm has the weighting and all the settings of a key of `rates`."""
+    key, arm = parse_arm(key), parse_arm(arm)
+    return key.weighting == arm.weighting and set(key.settings) <= set(arm.settings)
 
 
 def _check_distinct(name, values):

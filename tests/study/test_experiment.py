@@ -175,12 +175,21 @@ def test_overrides_and_the_dataset():
     assert load_experiment("quick", dataset=Path("folder")).train_config("constant", 0).dataset == "folder"
 
 
-def test_a_weighting_with_a_rate_of_its_own():
-    e = Experiment(name="x", preset="minifaces16", weightings=("constant", "min_snr"), rates={"min_snr": 3e-4},
-                   variants=("min_snr; max_grad_norm=1", "min_snr; lr=0.1"))  # fmt: skip
-    assert [e.train_config(arm, 0).lr for arm in e.arms] == [1e-3, 3e-4, 3e-4, 0.1]
-    with pytest.raises(InputError, match="weighting in rates 'debiased' is unknown"):
-        Experiment(name="x", preset="minifaces16", weightings=("constant",), rates={"debiased": 1e-3})
+def test_each_arm_has_the_rate_of_the_longest_key_that_matches_it(load):
+    e = load("""preset: minifaces16
+weightings: [constant, min_snr, debiased]
+variants: [constant; prediction_type=v_prediction, "constant; max_grad_norm=1, prediction_type=v_prediction",
+           min_snr; max_grad_norm=1, min_snr; lr=0.1]
+rates:
+  constant; prediction_type=v_prediction: 2e-3
+  constant: 5e-4
+  min_snr: 3e-4
+""")
+    assert [e.train_config(arm, 0).lr for arm in e.arms] == [5e-4, 3e-4, 1e-3, 2e-3, 2e-3, 3e-4, 0.1]
+    assert Experiment(**json.loads(json.dumps(e.to_dict()))) == e
+    line = refused(load, "preset: minifaces16\nrates: {constant; prediction_type=v_prediction: 2e-3}")
+    assert line == "arm in rates 'constant; prediction_type=v_prediction' is unknown; known: constant, debiased"
+    assert "lr is 'fast'" in refused(load, "preset: minifaces16\nrates: {debiased: fast}")
 
 
 def test_an_arm_changes_its_settings_alone():
