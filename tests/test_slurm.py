@@ -181,7 +181,7 @@ def test_a_requeued_training_ends_as_one_that_was_not(slurm, experiment, tmp_pat
         return (results / "engine.log").read_text()[-2000:] + (log.read_text()[-2000:] if log.exists() else "")
 
     with snakemake(experiment, results) as engine:
-        wait_for(lambda: run.last_row() or engine.poll() is not None, 300, said)
+        wait_for(lambda: run.log() or engine.poll() is not None, 300, said)
         job = task_of(run)
         array = job.partition("_")[0]
         assert {f"{array}_1", f"{array}_2"} >= set(ask("squeue", "-h", "-r", "-o", "%i").stdout.split()) >= {job}

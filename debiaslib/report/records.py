@@ -52,7 +52,8 @@ def missing_runs(experiment, folder):
     for arm, seed in experiment.runs:
         run = Run(folder / "runs" / run_name(arm, seed))
         if run.record is None:
-            done = (run.last_row() or {"images": 0})["images"] / experiment.train_config(arm, seed).images
+            rows = run.log()
+            done = rows[-1]["images"] / experiment.train_config(arm, seed).images if rows else 0
             found.append(f"training not complete: {label(arm)}, seed {seed} ({100 * done:.0f} % done)")
     return found
 

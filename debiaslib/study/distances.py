@@ -89,9 +89,8 @@ def draw_together(study, arm, seed):
     one process's.
     """
     e, world, runs, needed = study.experiment, current_world(), trained(study, [seed], [arm]), None
-    with world.raise_together():
-        if world.first:
-            needed = not study.has(*_table_of(study, arm, seed, runs, Metrics(study, e.distance_images)))
+    if world.first:
+        needed = not study.has(*_table_of(study, arm, seed, runs, Metrics(study, e.distance_images)))
     for job in sampling_jobs(e, arm, snapshots_of(study, arm, seed)) if world.broadcast(needed) else ():
         stored_samples(study, arm, seed, e.distance_images, **job)
 

@@ -51,8 +51,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="for the tables of one run")
     arguments = parser.parse_args()
     with processes(_MINUTES) as world:
-        with world.raise_together():
-            study = _checked(arguments, world)
+        study = _checked(arguments, world)
         if world.size > 1 and "distances" in arguments.names:
             draw_together(study, arguments.weighting, arguments.seed)
     for name in arguments.names if world.first else ():

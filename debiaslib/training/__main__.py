@@ -25,9 +25,8 @@ def main():
     )
     arguments = parser.parse_args()
     with processes() as world:
-        with world.raise_together():
-            experiment = load_experiment(arguments.experiment, arguments.dataset)
-            config = experiment.train_config(arguments.weighting, arguments.seed)
+        experiment = load_experiment(arguments.experiment, arguments.dataset)
+        config = experiment.train_config(arguments.weighting, arguments.seed)
         if experiment.weights and world.first:
             run = find_run(experiment.name, config.arm, config.seed, arguments.results)
             take_published(checkout() / experiment.weights, run)

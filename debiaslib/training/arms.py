@@ -9,7 +9,7 @@ fields of `config.TrainConfig`, which checks their values.
 from dataclasses import dataclass
 
 from ..diffusion.strategies import Strategy, parse_strategy
-from ..errors import InputError, check_choice, check_number, shown
+from ..errors import InputError, shown
 from .settings import check_name
 
 # What an arm may change: everything in the training that leaves data, network and schedule as they are.
@@ -94,16 +94,11 @@ def parse_arm(text):
 
 def _value(name, text):
     kind = SETTINGS[name]
-    if kind is bool:
-        return _WORDS[check_choice(name, text, _WORDS)]
-    if kind is str:
-        return text
     try:
-        return check_number(name, kind(text))
-    except (ValueError, OverflowError):
-        raise InputError(
-            f"{name} is {shown(text)}; it must be a {'whole' if kind is int else 'finite'} number"
-        ) from None
+        return _WORDS[text] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        raise InputError(f"{name} is {shown(text)}; it must be {wanted}") from None
 
 
 def _text(value):

@@ -1,36 +1,83 @@
-"""Files that a training writes: checkpoints, whole or not at all, verified by sha256 when read; and weights.
+"""Checkpoints of a training: what they hold, written whole or not at all, and verified when a training goes on.
 
 `step-<n>.pt` holds the tensors and the log so far; `step-<n>.json` beside it, written after it, its sha256. A
 checkpoint counts once both are there. The last two are kept.
 """
 
-import pickle
 import sys
 
 import torch
 from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..files import atomic_path, fill_json, read_json, sha256_file
+from ..files import atomic_path, read_json, sha256_file
+from ..store import save_with_note
+
+__all__ = ["KEPT", "load_checkpoint", "resume", "save_checkpoint", "save_weights", "training_state"]
 
 KEPT = 2
+
+
+def training_state(training):
+    """The state of a `Training` after its last step: what `torch.save` can write."""
+    return {
+        "network": training.network.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "ema": training.ema.state_dict(),
+        "sums": training.log.total,
+        "seconds": training.seconds,
+        "processes": training.shares,
+        "log": training.log.rows,
+    }
+
+
+def resume(training):
+    """Take the last checkpoint's state, if there is one; the first process reads it and gives it to all.
+
+    Raises InputError if every checkpoint is damaged.
+    """
+    world, folder = training.world, training.run.folder
+    training.step, state = world.broadcast(load_checkpoint(folder / "checkpoints") if world.first else None)
+    if state is not None:
+        training.network.load_state_dict(state["network"])
+        training.optimizer.load_state_dict(state["optimizer"])
+        training.ema.load_state_dict(state["ema"])
+        training.ema.to(training.config.device)
+        training.seconds, training.log.total = state["seconds"], state["sums"]
+        # Rows come from the checkpoint, not from the file: a killed training may have left later ones, or half a row.
+        training.log.rows, training.log.checkpoint = state["log"], training.step
+    # Who takes which steps: lists of (first step, processes, backend).
+    before = [share for share in (state or {}).get("processes", ()) if share[0] < training.step]
+    now = [world.size, world.backend(training.config.device)]
+    training.shares = before if before and before[-1][1:] == now else [*before, [training.step, *now]]
+    if world.first:
+        training.log.rewrite()
+        _tidy(folder / "checkpoints", training.step)
+        for leftover in folder.glob(f".*-{'?' * 8}.*"):  # half-written files of killed writers
+            leftover.unlink(missing_ok=True)
+    training.model = world.replicate(training.network)
+    if world.size > 1:
+        # After its first backward pass DistributedDataParallel lays the gradients out anew. Were that a step, those of
+        # a resumed training would be added in another order than those of an uninterrupted one.
+        training.backward(training.batches(training.step))
+        training.network.zero_grad(set_to_none=True)
 
 
 def save_checkpoint(folder, step, state):
     """Write `state` (what torch.save can write of tensors, numbers, lists and dicts) as the checkpoint of `step`."""
     path = folder / f"step-{step:09d}.pt"
-    # Both are written before either has its name, so that a full disk leaves no tensors without a note.
-    note = path.with_suffix(".json")
-    with atomic_path(note) as said, atomic_path(path) as temporary:
-        torch.save(state, temporary)
-        fill_json(said, note, {"step": step, "sha256": sha256_file(temporary)})
-    tidy(folder, step)
+    save_with_note(path, lambda temporary: torch.save(state, temporary), lambda: {"step": step}, _note(path))
+    _tidy(folder, step)
 
 
-def tidy(folder, step):
+def _note(path):
+    return path.with_suffix(".json")
+
+
+def _tidy(folder, step):
     """Keep the last checkpoints up to `step`; damaged later ones, and what killed writers left behind, go too."""
-    notes = sorted(folder.glob("step-*.json"))
-    kept = {note.stem for note in [n for n in notes if n.stem <= f"step-{step:09d}"][-KEPT:]}
+    notes = [note for note in sorted(folder.glob("step-*.json")) if note.stem <= f"step-{step:09d}"]
+    kept = {note.stem for note in notes[-KEPT:]}
     for path in [*folder.glob("step-*"), *folder.glob(".step-*")]:
         if path.stem not in kept:
             path.unlink(missing_ok=True)
@@ -41,49 +88,26 @@ def load_checkpoint(folder):
 
     A damaged one is named in one line on stderr and the one before it is used. Raises InputError if all are damaged.
     """
-    notes = sorted(folder.glob("step-*.json"), reverse=True) if folder.is_dir() else []
-    for note in notes:
+    paths = [note.with_suffix(".pt") for note in sorted(folder.glob("step-*.json"), reverse=True)]
+    for path in paths:
         try:
-            return _verified(note)
-        except InputError as error:
-            print(f"{error}; the checkpoint before it is tried", file=sys.stderr)
-    if notes:
+            return _verified(path)
+        except Exception:  # whatever torch makes of a file that it did not write
+            reason = f"checkpoint {path.name} is missing or damaged, or is not one of ours"
+            print(f"{reason}; the checkpoint before it is tried", file=sys.stderr)
+    if paths:
         raise InputError(f"every checkpoint in {folder} is damaged; move the run's folder away to train it again")
     return 0, None
 
 
-def _verified(note):
-    path = note.with_suffix(".pt")
-    try:
-        said = read_json(note)
-    except InputError:
-        raise InputError(f"checkpoint {path.name} is damaged: its note is not what was written") from None
-    recorded = {"step": _step(note), "sha256": sha256_file(path) if path.is_file() else None}
-    if said != recorded:
-        raise InputError(f"checkpoint {path.name} is missing or damaged: its step and sha256 are not the recorded ones")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(f"checkpoint {path.name} is not one of ours: it holds more than tensors and numbers") from None
-    except Exception:  # whatever torch makes of a file that was not written by it
-        state = None
-    if not isinstance(state, dict):
-        raise InputError(f"checkpoint {path.name} is not one of ours: it holds no state of a training")
-    return said["step"], state
-
-
-def _step(note):
-    digits = note.stem.removeprefix("step-")
-    return int(digits) if digits.isdecimal() else None
+def _verified(path):
+    step = int(path.stem.removeprefix("step-"))
+    if read_json(_note(path)) != {"step": step, "sha256": sha256_file(path)}:
+        raise InputError(f"{path}: its step and sha256 are not the recorded ones")
+    return step, torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_weights(path, network):
     """Write a network's state as safetensors, atomically."""
     with atomic_path(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
-
-
-def remove_half_written(folder):
-    """Remove the half-written files that killed writers left in a run's folder. The caller must hold its lock."""
-    for leftover in folder.glob(f".*-{'?' * 8}.*"):
-        leftover.unlink(missing_ok=True)

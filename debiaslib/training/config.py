@@ -1,17 +1,24 @@
 """The configuration of one training (`TrainConfig`), checked at once. Imports no torch."""
 
 import dataclasses
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
 from ..diffusion.prediction import PREDICTION_TYPES
 from ..diffusion.strategies import parse_strategy
-from ..errors import InputError, check_choice, check_number, shown
+from ..errors import InputError, check_number, shown
 from .arms import parse_arm
 from .settings import Flag, Mapping, Number, Text, Whole, settings
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
+
+
+def _check_device(name):
+    if not re.fullmatch("cpu|mps|cuda(:[0-9]+)?", name):
+        raise InputError(f"device is {shown(name)}; write it as 'cpu', 'cuda', 'cuda:0' or 'mps'")
+    return name
 
 
 @settings
@@ -51,51 +58,43 @@ class TrainConfig:
     compilation: Literal["none", "default", "cuda_graphs"] = "none"
     microbatch: Whole(1) | None = None  # images of one forward and backward pass; None: the whole batch at once
     snapshots: tuple[Whole(1), ...] = ()  # EMA weights are kept when so many images were seen, and at the end
-    device: Text = "cpu"
+    device: Annotated[str, AfterValidator(_check_device)] = "cpu"
     threads: Whole(1, 1024) = 1
 
     def __post_init__(self):
         self._check_variant()
-        self._check_network()
         check_number("images", self.images, minimum=self.batch_size, integer=True)
-        if self.microbatch is not None:
-            check_number("microbatch", self.microbatch, minimum=1, maximum=self.batch_size, integer=True)
-        if self.scale_betas and self.schedule != "linear":
-            raise InputError(f"scale_betas is true, which needs schedule='linear'; it is {self.schedule!r}")
-        for count in self.snapshots:
-            check_number("snapshots", count, minimum=1, maximum=self.images, integer=True)
-        if self.learned_variance and self.timestep_sampling == "weight":
-            raise InputError("learned_variance needs timesteps drawn evenly; timestep_sampling is 'weight'")
-        self._check_device()
-
-    def _check_network(self):
+        for name, counts, most in (
+            ("microbatch", [self.microbatch or 1], self.batch_size),
+            ("snapshots", self.snapshots, self.images),
+        ):
+            for count in counts:
+                check_number(name, count, minimum=1, maximum=most, integer=True)
         channels = self.network.get("block_out_channels")
-        if isinstance(channels, (list, tuple)) and channels and self.resolution % 2 ** (len(channels) - 1):
+        halved = len(channels) - 1 if isinstance(channels, list) else 0
+        if self.resolution % 2**halved:
             raise InputError(
-                f"resolution is {self.resolution}; it must be a multiple of {2 ** (len(channels) - 1)}, as the network "
-                f"halves it {len(channels) - 1} times"
+                f"resolution is {self.resolution}; it must be a multiple of {2**halved}, as the network halves it "
+                f"{halved} times"
             )
         if self.classes is not None:
             check_number("num_class_embeds of the network", self.classes, minimum=1, integer=True)
+        if self.scale_betas and self.schedule != "linear":
+            raise InputError(f"scale_betas is true, which needs schedule='linear'; it is {self.schedule!r}")
+        if self.learned_variance and self.timestep_sampling == "weight":
+            raise InputError("learned_variance needs timesteps drawn evenly; timestep_sampling is 'weight'")
+        if self.compilation == "cuda_graphs" and not self.device.startswith("cuda"):
+            raise InputError(f"compilation is 'cuda_graphs', which device {self.device!r} lacks; use 'default'")
 
     def _check_variant(self):
-        arm = parse_arm(f"{self.weighting}; {self.variant}" if self.variant else self.weighting)
+        """Raise InputError unless `variant`, which names the run's folder, says the values that the fields have."""
+        arm = parse_arm(self.arm)
         object.__setattr__(self, "variant", arm.variant)
         for name, value in arm.settings:
             if value == "auto":
                 raise InputError(f"variant is {shown(self.variant)}; an arm must say which {name} it is")
             if getattr(self, name) != value:
                 raise InputError(f"variant is {shown(self.variant)}, but {name} is {getattr(self, name)!r}")
-
-    def _check_device(self):
-        kind, _, index = self.device.partition(":")
-        check_choice("device", kind, ("cpu", "cuda", "mps"))
-        if ":" in self.device and not index.isdecimal():
-            raise InputError(f"device is {self.device!r}; write it as 'cpu', 'cuda', 'cuda:0' or 'mps'")
-        if self.compilation == "cuda_graphs" and kind != "cuda":
-            raise InputError(
-                f"compilation is 'cuda_graphs', which device {self.device!r} lacks; use 'none' or 'default'"
-            )
 
     @property
     def steps(self):

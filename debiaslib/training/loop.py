@@ -5,7 +5,7 @@
 
 To resume, run the same command again. `train` checks and locks; `Training` below reads in the order of a training: set
 up, one step, the loop over steps, what is saved. The loss is in `objective.py`, each step's batch in `batches.py`, the
-log's sums and rows in `log.py`, checkpoints in `resume.py`, and what several processes exchange in `processes.py`.
+log's sums and rows in `log.py`, saving and resuming in `checkpoints.py`, several processes in `processes.py`.
 """
 
 import math
@@ -19,17 +19,15 @@ from tqdm import tqdm
 from ..data.images import load_images
 from ..devices import check_device
 from ..diffusion.randomness import stream_seed
-from ..errors import InputError
 from ..files import write_json
 from ..signals import StopFlag
 from .batches import Batches
-from .checkpoints import save_checkpoint, save_weights
+from .checkpoints import resume, save_checkpoint, save_weights, training_state
 from .log import TrainingLog
 from .network import build_network, concrete_precision, prepare_network
-from .objective import Objective, check_trainable
+from .objective import Objective
 from .processes import current_world
-from .resume import start, training_state
-from .run import check_processes, check_settings, find_run, write_record
+from .run import check_settings, find_run, write_record
 
 __all__ = ["Training", "train"]
 
@@ -47,32 +45,25 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     naming the step, if the loss stops being finite.
     """
     world = current_world()
-    with world.raise_together():
-        check_device(config.device)
-        run = find_run(experiment, config.arm, config.seed, results)
-        if run.config is None:  # a run that has begun was trainable; settings that differ are named below
-            check_trainable(config)
-        images = load_images(
-            config.dataset, config.resolution, progress=progress and world.first, classes=config.classes
-        )
-        config = concrete_precision(config, run.config)
-        wanted = {**config.to_dict(), **images.identity}
-        check_settings(run, wanted)
+    check_device(config.device)
+    run = find_run(experiment, config.arm, config.seed, results)
+    bar = progress and world.first
+    images = load_images(config.dataset, config.resolution, progress=bar, classes=config.classes)
+    config = concrete_precision(config, run.config)
+    wanted = {**config.to_dict(), **images.identity}
+    check_settings(run, wanted)
     if world.broadcast(run.record is not None):
         return run
-    with world.raise_together():
-        world.check(config.device, config.batch_size)
+    world.check(config.device, config.batch_size)
     with world.exclusive(run.folder / ".lock", f"the run {run.folder}"):
         if world.broadcast(run.record is None):  # another process may have completed it while we waited
-            with world.raise_together():
-                check_settings(run, wanted)
-                check_processes(run, world.size, any_processes)
-                torch.set_num_threads(config.threads)
-                training = Training(run, config, images)  # refuses what cannot be trained before anything is written
+            check_settings(run, wanted, None if any_processes else world.size)
+            torch.set_num_threads(config.threads)
+            training = Training(run, config, images)  # refuses what cannot be trained before anything is written
             if world.first:
                 several = {"processes": world.size} if world.size > 1 else {}
                 write_json(run.folder / "config.json", {**wanted, **several})
-            training.finish(progress and world.first, checkpoint_seconds)
+            training.finish(bar, checkpoint_seconds)
     return run
 
 
@@ -88,7 +79,7 @@ class Training:
         self.ema = EMAModel(self.parameters, decay=config.ema_decay, foreach=True)
         self.objective = Objective(config)
         self.batches = Batches(config, images, self.objective, self.world)
-        self.log = TrainingLog(run, config, self.world.refuse)
+        self.log = TrainingLog(run, config)
         self.snapshot_steps = {-(-count // config.batch_size) for count in (*config.snapshots, config.images)}
         self.step, self.seconds = 0, 0.0  # of the steps alone
 
@@ -129,7 +120,7 @@ class Training:
 
     def finish(self, progress=False, checkpoint_seconds=30):
         """Go on from the last checkpoint, take the remaining steps, then write the record."""
-        start(self)
+        resume(self)
         config, world, saved = self.config, self.world, time.monotonic()
         with torch.enable_grad(), StopFlag(patient=world.size > 1) as stop, self._bar(progress) as bar:
             while self.step < config.steps:
@@ -193,13 +184,12 @@ class Training:
         """
         self.log.flush()
         self._seed_dropout()
-        with self.world.raise_together(), torch.no_grad():
+        with torch.no_grad():
             parts = self._microbatches(self.batches(self.step))
             loss = sum(share * float(self.objective.loss(self.network.forward, *part)[0]) for share, part in parts)
-            if not math.isfinite(loss):
-                last = self.step == self.config.steps
-                where = "after the last step" if last else f"at step {self.step + 1}"
-                raise InputError(self.log.not_finite_line(f"{where} (loss {loss:g})"))
+        if not math.isfinite(loss):
+            where = f"at step {self.step + 1}" if self.step < self.config.steps else "after the last step"
+            self.log.refuse(f"{where} (loss {loss:g})")
 
     def _seed_dropout(self):
         torch.manual_seed(stream_seed(self.config.seed, self.world.purpose("dropout"), self.step))

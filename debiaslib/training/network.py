@@ -18,7 +18,6 @@ from .input_skip_unet import InputSkipUNet, with_skip
 
 __all__ = ["InputSkipUNet", "Transformer", "build_network", "build_schedule", "concrete_precision", "prepare_network"]
 
-_X86_UNITS = ("avx512_bf16", "amx_bf16")
 _COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}  # as torch.compile calls them
 
 
@@ -30,17 +29,13 @@ class Transformer(DiTTransformer2DModel):
     def forward(self, sample, timestep, class_labels=None, return_dict=True):
         """The output (B, C, H, W) or (B, 2C, H, W), as `InputSkipUNet`'s."""
         timestep = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        labels = torch.zeros(len(sample), dtype=torch.int64, device=sample.device)
-        output = super().forward(sample, timestep=timestep, class_labels=labels, return_dict=False)[0]
+        output = super().forward(sample, timestep, torch.zeros_like(timestep), return_dict=False)[0]
         if self.skip is not None:
             output = with_skip(output, sample, timestep, self.skip)
         return UNet2DOutput(sample=output) if return_dict else (output,)
 
 
-_CLASSES = {
-    "UNet2DModel": {False: UNet2DModel, True: InputSkipUNet},
-    "DiTTransformer2DModel": {False: Transformer, True: Transformer},
-}
+_CLASSES = {"UNet2DModel": (UNet2DModel, InputSkipUNet), "DiTTransformer2DModel": (Transformer, Transformer)}
 
 
 def build_network(config, *, initialise=True):
@@ -67,9 +62,7 @@ def build_network(config, *, initialise=True):
         try:
             network = _CLASSES[kind][skips](**settings)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"the network's settings are refused by diffusers: {' '.join(str(error).split())}"
-            ) from None
+            raise InputError(f"the network's settings are refused by diffusers: {error}") from None
     last = network.conv_out if kind == "UNet2DModel" else network.proj_out_2
     if zero:
         _zero_outputs(network, last)
@@ -125,18 +118,14 @@ def beta_ends(config):
 def has_bf16_units(device="cpu"):
     """Whether `device` multiplies matrices faster in bfloat16 than in float32, by what the hardware says of itself.
 
-    CPU: AVX512-BF16 or AMX, used through oneDNN; False for other processors, as nothing was measured on them. CUDA:
-    compute capability 8.0 or later, without emulation. MPS: False.
+    CPU: AVX512-BF16 or AMX, used through oneDNN. CUDA: compute capability 8.0 or later. Anything else: False.
     """
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if hasattr(torch.cpu, "get_capabilities"):
-        units = torch.cpu.get_capabilities()
-        return any(units.get(name, False) for name in _X86_UNITS)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # before torch 2.12
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def concrete_precision(config, made=None):
@@ -149,8 +138,7 @@ def concrete_precision(config, made=None):
     if made is not None:
         return dataclasses.replace(config, precision=made.get("precision", "float32"))
     fast = has_bf16_units(config.device)
-    precision = "bfloat16" if fast else "float32"
-    why = "has" if fast else "has no"
+    precision, why = ("bfloat16", "has") if fast else ("float32", "has no")
     print(f"precision is {precision}: {config.device} {why} bfloat16 matrix units", file=sys.stderr)
     return dataclasses.replace(config, precision=precision)
 

@@ -6,6 +6,7 @@ The weight w(t) is applied in one of two ways of equal expected gradient: as the
 as the density from which t is drawn, with the constant factor mean(w).
 """
 
+import contextlib
 import sys
 
 import torch
@@ -15,7 +16,7 @@ from ..diffusion.randomness import stream
 from ..diffusion.variance import hybrid_term, split_variance
 from ..diffusion.weighting import loss_weight
 from ..errors import InputError
-from .network import build_network, build_schedule
+from .network import build_schedule
 
 _FEW = 0.02
 
@@ -34,36 +35,29 @@ def training_weight(config, schedule):
     return weight
 
 
-def check_trainable(config):
-    """Raise InputError for a network that diffusers does not build, or a weight that cannot be trained with."""
-    training_weight(config, build_schedule(config))
-    with torch.device("meta"):
-        build_network(config, initialise=False)
-
-
 class Objective:
     """The loss of a `TrainConfig`, its schedule and its weight, on the configuration's device."""
 
     def __init__(self, config):
         self.config, self.schedule = config, build_schedule(config)
         weight = training_weight(config, self.schedule)
-        share = max(effective_sample_size(table) for table in (weight, self._epsilon_weight(weight)))
+        self._say_few(weight)
+        by_density = config.timestep_sampling == "weight"
+        self.cumulative = weight.cumsum(0) / weight.cumsum(0)[-1]
+        self.factor = (weight.mean().expand(len(weight)) if by_density else weight).float().to(config.device)
+
+    def _say_few(self, weight):
+        """Say on stderr if the weight, also in epsilon units, to which max_weight applies, rests on few timesteps."""
+        config, tables = self.config, [weight]
+        with contextlib.suppress(InputError):  # it is infinite in those
+            tables.append(loss_weight(config.weighting, self.schedule, max_weight=config.max_weight))
+        share = max(map(effective_sample_size, tables))
         if share < _FEW:
             print(
                 f"the weight {config.weighting} on the {self.schedule.name} schedule rests on {100 * share:.2g} % "
                 "of the timesteps (effective sample size); max_weight bounds it",
                 file=sys.stderr,
             )
-        by_density = config.timestep_sampling == "weight"
-        self.cumulative = weight.cumsum(0) / weight.cumsum(0)[-1]
-        self.factor = (weight.mean().expand(len(weight)) if by_density else weight).float().to(config.device)
-
-    def _epsilon_weight(self, weight):
-        """The table in epsilon units, to which max_weight applies; the given one where that is infinite."""
-        try:
-            return loss_weight(self.config.weighting, self.schedule, max_weight=self.config.max_weight)
-        except InputError:
-            return weight
 
     def timesteps(self, step):
         """The batch's timesteps at a step: int64 (B,) on the CPU, from (seed, "timesteps", step)."""
@@ -71,9 +65,8 @@ class Objective:
         generator = stream(config.seed, "timesteps", step)
         if config.timestep_sampling == "uniform":
             return torch.randint(config.timesteps, (size,), generator=generator)
-        if (
-            config.timestep_sampling == "stratified"
-        ):  # one shift for equidistant points: each t as probable as any other
+        if config.timestep_sampling == "stratified":
+            # One shift for equidistant points: each t is as probable as any other.
             shift = torch.rand(1, generator=generator, dtype=torch.float64)
             points = (shift + torch.arange(size, dtype=torch.float64) / size) % 1
             return (points * config.timesteps).long().clamp(max=config.timesteps - 1)

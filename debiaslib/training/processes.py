@@ -7,7 +7,7 @@ the rounding of sums and nothing else. A process that was started alone is a `Wo
 """
 
 import os
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -106,42 +106,14 @@ class World:
         """Return when every process has come here."""
         self.all_max(0)
 
-    @contextmanager
-    def raise_together(self):
-        """An InputError of any process in this block ends all of them, with one line. Exchange nothing inside it."""
-        line = None
-        try:
-            yield
-        except InputError as error:
-            line = str(error)
-        lines = [line]
-        if self.size > 1:
-            lines = [None] * self.size
-            dist.all_gather_object(lines, line)
-        for rank, line in enumerate(lines):
-            if line is not None:
-                self.refuse(line, rank)
-
-    def refuse(self, line, speaker=0):
-        """End all processes: `speaker` raises InputError, the others exit silently with 0.
-
-        With another status torchrun would end the speaker, perhaps before it has printed its line.
-        """
-        if self.rank == speaker:
-            raise InputError(line) from None
-        raise SystemExit(0)
-
-    @contextmanager
     def exclusive(self, path, what):
-        """The first process holds the lock file `path` for all (`files.exclusive`).
+        """A context in which the first process holds the lock file `path` for all; the others wait when they exchange.
 
         One process waits for the lock as long as it takes; several wait a minute and then raise InputError.
         """
-        with ExitStack() as held:
-            with self.raise_together():
-                if self.first:
-                    held.enter_context(exclusive(path, what, wait=None if self.size == 1 else _LOCK_SECONDS))
-            yield
+        if not self.first:
+            return nullcontext()
+        return exclusive(path, what, wait=None if self.size == 1 else _LOCK_SECONDS)
 
 
 def current_world():
@@ -157,24 +129,26 @@ def processes(minutes=10):
 
     minutes: how long a process waits for another that hangs, or whose machine is lost, before it ends with an error.
     On CPUs the end of a process is noticed at once; torchrun ends the others within half a minute.
-    Raises InputError if WORLD_SIZE is set and the other variables of torchrun are not.
+    An InputError is raised by the first process that meets one; the others then exit silently, with status 0.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise InputError(f"WORLD_SIZE is {size} but {', '.join(missing)} is not set; start the processes with torchrun")
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
         local_rank = int(os.environ["LOCAL_RANK"])
         if local_rank < torch.cuda.device_count():
             torch.cuda.set_device(local_rank)  # "cuda" without a number is this GPU from here on
-    dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
+    store, rank, size = next(dist.rendezvous("env://"))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(minutes=minutes))
     try:
         yield current_world()
+    except (InputError, RuntimeError) as error:  # RuntimeError: of who waits for a process that has ended
+        own = isinstance(error, InputError)
+        if store.add("errors", int(own)) > own:
+            raise SystemExit(0) from None  # with another status torchrun might end the speaker before it has spoken
+        raise
     finally:
         dist.destroy_process_group()
 

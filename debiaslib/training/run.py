@@ -9,7 +9,6 @@ runs/<arm>-s<seed>/        config.json               before the first step
 """
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from ..files import read_json, sha256_file, write_json
 from ..paths import results_root
 from ..provenance import provenance
 from .config import TrainConfig, run_name
+
+__all__ = ["Run", "check_settings", "find_run", "run_config", "write_record"]
 
 _DEFAULTS = {
     f.name: list(f.default) if isinstance(f.default, tuple) else f.default
@@ -41,49 +42,32 @@ class Run:
     @property
     def config(self):
         """The configuration as it was written before the first step (a dict), or None."""
-        path = self.folder / "config.json"
-        made = read_json(path)
-        if made is not None and not isinstance(made, dict):
-            raise InputError(f"{path} holds {shown(made, 40)}; it must hold the settings of a training")
-        return made
+        return self._mapping("config.json")
 
     @property
     def record(self):
         """The record of a complete run (a dict), or None."""
-        path = self.folder / "record.json"
-        made = read_json(path)
+        return self._mapping("record.json")
+
+    def _mapping(self, name):
+        made = read_json(self.folder / name)
         if made is not None and not isinstance(made, dict):
-            raise InputError(f"{path} holds {shown(made, 40)}; it must hold the record of a training")
+            raise InputError(f"{self.folder / name} holds {shown(made, 40)}; it must hold a mapping")
         return made
 
     def log(self):
         """The training log: a list of dicts, one each few steps. A half-written last line is left out.
 
-        Raises InputError if the log of a complete run is not what its record says, or another line is damaged.
+        Raises InputError if the log of a complete run is not what its record says, or a line is damaged.
         """
         path, said = self.folder / "log.jsonl", (self.record or {}).get("log")
-        content = path.read_bytes() if path.exists() else b""
-        if said is not None and hashlib.sha256(content).hexdigest() != said["sha256"]:
-            raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
-        lines, rows = content.splitlines(), []
-        for number, line in enumerate(lines, 1):
-            row = _row(line)
-            if row is not None:
-                rows.append(row)
-            elif number < len(lines):
-                raise InputError(f"{path} is damaged in line {number}; it is written again when the run goes on")
-        return rows
-
-    def last_row(self):
-        """The last complete line of the log, or None. Reads the end of the file only."""
-        path = self.folder / "log.jsonl"
-        if not path.exists():
-            return None
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - 2000))
-            lines = file.read().split(b"\n")
-        row = _row(lines[-2]) if len(lines) > 1 else None
-        return row if row is not None and isinstance(row.get("images"), int) else None
+        if said is not None:
+            self._checked(said)
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        try:
+            return [json.loads(line) for line in text.split("\n")[:-1]]
+        except ValueError:
+            raise InputError(f"{path} is damaged; it is written again when the run goes on") from None
 
     def snapshot(self, images=None):
         """Path of the EMA weights after `images` images (None: the last), checked against the record's sha256.
@@ -93,27 +77,23 @@ class Run:
         record = self.record
         if record is None:
             raise InputError(f"the run {self.folder} is not complete; train it first")
-        if not record.get("snapshots"):
-            raise InputError(f"{self.folder / 'record.json'} names no snapshots; move it away and train the run again")
         known = {entry["images"]: entry for entry in record["snapshots"]}
         images = max(known) if images is None else images
         if images not in known:
-            raise InputError(
-                f"the run {self.folder} has no snapshot at {images} images; known: {', '.join(map(str, known))}"
-            )
+            counts = ", ".join(map(str, known))
+            raise InputError(f"the run {self.folder} has no snapshot at {images} images; known: {counts}")
         return self._checked(known[images])
 
     def raw_weights(self):
         """Path of the weights of the last step, without averaging, checked as `snapshot` does."""
         record = self.record
         if record is None or "raw" not in record:
-            raise InputError(f"the run {self.folder} is not complete, or of a version that kept no raw weights")
+            raise InputError(f"the run {self.folder} is not complete, or published without its raw weights")
         return self._checked(record["raw"])
 
     def checked(self, path):
         """`path`, a file of weights in this folder, checked as `snapshot` does if there is a record that names it."""
-        record = self.record or {}
-        entries = [*record.get("snapshots", ()), *([record["raw"]] if "raw" in record else [])]
+        entries = (self.record or {}).get("snapshots", ())
         return next((self._checked(entry) for entry in entries if entry["file"] == path.name), path)
 
     def _checked(self, entry):
@@ -121,15 +101,6 @@ class Run:
         if not path.exists() or sha256_file(path) != entry["sha256"]:
             raise InputError(f"{path} is missing or damaged: its sha256 is not the recorded one; train the run again")
         return path
-
-
-def _row(line):
-    """A line of a log (bytes) as a dict, or None: no JSON, a letter cut in two, or something else."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def find_run(experiment_name, arm, seed, results=""):
@@ -151,50 +122,39 @@ def run_config(run):
         raise InputError(f"{run.folder / 'config.json'}: {error}") from None
 
 
-def check_settings(run, wanted):
+def check_settings(run, wanted, processes=None):
     """Raise InputError, naming the first field that differs, if the folder holds a run made with other settings.
 
-    Equal images under another name are equal. Device and threads decide bits only, so a complete run may differ in
-    them. So does the number of processes, which is asked by `check_processes`.
+    Equal images under another name are equal. Device, threads and the number of processes decide bits only, so a
+    complete run may differ in them. processes: how many are to go on with an unfinished run; None: any number.
     """
-    made = run.config
-    if made is None:
+    if run.config is None:
         return
-    made = {**_DEFAULTS, **made}  # a run of an earlier version lacks the settings that have come since
-    ignored = {"processes"}
+    # A run of an earlier version lacks the settings that have come since.
+    made, wanted = {**_DEFAULTS, "processes": 1, **run.config}, {**wanted, "processes": processes}
+    ignored = {"device", "threads", "processes"} if run.record is not None else set()
+    if processes is None:
+        ignored.add("processes")
     if made.get("data_fingerprint") == wanted["data_fingerprint"]:
         ignored.add("dataset")
     if wanted.get("precision") == "auto":  # whatever the run was begun in
         ignored.add("precision")
-    if run.record is not None:
-        ignored |= {"device", "threads"}
-    difference = first_difference(*({k: v for k, v in c.items() if k not in ignored} for c in (made, wanted)))
+    difference = _first_difference(made, wanted, ignored)
     if difference is not None:
         field, old, new = difference
-        if field == "network" and (inner := first_difference(old, new)) is not None:  # which of its settings
-            field, old, new = f"network.{inner[0]}", *inner[1:]
+        if field == "network" and isinstance(old, dict):  # which of its settings
+            inner, old, new = _first_difference(old, new)
+            field = f"network.{inner}"
+        way_out = "--any-processes allows it" if field == "processes" else "name another results folder, or move it"
         raise InputError(
-            f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; "
-            "name another results folder, or move it"
+            f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; {way_out}"
         )
 
 
-def check_processes(run, number, allowed=False):
-    """Raise InputError if the folder holds an unfinished run of another number of processes, unless that is allowed."""
-    if run.config is None or run.record is not None or allowed:
-        return
-    made = run.config.get("processes", 1)
-    if made != number:
-        raise InputError(
-            f"the run {run.folder} was made with processes={made}, not {number}, which decides its last bits; "
-            "--any-processes allows it"
-        )
-
-
-def first_difference(made, wanted):
+def _first_difference(made, wanted, ignored=()):
     """(field, made value, wanted value) of the first field in which two configurations differ, or None."""
     for name in {**wanted, **made}:
-        if made.get(name) != wanted.get(name):
+        if name not in ignored and made.get(name) != wanted.get(name):
             return name, made.get(name), wanted.get(name)
     return None
 
@@ -207,29 +167,28 @@ def write_record(run, config, images, parameters, seconds, snapshots, raw, share
     """
     _, processes, backend = shares[-1]
     ends = [first for first, _, _ in shares[1:]] + [config.steps]
-    write_json(
-        run.folder / "record.json",
-        {
-            "name": run.name,
-            "config": run.config,
-            "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images.images)},
-            "parameters": parameters,
-            "images": config.steps * config.batch_size,
-            "steps": config.steps,
-            "seconds": seconds,
-            "images_per_second": config.steps * config.batch_size / seconds,
-            "processes": processes,
-            "backend": backend,
-            "process_history": [
-                {"steps": [first, end], "processes": number, "backend": carrier}
-                for (first, number, carrier), end in zip(shares, ends, strict=True)
-            ],
-            "snapshots": [
-                {"images": step * config.batch_size, "file": path.name, "sha256": sha256_file(path)}
-                for step, path in snapshots.items()
-            ],
-            "raw": {"file": raw.name, "sha256": sha256_file(raw)},
-            "log": {"file": "log.jsonl", "sha256": sha256_file(run.folder / "log.jsonl")},
-            **provenance(config.device, config.threads),
-        },
-    )
+    record = {
+        "name": run.name,
+        "config": run.config,
+        "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images.images)},
+        "parameters": parameters,
+        "images": config.steps * config.batch_size,
+        "steps": config.steps,
+        "seconds": seconds,
+        "images_per_second": config.steps * config.batch_size / seconds,
+        "processes": processes,
+        "backend": backend,
+        "process_history": [
+            {"steps": [first, end], "processes": number, "backend": carrier}
+            for (first, number, carrier), end in zip(shares, ends, strict=True)
+        ],
+        "snapshots": [{"images": step * config.batch_size, **_hashed(path)} for step, path in snapshots.items()],
+        "raw": _hashed(raw),
+        "log": _hashed(run.folder / "log.jsonl"),
+        **provenance(config.device, config.threads),
+    }
+    write_json(run.folder / "record.json", record)
+
+
+def _hashed(path):
+    return {"file": path.name, "sha256": sha256_file(path)}

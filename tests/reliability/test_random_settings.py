@@ -14,8 +14,8 @@ from debiaslib.study.experiment import Experiment, load_experiment
 from debiaslib.study.presets import PRESETS
 from debiaslib.training.config import TrainConfig
 from tests.study.test_experiment import FIELDS as EXPERIMENT_FIELDS
-from tests.training.test_config import FIELDS as TRAIN_FIELDS
 
+TRAIN_FIELDS = sorted(TrainConfig.__dataclass_fields__)
 NETWORK = PRESETS["minifaces16"].network
 TRAIN = {**vars(PRESETS["minifaces16"]), "network": NETWORK, "weighting": "p2(k=1,gamma=0.5)", "snapshots": [640]}
 EXPERIMENT = {

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import typing
 from pathlib import Path
 
 import pytest
@@ -14,57 +13,42 @@ from debiaslib.training.load import load_model
 from debiaslib.training.run import Run, find_run, run_config
 
 TRAIN = {"dataset": "minifaces", "resolution": 16, "network": {}, "images": 1000, "batch_size": 64, "lr": 1e-3}
-FIELDS = sorted(field.name for field in dataclasses.fields(TrainConfig))
-WHOLE, FINITE = "it must be a whole number", "it must be a finite number"
 MISTAKES = [
     ({"dataset": 3}, "dataset is 3; it must be a text"),
-    ({"resolution": 3}, f"resolution is 3; {WHOLE} >= 4 and <= 1024"),
-    ({"resolution": 16.0}, f"resolution is 16.0; {WHOLE} >= 4"),
+    ({"resolution": 3}, "resolution is 3; it must be >= 4"),
+    ({"resolution": 16.0}, "resolution is 16.0; it must be a whole number"),
     ({"resolution": 18, "network": {"block_out_channels": [8] * 3}}, "resolution is 18; it must be a multiple of 4"),
     ({"network": []}, "network is []; it must be a mapping"),
-    ({"network": {"dropout": float("nan")}}, "network is {'dropout': nan}; it must hold texts, finite numbers"),
-    ({"network": {"a": {1}}}, "it must hold texts, finite numbers"),
-    ({"network": {3: 4}}, "network is {3: 4}; it must hold texts"),
-    ({"network": {"num_class_embeds": 0}}, f"num_class_embeds of the network is 0; {WHOLE} >= 1"),
-    ({"images": 63}, f"images is 63; {WHOLE} >= 64"),
-    ({"images": 10**6000}, f"images is a number of 19932 bits; {WHOLE} >= 1 and < 2^63"),
-    ({"batch_size": True}, f"batch_size is True; {WHOLE} >= 1"),
-    ({"batch_size": "64"}, f"batch_size is '64'; {WHOLE} >= 1"),
-    ({"lr": 0}, f"lr is 0; {FINITE} > 0"),
-    ({"lr": float("nan")}, f"lr is nan; {FINITE} > 0"),
-    ({"lr": "inf"}, f"lr is 'inf'; {FINITE} > 0"),
-    ({"lr": "fast"}, f"lr is 'fast'; {FINITE} > 0"),
-    ({"lr": True}, f"lr is True; {FINITE} > 0"),
-    ({"lr": [1e-3]}, f"lr is [0.001]; {FINITE} > 0"),
-    ({"lr": 10**400}, f"{FINITE} > 0"),
-    ({"lr": list(range(5000))}, f"{FINITE} > 0"),
+    ({"network": {3: 4}}, "network is 3; it must be a text"),
+    ({"network": {"num_class_embeds": 0}}, "num_class_embeds of the network is 0; it must be a whole number >= 1"),
+    ({"images": 63}, "images is 63; it must be a whole number >= 64"),
+    ({"images": 10**6000}, "images is a number of 19932 bits; it must be <="),
+    ({"batch_size": True}, "batch_size is True; it must be a whole number"),
+    ({"batch_size": "64"}, "batch_size is '64'; it must be a whole number"),
+    ({"lr": 0}, "lr is 0; it must be > 0"),
+    ({"lr": float("nan")}, "lr is nan; it must be a finite number"),
+    ({"lr": "inf"}, "lr is 'inf'; it must be a finite number"),
+    ({"lr": "fast"}, "lr is 'fast'; it must be a number"),
+    ({"lr": True}, "lr is 'True'; it must be a number"),
+    ({"lr": list(range(5000))}, "it must be a number"),
     ({"learning_rate": 1e-3}, "setting 'learning_rate' is unknown; did you mean 'lr'?"),
     ({"batchsize": 64}, "setting 'batchsize' is unknown; did you mean 'batch_size'?"),
     ({"weighting": None}, "weighting is None; it must be a text"),
     ({"weighting": "debaised"}, "weighting 'debaised' is unknown; did you mean 'debiased'?"),
-    ({"weighting": "p2(k=-1)"}, "k of weighting 'p2' is -1"),
     ({"variant": "lr=7"}, "variant is 'lr=7', but lr is 0.001"),
     ({"variant": "precision=auto", "precision": "auto"}, "an arm must say which precision it is"),
-    ({"seed": -1}, f"seed is -1; {WHOLE} >= 0"),
-    ({"seed": 2**63}, f"seed is {2**63}; {WHOLE} >= 0 and < 2^63"),
     ({"prediction_type": "eps"}, "prediction_type 'eps' is unknown; did you mean 'epsilon'?"),
-    ({"schedule": "lineer"}, "schedule 'lineer' is unknown; did you mean 'linear'?"),
-    ({"timesteps": 0}, f"timesteps is 0; {WHOLE} >= 1 and <= 1e+06"),
     ({"zero_terminal_snr": "yes"}, "zero_terminal_snr is 'yes'; it must be true or false"),
-    ({"learned_variance": 1}, "learned_variance is 1; it must be true or false"),
     ({"learned_variance": True, "timestep_sampling": "weight"}, "learned_variance needs timesteps drawn evenly"),
     ({"timestep_sampling": "importance"}, "known: uniform, stratified, weight"),
-    ({"max_weight": "much"}, f"max_weight is 'much'; {FINITE} > 0"),
-    ({"weight_decay": -0.1}, f"weight_decay is -0.1; {FINITE} >= 0"),
-    ({"ema_decay": 1}, f"ema_decay is 1; {FINITE} >= 0 and < 1"),
-    ({"precision": "float16"}, "precision 'float16' is unknown; did you mean 'bfloat16'?"),
+    ({"max_weight": "much"}, "max_weight is 'much'; it must be a number"),
+    ({"scale_betas": True, "schedule": "cosine"}, "scale_betas is true, which needs schedule='linear'; it is 'cosine'"),
     ({"compilation": "cuda_graphs"}, "compilation is 'cuda_graphs', which device 'cpu' lacks"),
+    ({"microbatch": 65}, "microbatch is 65; it must be a whole number >= 1 and <= 64"),
     ({"snapshots": "500"}, "snapshots is '500'; it must be a list"),
-    ({"snapshots": [0]}, f"snapshots is 0; {WHOLE} >= 1"),
-    ({"snapshots": [1001]}, f"snapshots is 1001; {WHOLE} >= 1 and <= 1000"),
-    ({"device": "gpu"}, "device 'gpu' is unknown; did you mean 'cpu'?"),
-    ({"device": "cuda:\u00b2"}, "write it as 'cpu', 'cuda', 'cuda:0' or 'mps'"),
-    ({"threads": 100_000}, f"threads is 100000; {WHOLE} >= 1 and <= 1024"),
+    ({"snapshots": [0]}, "snapshots is 0; it must be >= 1"),
+    ({"snapshots": [1001]}, "snapshots is 1001; it must be a whole number >= 1 and <= 1000"),
+    ({"device": "gpu"}, "device is 'gpu'; write it as 'cpu', 'cuda', 'cuda:0' or 'mps'"),
 ]
 
 
@@ -89,8 +73,8 @@ def test_numbers_as_yaml_leaves_them():
     # YAML 1.1 reads 1e-3 as text; it wants a dot.
     assert yaml.safe_load("lr: 1e-3") == {"lr": "1e-3"}
     config = train(lr="1e-3", max_weight="5", weight_decay=0, ema_decay="9.9e-1", max_grad_norm=None)
-    assert (config.lr, config.max_weight, config.weight_decay, config.ema_decay) == (0.001, 5.0, 0.0, 0.99)
-    assert all(type(value) is float for value in (config.lr, config.max_weight, config.weight_decay))
+    values = (config.lr, config.max_weight, config.weight_decay, config.ema_decay)
+    assert values == (0.001, 5.0, 0.0, 0.99) and all(type(value) is float for value in values)
     assert config.max_grad_norm is None and train(lr=1) == train(lr="1")
 
 
@@ -115,7 +99,6 @@ def test_it_cannot_be_changed_and_survives_json():
         config.lr = 3
     assert TrainConfig(**json.loads(json.dumps(config.to_dict()))) == config
     assert dataclasses.replace(config, lr="5e-4").lr == 0.0005
-    assert typing.get_type_hints(TrainConfig).keys() == {*FIELDS}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +117,7 @@ def test_names():
 # config.json of a run's folder
 
 CONFIGS = [
-    ([1, 2], "config.json holds [1, 2]; it must hold the settings of a training"),
+    ([1, 2], "config.json holds [1, 2]; it must hold a mapping"),
     ({**TRAIN, "lr": None}, "config.json: lr is None"),
     *[({k: v for k, v in TRAIN.items() if k != name}, f"config.json: {name} is missing") for name in TRAIN],
 ]

@@ -100,7 +100,7 @@ def test_a_configuration_comes_back(run, dataset):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ([1, 2], "it must hold the settings of a training"),
+        ([1, 2], "it must hold a mapping"),
         ({"network": {}, "weighting": "debiased"}, "config.json: dataset is missing"),
     ],
 )

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import traceback
@@ -27,7 +26,7 @@ from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.config import TrainConfig
 from debiaslib.training.loop import Training, train
 from debiaslib.training.processes import World, current_world, processes, shared_batches
-from debiaslib.training.run import check_processes, find_run
+from debiaslib.training.run import find_run
 from tests.training import tiny
 from tests.training.tiny import STILL, assert_same
 
@@ -53,8 +52,7 @@ def training(settings, results, every=1e9, any_processes=False, kill=None):
             rank, step, number = kill
             if world.rank == rank:
                 tiny.until(pytest.MonkeyPatch(), step, lambda: os.kill(os.getpid(), number))
-        with world.raise_together():
-            config = TrainConfig(**settings)
+        config = TrainConfig(**settings)
         train(config, results, "test", progress=False, checkpoint_seconds=every, any_processes=any_processes)
 
     return act
@@ -65,17 +63,16 @@ def together(number, results, act):
     import torch._dynamo  # noqa: F401 - DistributedDataParallel would import it in each child
 
     os.makedirs(results, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = [os.fork() or _child(rank, number, port, results, act) for rank in range(number)]
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    children = [os.fork() or _child(rank, number, store.port, results, act) for rank in range(number)]
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
     return codes, [(results / f"said-{rank}").read_text() for rank in range(number)]
 
 
 def _child(rank, number, port, results, act):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number),
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                   "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}  # fmt: skip
     os.dup2(os.open(results / f"said-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - until the process ends
     warnings.simplefilter("ignore")
@@ -221,7 +218,7 @@ def test_another_number_goes_on_only_when_told_to(settings, tmp_path):
     assert codes == [2] and said[0].count("\n") == 1
     assert "was made with processes=2, not 1" in said[0] and "--any-processes" in said[0]
     assert ask(1, kill=(0, 9, signal.SIGTERM), any_processes=True)[0] == [143]
-    assert ask(4)[0] == [2, 0, 0, 0]
+    assert sorted(ask(4)[0]) == [0, 0, 0, 2]
     assert ask(4, any_processes=True)[0] == [0] * 4
     record = run_in(tmp_path).record
     assert record["processes"] == 4 and record["process_history"] == [
@@ -230,18 +227,6 @@ def test_another_number_goes_on_only_when_told_to(settings, tmp_path):
         {"steps": [9, 12], "processes": 4, "backend": "gloo"},
     ]
     assert ask(2) == ([0, 0], ["", ""])  # a complete run is anybody's
-
-
-def test_an_unfinished_run_of_an_earlier_version_is_one_process_s(tmp_path):
-    run = run_in(tmp_path)
-    run.folder.mkdir(parents=True)
-    (run.folder / "config.json").write_text("{}")
-    check_processes(run, 1)
-    with pytest.raises(InputError, match="was made with processes=1, not 2"):
-        check_processes(run, 2)
-    check_processes(run, 2, allowed=True)
-    (run.folder / "record.json").write_text("{}")
-    check_processes(run, 2)
 
 
 def test_a_run_of_one_process_says_so(settings, tmp_path):
@@ -264,18 +249,13 @@ def test_a_run_of_one_process_says_so(settings, tmp_path):
 )
 def test_a_mistake_is_one_line_of_one_process(settings, tmp_path, more, line):
     codes, said = together(2, tmp_path, training({**settings, **more}, tmp_path))
-    assert codes == [2, 0]
-    assert said[0].startswith(f"error: {line}") and said[0].count("\n") == 1 and said[1] == ""
+    assert sorted(codes) == [0, 2]
+    speaks = codes.index(2)
+    assert said[speaks].startswith(f"error: {line}") and said[speaks].count("\n") == 1 and said[1 - speaks] == ""
     assert run_in(tmp_path).record is None
 
 
-def test_processes_without_torchrun(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    said = "WORLD_SIZE is 3 but RANK, LOCAL_RANK, .* start the processes with torchrun"
-    with pytest.raises(InputError, match=said), processes():
-        pass
+def test_one_process_alone(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     with processes() as world:
         assert world == World() == current_world()

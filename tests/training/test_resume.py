@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from debiaslib.errors import InputError
 from debiaslib.files import read_json
-from debiaslib.training import loop, resume
+from debiaslib.training import loop
 from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.load import load_model
 from debiaslib.training.run import find_run
@@ -223,9 +223,9 @@ with exclusive(folder / ".lock", "the run"):
 @pytest.mark.parametrize("first_is_killed", [True, False])
 def test_a_second_process_waits_for_the_first(uninterrupted, settings, tmp_path, monkeypatch, capsys, first_is_killed):
     """If the first completes, the second trains nothing; if it is killed, the second goes on from its checkpoint."""
-    started, start = [], resume._resume
+    started, resume = [], loop.resume
     run = stopped(settings, tmp_path, monkeypatch, 9)
-    monkeypatch.setattr(resume, "_resume", lambda training: start(training) or started.append(training.step))
+    monkeypatch.setattr(loop, "resume", lambda training: resume(training) or started.append(training.step))
     complete = "" if first_is_killed else str(uninterrupted.folder)
     command = [sys.executable, "-c", HOLDER, str(run.folder), complete]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
