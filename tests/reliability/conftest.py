@@ -1,6 +1,5 @@
-"""What the reliability tests share: each states the figure it was to reach and the one it did."""
+"""What the reliability tests share."""
 
-import json
 import os
 
 import pytest
@@ -10,7 +9,6 @@ from refusals import Tally
 FILES = {  # experiments of `place`, by name
     "mine": "dataset: good",
     "bad": "weighting: [debiased]",
-    "odd": "training: {resolution: 18}",
     "cuda": "training: {device: cuda}",
     "zero": "dataset: good\ntraining: {zero_terminal_snr: true}",
     "groups": "dataset: good\ntraining: {network: {block_out_channels: [16, 24]}}",  # for four kinds of blocks
@@ -25,23 +23,10 @@ OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "EXPERIM
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_outer_make():
-    """The tests are the same under `make reliability ARGS=...` as under pytest."""
+    """The tests are the same under `make test ARGS=...` as under pytest."""
     taken = {name: os.environ.pop(name) for name in OF_MAKE if name in os.environ}
     yield
     os.environ.update(taken)
-
-
-@pytest.fixture
-def reached(record_property):
-    """``reached(item, what, wanted, got)`` notes a figure beside the test's result; call it after the assertions.
-
-    ``item`` groups them as docs/reliability.md does; the other three are short plain texts.
-    """
-
-    def note(item, what, wanted, got):
-        record_property("reliability", json.dumps([int(item), str(what), str(wanted), str(got)]))
-
-    return note
 
 
 @pytest.fixture

@@ -9,18 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from debiaslib.data.gaussian import gaussian_law
-from debiaslib.diffusion.bias import channel_bias, decompose_seeds, spectrum
+from debiaslib.diffusion.bias import decompose_seeds
 from debiaslib.diffusion.one_step import mse_by_timestep, one_step_estimate
-from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
+from debiaslib.diffusion.optimum import OptimalDenoiser
 from debiaslib.diffusion.sampling import sample, to_uint8
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.solvers import MULTISTEP, SOLVERS
-from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.metrics import colour
 from debiaslib.metrics import distances as metrics
-from debiaslib.metrics.features import load_extractor
 from debiaslib.metrics.statistics import mean_interval
 from debiaslib.training import loop as training
 from debiaslib.training.checkpoints import load_checkpoint
@@ -135,19 +132,6 @@ def test_a_learning_rate_that_diverges(settings, tmp_path):
     assert run_in(one).record is None and not list(run_in(one).folder.glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-def test_a_weight_that_is_not_finite(kind):
-    for value in [*BAD, -1.0]:
-        line = stopped(loss_weight, lambda snr, value=value: torch.where(snr > 1, value, snr), SCHEDULE, kind)
-        assert "must give one finite weight >= 0 for each of the 20 timesteps" in line
-    terminal = SCHEDULE.rescale_zero_terminal_snr()
-    if kind == "epsilon":
-        assert "'debiased' is infinite where SNR = 0" in stopped(loss_weight, "debiased", terminal)
-    assert loss_weight("debiased", terminal, kind, max_weight=10).isfinite().all()
-    for value in (float("nan"), float("-inf")):  # an infinite SNR is an image without noise
-        assert "negative or NaN" in stopped(loss_weight, "debiased", [1.0, value], kind)
-
-
 # Numbers given to public functions
 
 
@@ -167,46 +151,28 @@ def network(x, t):
 
 
 def calls():
-    """{what: (function of spoilt numbers, the numbers)}: each refuses them, and takes them as they are."""
+    """Pairs (function of spoilt numbers, the numbers): each refuses them, and takes them as they are."""
     x0, noise, features = images(), torch.randn(6, 3, 8, 8), np.random.default_rng(0).normal(size=(60, 4))
-    best, given = images(), images(4)
-    optimal, law = OptimalDenoiser(given, SCHEDULE), gaussian_law(8)
-    gaussian = GaussianDenoiser(*law, SCHEDULE)
-    models = {"a": network}
-    return {
-        "x0 of one_step_estimate": (lambda x: one_step_estimate(network, x, 5, noise, SCHEDULE), x0),
-        "noise of one_step_estimate": (lambda n: one_step_estimate(network, x0, 5, n, SCHEDULE), noise),
-        "answers at one_step_estimate": (
-            lambda y: one_step_estimate(lambda x, t: y, x0, 5, noise, SCHEDULE, "sample"), best),
-        "x0 of mse_by_timestep": (lambda x: mse_by_timestep({}, x, [5], SCHEDULE), x0),
-        "answers at mse_by_timestep": (lambda y: mse_by_timestep({"a": lambda x, t: y}, x0, [5], SCHEDULE), best),
-        "the optimum of mse_by_timestep": (
-            lambda y: mse_by_timestep(models, x0, [5], SCHEDULE, optimal=lambda x, t: y), best),
-        "x_t of OptimalDenoiser": (lambda x: optimal(x, 5), x0),
-        "images of OptimalDenoiser": (lambda x: OptimalDenoiser(x, SCHEDULE)(x0, 5), given),
-        "x_t of GaussianDenoiser": (lambda x: gaussian(x, 5), x0),
-        "mean of GaussianDenoiser": (lambda m: GaussianDenoiser(m, law[1], SCHEDULE), torch.as_tensor(law[0])),
-        "covariance of GaussianDenoiser": (lambda c: GaussianDenoiser(law[0], c, SCHEDULE), torch.as_tensor(law[1])),
-        "difference of channel_bias": (channel_bias, x0),
-        "difference of spectrum": (spectrum, x0),
-        "estimates of decompose_seeds": (lambda e: decompose_seeds(e, best), torch.stack([x0, noise])),
-        "the optimum of decompose_seeds": (lambda b: decompose_seeds(torch.stack([x0, noise]), b), best),
-        "pixels of to_uint8": (to_uint8, x0),
-        "alpha_bar": (Schedule, SCHEDULE.alpha_bar),
-        "features of frechet_distance": (lambda f: metrics.frechet_distance(f, features), features),
-        "the reference of frechet_distance": (lambda f: metrics.frechet_distance(features, f), features),
-        "features of kernel_distance": (lambda f: metrics.kernel_distance(f, features), features),
-        "features of precision_recall": (lambda f: metrics.precision_recall(f, features), features),
-        "logits of inception_score": (lambda f: metrics.inception_score(f), features),
-        "points of wasserstein": (lambda p: colour.wasserstein(p, features), features),
-        "points of energy_distance": (lambda p: colour.energy_distance(features, p), features),
-        "colours of to_lab": (lambda c: colour.to_lab(c), np.full((5, 3), 0.5)),
-        "values of mean_interval": (mean_interval, np.arange(5.0)),
-    }  # fmt: skip
+    given, optimal = images(4), OptimalDenoiser(images(4), SCHEDULE)
+    return [
+        (lambda x: one_step_estimate(network, x, 5, noise, SCHEDULE), x0),
+        (lambda y: one_step_estimate(lambda x, t: y, x0, 5, noise, SCHEDULE, "sample"), x0),
+        (lambda y: mse_by_timestep({"a": lambda x, t: y}, x0, [5], SCHEDULE), x0),
+        (lambda y: mse_by_timestep({"a": network}, x0, [5], SCHEDULE, optimal=lambda x, t: y), x0),
+        (lambda x: optimal(x, 5), x0),
+        (lambda x: OptimalDenoiser(x, SCHEDULE)(x0, 5), given),
+        (lambda e: decompose_seeds(e, x0), torch.stack([x0, noise])),
+        (to_uint8, x0),
+        (Schedule, SCHEDULE.alpha_bar),
+        (lambda f: metrics.frechet_distance(f, features), features),
+        (lambda f: metrics.kernel_distance(features, f), features),
+        (lambda p: colour.energy_distance(features, p), features),
+        (mean_interval, np.arange(5.0)),
+    ]
 
 
 def test_public_functions_refuse_what_is_not_finite():
-    for call, numbers in calls().values():
+    for call, numbers in calls():
         call(numbers)  # as they are, they are right
         for value in BAD:
             stopped(call, spoilt(numbers, value))
@@ -231,21 +197,3 @@ def test_samples_of_a_network_that_breaks(clip):
             assert f"answers are not finite at t = {first} for some of the seeds 0 to 3" in line, line
             padding = lambda x, t, value=value: torch.where(x.flatten(1).any(dim=1).view(-1, 1, 1, 1), 0.1 * x, value)  # noqa: E731
             assert sample(padding, schedule, range(6), **given).shape == (6, 3, 4, 4)  # rows that nobody asked for
-
-
-def test_a_broken_feature_network():
-    extractor = load_extractor("minifaces")
-    pictures = np.random.default_rng(0).integers(0, 256, (80, 3, 16, 16), dtype=np.uint8)
-    other = pictures[::-1].copy()
-    weight = next(p for p in extractor.network.parameters() if p.ndim > 1)
-    before = weight.detach().clone()
-    try:
-        for value in BAD:
-            weight.data.view(-1)[:50] = value
-            line = stopped(metrics.evaluate, pictures, other, extractor, cache=False)
-            assert "minifaces gives features that are not finite" in line
-    finally:
-        weight.data.copy_(before)
-    assert all(math.isfinite(row["value"]) for row in metrics.evaluate(pictures, other, extractor, cache=False))
-    rows = colour.evaluate_colour(pictures, other)
-    assert all(math.isfinite(row["value"]) for row in rows)

@@ -131,7 +131,7 @@ def sealed_run(source, away):
 
 
 @pytest.mark.slow
-def test_a_fresh_clone_reproduces_in_an_odd_folder_offline_and_read_only(source, sealed_run, reached):
+def test_a_fresh_clone_reproduces_in_an_odd_folder_offline_and_read_only(source, sealed_run):
     (code, said, errors), folder = sealed_run
     logs = "".join(path.read_text(encoding="utf-8") for path in folder.glob("logs/*.log"))
     assert code == 0, said + errors + logs
@@ -143,16 +143,12 @@ def test_a_fresh_clone_reproduces_in_an_odd_folder_offline_and_read_only(source,
     assert record["commit"] == git("rev-parse", "HEAD", cwd=source).strip()
     assert not list(folder.parent.glob("Zwischenspeicher*"))  # relative to the clone, whatever a worker's folder is
     assert not (source / "results" / "smoke").exists() and not list(source.rglob("__pycache__"))
-    place = "fresh clone; spaces, accents, #, braces, quotes; no network; read-only source; HOME unset; relative paths"
-    got = f"{len(figures)} of {len(wanted)} figures, {len(notebooks)} of {len(notebook_files())} notebooks"
-    reached(10, place, "works", got)
 
 
 @pytest.mark.slow
-def test_every_notebook_by_papermill_from_any_folder_offline(source, sealed_run, tmp_path, reached):
+def test_every_notebook_by_papermill_from_any_folder_offline(source, sealed_run, tmp_path):
     (code, *_), folder = sealed_run
     assert code == 0
-    done = 0
     for name in notebook_files():
         parameters = {"experiment": source / "tests" / "smoke.yaml", "results": folder.parent}
         given = [text for key, value in parameters.items() for text in ("-p", key, value)]
@@ -162,12 +158,11 @@ def test_every_notebook_by_papermill_from_any_folder_offline(source, sealed_run,
         code, said, errors = call(sealed(source, *map(str, command)), source, at)
         assert code == 0, said + errors
         cells = nbformat.read(tmp_path / f"{name}.ipynb", as_version=4).cells
-        done += all(cell.execution_count for cell in cells if cell.cell_type == "code")
-    reached(10, "each notebook by papermill's own command, offline", f"{len(notebook_files())} work", f"{done} work")
+        assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), name
 
 
 @pytest.mark.slow
-def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away, reached):
+def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away):
     """Another user's checkout, no home: one line until he names the folders, and then it works."""
     tiny = source / "tests" / "reliability" / "tiny.yaml"
     command = [sys.executable, "-B", "-m", "debiaslib.study.pipeline", "--experiment", str(tiny), "--jobs", "1"]
@@ -191,13 +186,10 @@ def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away
     assert code == 0, said + errors + logs
     record = json.loads((own / "results" / "tiny" / "runs" / "constant-s0" / "record.json").read_text("utf-8"))
     assert record["commit"] == git("rev-parse", "HEAD", cwd=source).strip()
-    reached(10, "a user without a home, another's checkout: results, then cache not to be written",
-            "one line each", f"{len(lines)} of {len(lines)}")  # fmt: skip
-    reached(10, "the same with both folders named", "works", "report written" if "report:" in said else "no report")
 
 
 @pytest.mark.slow
-def test_set_up_in_an_odd_folder(tmp_path, reached):
+def test_set_up_in_an_odd_folder(tmp_path):
     """tools/setup.sh itself, with a lock of setuptools alone; the other packages are lent by this environment."""
     root = clone(tmp_path / ODD.replace("{x} ", ""))
     theirs = Path(setuptools.__file__).parent
@@ -213,4 +205,3 @@ def test_set_up_in_an_odd_folder(tmp_path, reached):
     where = [root / ".venv" / "bin" / "python", "-c", "import debiaslib; print(debiaslib.__file__)"]
     code, said, errors = call(where, tmp_path, environment())
     assert Path(said.strip()) == root / "debiaslib" / "__init__.py", errors
-    reached(10, "set-up (without fetching packages) and make plan in such a folder", "works", "works")

@@ -101,7 +101,7 @@ def as_pickle(protocol):
     return lambda thing, path: path.write_bytes(pickle.dumps(thing, protocol))
 
 
-WRITERS = [as_zip, as_legacy, *map(as_pickle, range(6))]
+WRITERS = [as_zip, as_legacy, as_pickle(0), as_pickle(5)]
 
 
 def trusting(path):
@@ -133,16 +133,14 @@ def pipeline(pipeline_folder, target):
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_pickles_in_weights(tmp_path, canary, pipeline_folder, reached):
+def test_pickles_in_weights(tmp_path, canary, pipeline_folder):
     """Of every way to write one, under every name, and where a pipeline has its weights."""
-    trials = 0
     for number, write in enumerate(WRITERS):
-        for suffix in ("pt", "pth", "bin", "ckpt", "pkl", "safetensors"):
+        for suffix in ("pt", "bin", "safetensors"):
             path = tmp_path / f"{number}.{suffix}"
             write(state_with(canary), path)
             live(canary, lambda path=path: trusting(path))
             assert path.name in refused(canary, load_model, path)
-            trials += 1
         folder = pipeline(pipeline_folder, tmp_path / f"p{number}")
         weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
         for path in (weights, weights.with_suffix(".bin")):
@@ -151,14 +149,11 @@ def test_pickles_in_weights(tmp_path, canary, pipeline_folder, reached):
             live(canary, lambda path=path: trusting(path))
             refused(canary, load_pretrained, folder)
             path.unlink()
-            trials += 1
-    reached(5, "pickles in checkpoints of others and pipelines", "not run, one line", f"0 of {trials} run")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_pickles_in_what_looks_like_ours(tmp_path, canary, capsys, reached):
+def test_pickles_in_what_looks_like_ours(tmp_path, canary, capsys):
     """A checkpoint with a note that fits it; a published network."""
-    trials = 0
     for number, write in enumerate(WRITERS):
         folder = tmp_path / f"{number}" / "checkpoints"
         folder.mkdir(parents=True)
@@ -175,11 +170,9 @@ def test_pickles_in_what_looks_like_ours(tmp_path, canary, capsys, reached):
                                                            "dataset": "minifaces", "resolution": 8, "images": 8,
                                                            "batch_size": 2}))  # fmt: skip
         refused(canary, load_pretrained, published)
-        trials += 2
-    reached(5, "pickles in checkpoints and weights that look like ours", "not run, one line", f"0 of {trials} run")
 
 
-def test_code_beside_a_pipelines_weights(tmp_path, canary, pipeline_folder, reached):
+def test_code_beside_a_pipelines_weights(tmp_path, canary, pipeline_folder):
     """Custom classes and modules, as diffusers knows them: the code is not even looked at."""
     folder = pipeline(pipeline_folder, tmp_path / "p")
     code = f"import os\nos.mkdir({str(canary)!r})\nclass Evil: pass\n"
@@ -191,7 +184,6 @@ def test_code_beside_a_pipelines_weights(tmp_path, canary, pipeline_folder, reac
         json.dumps({**index, "_class_name": ["pipeline", "Evil"], "unet": ["evil", "Evil"]})
     )
     assert load_pretrained(folder).network.config.sample_size == 8 and not canary.exists()
-    trials = 1
     for file, changes in (
         ("unet/config.json", {"_class_name": ["evil", "Evil"], "auto_map": {"AutoModel": "evil.Evil"}}),
         ("unet/config.json", {"_class_name": "evil.Evil"}),
@@ -204,14 +196,11 @@ def test_code_beside_a_pipelines_weights(tmp_path, canary, pipeline_folder, reac
         path.write_text(json.dumps({**json.loads(before), **changes}))
         refused(canary, load_pretrained, folder)
         path.write_text(before)
-        trials += 1
-    reached(5, "code beside and in the settings of a pipeline", "not run", f"0 of {trials} run")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_weights_of_feature_networks(tmp_path, canary, monkeypatch, reached):
+def test_weights_of_feature_networks(tmp_path, canary, monkeypatch):
     """By an unknown hash; and even if the hash were right."""
-    trials = 0
     for number, write in enumerate(WRITERS):
         path = tmp_path / f"{number}.pth"
         write(state_with(canary), path)
@@ -227,8 +216,6 @@ def test_weights_of_feature_networks(tmp_path, canary, monkeypatch, reached):
             with monkeypatch.context() as patch:
                 patch.setattr(feature_nets, "shipped_weights", lambda name, path=path: path)
                 assert "altered" in refused(canary, feature_nets.load_network, name)
-        trials += 6
-    reached(5, "pickles in weights of feature networks", "not run, one line", f"0 of {trials} run")
 
 
 # Arrays
@@ -248,7 +235,7 @@ def objects(path, canary, compressed=None):
     live(canary, trusted)
 
 
-def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys, reached):
+def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys):
     """In every cache, with a hash or record that fits: none is read, all are made again or refused."""
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
     for seed in range(2):
@@ -285,13 +272,12 @@ def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys, reached):
     with pytest.raises(ValueError, match="allow_pickle=False"):
         load_arrays(path)
     assert not canary.exists()
-    reached(5, "arrays of objects in caches, samples, tables, with records that fit", "not run", "0 of 6 run")
 
 
 # Data sets
 
 
-def test_a_loading_script_in_a_data_set(tmp_path, canary, monkeypatch, reached):
+def test_a_loading_script_in_a_data_set(tmp_path, canary, monkeypatch):
     """In a folder and in a repository of the hub, whatever the library's settings say of trust."""
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
     monkeypatch.setenv("HF_DATASETS_TRUST_REMOTE_CODE", "1")
@@ -306,10 +292,9 @@ def test_a_loading_script_in_a_data_set(tmp_path, canary, monkeypatch, reached):
     for seed in range(2):
         (root / f"{seed}.png").write_bytes(_png(seed))
     assert len(load_images(root, 8).images) == 2 and not canary.exists()
-    reached(5, "a data set's loading script (folder, the hub's library)", "not run", "0 of 3 run")
 
 
-def test_pickles_and_programs_in_the_place_of_images(tmp_path, canary, monkeypatch, reached):
+def test_pickles_and_programs_in_the_place_of_images(tmp_path, canary, monkeypatch):
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
     pickled = pickle.dumps(Canary(canary))
     live(canary, lambda: pickle.loads(pickled))
@@ -324,10 +309,9 @@ def test_pickles_and_programs_in_the_place_of_images(tmp_path, canary, monkeypat
         rows = pyarrow.table({"image": [{"bytes": content}] * 2})
         pyarrow.parquet.write_table(rows, tmp_path / f"{name}.parquet")
         assert "is broken" in refused(canary, load_images, tmp_path / f"{name}.parquet", 8)
-    reached(5, "pickles, PostScript and scripts as images", "not run, one line", f"0 of {2 * len(contents)} run")
 
 
-def test_a_pickle_in_a_parquet_files_schema(tmp_path, canary, monkeypatch, reached):
+def test_a_pickle_in_a_parquet_files_schema(tmp_path, canary, monkeypatch):
     """The extension type that pyarrow before 14.0.1 unpickled as it read the schema (CVE-2023-47248)."""
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
     pickled = pickle.dumps(Canary(canary))
@@ -342,7 +326,6 @@ def test_a_pickle_in_a_parquet_files_schema(tmp_path, canary, monkeypatch, reach
         pyarrow.parquet.write_table(table, tmp_path / f"{column}.parquet")
         found = load_images(tmp_path / f"{column}.parquet", 8, classes=2)
         assert len(found.images) == 2 and not canary.exists()
-    reached(5, "a pickle in the schema of a parquet file", "not run", "0 of 2 run")
 
 
 def _png(seed):
@@ -354,7 +337,7 @@ NAMES = ["$(mkdir {0}).png", "`mkdir {0}`.png", "; mkdir {0};.png", "a\nmkdir {0
          "%s%n.png"]  # fmt: skip
 
 
-def test_hostile_names_of_images(tmp_path, canary, monkeypatch, capsys, reached):
+def test_hostile_names_of_images(tmp_path, canary, monkeypatch, capsys):
     """They are read, and if they are broken they are named in one line, without a letter that a terminal obeys."""
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "c"))
     monkeypatch.chdir(tmp_path)
@@ -368,32 +351,24 @@ def test_hostile_names_of_images(tmp_path, canary, monkeypatch, capsys, reached)
         (folder / name).write_bytes(b"no image")
         line = refused(canary, load_images, folder, 8)
         assert "is broken" in line and line.isprintable(), line
-    reached(
-        5, "names of images that a shell, Python, a terminal or a page would run", "not run", f"0 of {len(NAMES)} run"
-    )
 
 
 # Settings, parameters, notebooks
 
 
-def test_yaml_that_makes_objects(tmp_path, canary, reached):
+def test_yaml_that_makes_objects(tmp_path, canary):
     tags = [f"!!python/object/apply:os.mkdir [{canary}]", f"!!python/object/new:os.mkdir [{canary}]",
             f"!!python/object/apply:os.system ['mkdir {canary}']"]  # fmt: skip
-    trials = 0
     for tag in tags:
         live(canary, lambda tag=tag: yaml.unsafe_load(tag))
         for text in (tag, f"preset: {tag}\n", f"preset: minifaces16\nweightings: [constant, {tag}]\n"):
             (tmp_path / "e.yaml").write_text(text)
             refused(canary, load_experiment, tmp_path / "e.yaml")
-            trials += 1
         refused(canary, parse_source, f"model.pt; schedule={tag}")
         refused(canary, load_pretrained, f"model.pt; resolution={tag}")
-        trials += 2
-    reached(5, "YAML tags that make objects, in experiments and settings of models", "not run, one line",
-            f"0 of {trials} run")  # fmt: skip
 
 
-def test_names_and_values_of_parameters(tmp_path, canary, monkeypatch, reached):
+def test_names_and_values_of_parameters(tmp_path, canary, monkeypatch):
     """papermill pastes a name as it is; ours are the declared ones whatever is given, and values are quoted."""
     evil = f"q=1;__import__('os').mkdir({str(canary)!r});z"
     cell = PythonTranslator.codify({evil: 5})
@@ -417,7 +392,6 @@ def test_names_and_values_of_parameters(tmp_path, canary, monkeypatch, reached):
         names = {}
         exec(PythonTranslator.codify(parameters), names)
         assert {key: names[key] for key in parameters} == parameters and not canary.exists()
-    reached(5, "code as values of parameters", "not run", f"0 of {4 * len(values)} run")
 
 
 def test_every_declared_parameter_is_an_identifier():
@@ -445,7 +419,7 @@ class Server(BaseHTTPRequestHandler):
 
 
 @pytest.mark.slow
-def test_notebooks_of_strangers(tmp_path, canary, reached):
+def test_notebooks_of_strangers(tmp_path, canary):
     """By address, as JSON text, by path: only the notebooks of the checkout are executed, by their names."""
     code = f"import os\nos.mkdir({str(canary)!r})"
     kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
@@ -469,7 +443,6 @@ def test_notebooks_of_strangers(tmp_path, canary, reached):
     finally:
         server.shutdown()
         server.server_close()
-    reached(5, "notebooks by address, as text, by path", "not fetched, not run, one line", f"0 of {len(names)} run")
 
 
 # Pages
