@@ -4,11 +4,12 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ..study.controls import BASE, OUTCOMES
-from .facts import number_range
+from .lines import curves, number_range, plain_rows
 from .registry import figure
-from .style import label, legend_below, log_axis, look, new_figure, ordered, ticks_at
+from .style import log_axis, look, panel_grid, ticks_at
 
 NOTEBOOK = "07_controls"
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _ONE = "one training seed, no error bars."
 _GROUPS = {  # heading: what the names of its conditions contain
     "baseline": (BASE,),
@@ -39,34 +40,26 @@ def load_learning_rates(tables):
     return {"spread": f"{spread}cut at the panel." if table.n.max() > 1 else _ONE}, table
 
 
-@figure(
-    "learning_rates", NOTEBOOK, "tables/learning_rates.csv", load_learning_rates,
-    title="The outcomes by learning rate",
-    caption="""Every outcome against the learning rate, for constant and debiased; all else is equal. Lines:
-    {spread}""",
-)  # fmt: skip
-def draw_learning_rates(table):
-    """A panel for each outcome. table: columns weighting, lr, outcome, mean, low, high."""
-    shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
-    columns = min(2, len(shown))
-    lines = -(-len(shown) // columns)
-    drawn, axes = new_figure(lines, columns, height=0.5 + 2.2 * lines, panels=len(shown))
-    for ax, outcome in zip(axes.flat, shown, strict=False):
-        rows = table[table.outcome == outcome]
-        for who in ordered(rows.weighting):
-            part = rows[rows.weighting == who].sort_values("lr")
-            ax.plot(part.lr, part["mean"], **look(who).line, label=label(who))
-            bounded = part[np.isfinite(part.low) & np.isfinite(part.high)]
-            ax.fill_between(bounded.lr, bounded.low, bounded.high, color=look(who).colour, alpha=0.15, linewidth=0)
+def _measured(table):
+    return [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
+
+
+@figure("The outcomes by learning rate", NOTEBOOK, "tables/learning_rates.csv", load_learning_rates)
+def learning_rates(table):
+    """Every outcome against the learning rate, for constant and debiased; all else is equal. Lines: {spread}"""
+
+    def paint(ax, outcome):
+        rows = table[table.outcome == outcome].replace([np.inf, -np.inf], np.nan).sort_values("lr")
+        curves(ax, rows, "lr")
         ax.set(title=outcome, xlabel="learning rate")
-        low, high = rows["mean"].min(), rows["mean"].max()
-        ax.set_ylim(low / 3, high * 3)  # an interval of three seeds may span decades and would flatten the means
+        # An interval of three seeds may span decades and would flatten the means.
+        ax.set_ylim(rows["mean"].min() / 3, rows["mean"].max() * 3)
         log_axis(ax.yaxis)
         log_axis(ax.xaxis)
         ticks_at(ax.xaxis, rows.lr)
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    legend_below(drawn, axes.flat[: len(shown)])
-    return drawn
+        ax.xaxis.set_major_formatter(_PLAIN)
+
+    return panel_grid(_measured(table), paint, height=2.2)
 
 
 def load_controls(tables):
@@ -75,36 +68,26 @@ def load_controls(tables):
     return {"spread": f"{spread}an arrow where one leaves the panel." if table.n.max() > 1 else _ONE}, table
 
 
-@figure(
-    "control_ratios", NOTEBOOK, "tables/controls.csv", load_controls,
-    title="How much of the gain is the weighting?",
-    caption="""Ratio debiased / constant of every outcome (lower is better) under every control, paired by training
-    seed; dotted: the ratio of the baseline. Squares: {spread} Each arm's best learning rate is chosen on the same
-    seeds.""",
-)  # fmt: skip
-def draw_control_ratios(table):
-    """A panel for each outcome and a line for each condition, with intervals, grouped by what the condition changes.
-
-    table: columns condition, outcome, ratio, low, high, n. Left of 1 the weighting helps; where the interval holds 1,
-    the seeds do not tell. Intervals that leave the panel are cut there, with an arrow.
+@figure("How much of the gain is the weighting?", NOTEBOOK, "tables/controls.csv", load_controls)
+def control_ratios(table):
+    """Ratio debiased / constant of every outcome (lower is better) under every control, paired by training seed;
+    dotted: the ratio of the baseline. Squares: {spread} Each arm's best learning rate is chosen on the same seeds.
     """
     lines = grouped(dict.fromkeys(table.condition))
-    shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
-    columns = min(2, len(shown))
-    tall = -(-len(shown) // columns)
-    drawn, axes = new_figure(tall, columns, height=tall * (0.55 + 0.165 * len(lines)), sharey=True, panels=len(shown))
     places = {condition: y for y, (condition, _) in enumerate(lines) if condition}
-    for ax, outcome in zip(axes.flat, shown, strict=False):
+
+    def paint(ax, outcome):
         _forest(ax, table[table.outcome == outcome].set_index("condition"), places)
         ax.set_title(outcome)
-    for ax in axes[:, 0]:
-        ax.set_yticks(range(len(lines)), [text for _, text in lines])
-        for (condition, _), text in zip(lines, ax.get_yticklabels(), strict=True):
-            text.set(fontweight="normal" if condition else "bold")
-    axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
-    for ax in axes[-1]:
-        ax.set_xlabel("debiased / constant")
-    return drawn
+        if ax.get_subplotspec().is_first_col():
+            ax.set_yticks(range(len(lines)), [text for _, text in lines])
+            for (condition, _), text in zip(lines, ax.get_yticklabels(), strict=True):
+                text.set_fontweight("normal" if condition else "bold")
+            ax.set_ylim(len(lines) - 0.5, -0.5)
+        if ax.get_subplotspec().is_last_row():
+            ax.set_xlabel("debiased / constant")
+
+    return panel_grid(_measured(table), paint, height=0.55 + 0.165 * len(lines), base=0, sharey=True)
 
 
 def grouped(conditions):
@@ -138,7 +121,6 @@ def _forest(ax, rows, places):
     ax.set_xscale("log")
     ax.set_xlim(left, right)
     ax.set_xticks([t for t in (0.01, 0.1, 0.3, 1, 3, 10, 30) if left <= t <= right])
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_major_formatter(_PLAIN)
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)
+    plain_rows(ax)

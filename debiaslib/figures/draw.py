@@ -8,77 +8,58 @@ python -m debiaslib.figures --results results/quick       # draws all of them ag
 
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from ..cli import Parser, run_command
 from ..errors import InputError, check_choice
-from ..files import atomic_path, fill_json, naming, read_json, remove_leftovers
+from ..files import atomic_path, read_json, write_json
 from ..provenance import git_state, package_versions
 from ..study.saved_tables import Tables
 from . import bias, controls, distances, existence, mse_curves, one_step, paper, swap, training, weights  # noqa: F401
-from .registry import REGISTERED, FigureSpec, NothingToDraw, Sentence
+from .registry import REGISTERED, NothingToDraw, Sentence
 from .style import add_title, style
 
-__all__ = ["FIGURES", "FigureSpec", "available", "draw"]
+__all__ = ["FIGURES", "draw"]
 
 FIGURES = dict(sorted(REGISTERED.items(), key=lambda item: item[1].notebook))  # name: FigureSpec, as they are read
-
-
-def available(folder):
-    """Names of the figures whose tables are in the experiment's `folder`, in the order of the registry."""
-    return [name for name, spec in FIGURES.items() if not _missing(spec, folder)]
 
 
 def draw(name, folder, run=""):
     """Draw a figure from the tables in results/<experiment> `folder` and save it; return the matplotlib Figure.
 
-    Writes figures/<name>.png, .pdf and last .json (caption, title, notebook, sha256 of the data, versions), each whole
-    or not at all; the same tables and versions give the same bytes. Where the tables leave nothing to draw, such as a
-    spread over one seed, a `Sentence` is returned, and the .json alone is written, with it. `run` ("debiased-s0")
-    chooses the run of a figure about one training; without it, that of the last time. Raises InputError for an unknown
-    figure and a missing table.
+    Writes figures/<name>.png, .pdf and last .json (caption, title, notebook, sha256 of the data, versions); the same
+    tables and versions give the same bytes. Where the tables leave nothing to draw, such as a spread over one seed, the
+    .json alone is written, with the `Sentence` that is returned. `run` ("debiased-s0") chooses the run of a figure
+    about one training; without it, that of the last time. Raises InputError for an unknown figure and a missing table.
     """
     spec, path = FIGURES[check_choice("figure", name, FIGURES)], Path(folder) / "figures" / name
-    tables = Tables(folder, run or _last_run(path))
+    tables, note = Tables(folder, run or _last_run(path)), path.with_suffix(".json")
     with style():
         try:
             facts, *arguments = spec.load(tables)
-            figure = spec.plot(*arguments)
+            drawn, said = spec.plot(*arguments), {"caption": spec.caption.format(**facts)}
         except NothingToDraw as reason:
-            return _save_sentence(Sentence(reason), path, _record(name, spec, tables, sentence=str(reason)))
-        add_title(figure, spec.title)
-        chosen = {"run": facts["run"]} if "run" in facts else {}
-        _save(figure, path, _record(name, spec, tables, caption=spec.caption.format(**facts), **chosen))
-    return figure
-
-
-def _record(name, spec, tables, **said):
+            drawn, said, facts = Sentence(reason), {"sentence": str(reason)}, {}
+        note.unlink(missing_ok=True)  # it names the data of both pictures, and is written when both are there
+        _save(drawn, path, spec.title)
     packages = {key: package_versions()[key] for key in ("debiaslib", "matplotlib", "numpy", "pandas")}
-    record = {"title": spec.title, **said, "notebook": spec.notebook, "data": tables.used}
-    return {**record, "made_by": f"debiaslib.figures.draw({name!r})", **git_state(), "packages": packages}
+    chosen = {"run": facts["run"]} if "run" in facts else {}
+    record = {"title": spec.title, **said, **chosen, "notebook": spec.notebook, "data": tables.used}
+    made_by = f"debiaslib.figures.draw({name!r})"
+    write_json(note, {**record, "made_by": made_by, **git_state(), "packages": packages})
+    return drawn
 
 
-def _save(figure, path, record):
-    """All three files are written before one of them has its name, so that they stay of one drawing."""
-    with ExitStack() as written:
-        files = {suffix: path.with_suffix(suffix) for suffix in (".json", ".pdf", ".png")}
-        for file in files.values():
-            remove_leftovers(file, older_than=3600)
-        made = {suffix: written.enter_context(atomic_path(file)) for suffix, file in files.items()}
-        for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-            with naming(files[suffix], made[suffix]):
-                figure.savefig(made[suffix], format=suffix[1:], metadata=metadata)
-            figure.set_layout_engine("none")  # settled by the first drawing: both files, and a notebook, show the same
-        fill_json(made[".json"], files[".json"], record)
-
-
-def _save_sentence(sentence, path, record):
-    with atomic_path(path.with_suffix(".json")) as made:
-        fill_json(made, path.with_suffix(".json"), record)
-    for suffix in (".pdf", ".png"):  # of tables that were there before
-        path.with_suffix(suffix).unlink(missing_ok=True)
-    return sentence
+def _save(drawn, path, title):
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        if isinstance(drawn, Sentence):
+            path.with_suffix(suffix).unlink(missing_ok=True)  # of tables that were there before
+            continue
+        if suffix == ".png":
+            add_title(drawn, title)
+        with atomic_path(path.with_suffix(suffix)) as made:
+            drawn.savefig(made, format=suffix[1:], metadata=metadata)
+        drawn.set_layout_engine("none")  # settled by the first drawing: both files, and a notebook, show the same
 
 
 def _last_run(path):

@@ -4,17 +4,13 @@ import numpy as np
 
 from ..errors import InputError
 from ..study.saved_tables import parse_run
-from .facts import listed, preferred, seed_list
 from .grids import Row, image_grid
-from .lines import TIMESTEP
-from .one_step import CLIPPED, load_one_step
+from .lines import TIMESTEP, listed, preferred, seed_list
+from .one_step import TABLE, estimate_row, load_one_step, short
 from .registry import NothingToDraw, figure
 from .style import count, label, log_axis, look, new_figure, ordered
 
 NOTEBOOK = "01_bias_existence"
-SAME_NOISE = """An image of every weighting starts from the same noise, at any number of steps. The first images, not
-chosen; no error bars."""
-NO_DATA = "Computed from the schedule: no data, no error bars."
 _HERO = ("constant", "debiased", "p2")
 _HERO_STEPS = (3, 5, 10, 50, 500, 1000)
 
@@ -24,23 +20,20 @@ def load_snr(tables):
     return {"T": int(table.t.max()) + 1}, table.reset_index(drop=True)
 
 
-@figure(
-    "snr", NOTEBOOK, "tables/weights.csv", load_snr,
-    title="Signal-to-noise ratio by timestep",
-    caption=f"""SNR(t) of the noise schedule, and the factor 1/sqrt(SNR(t)) by which an error in epsilon grows into an
-    error of the one-step estimate of x0 (paper, figure 2 left). {{T}} timesteps, t = 0 the least noisy. {NO_DATA}""",
-)  # fmt: skip
-def draw_snr(table):
-    """SNR(t) and 1/sqrt(SNR(t)). table: columns t and snr, one row a timestep."""
+@figure("Signal-to-noise ratio by timestep", NOTEBOOK, "tables/weights.csv", load_snr)
+def snr(table):
+    """SNR(t) of the noise schedule, and the factor 1/sqrt(SNR(t)) by which an error in epsilon grows into an error of
+    the one-step estimate of x0 (paper, figure 2 left). {T} timesteps, t = 0 the least noisy. {NO_DATA}
+    """
     drawn, [[ax]] = new_figure(height=3.4)
     for values, who, name in (
         (table.snr, look("optimum"), r"$\mathrm{SNR}(t)$"),
         (table.snr**-0.5, look("debiased"), r"$1\,/\sqrt{\mathrm{SNR}(t)}$"),
     ):
-        shown = np.isfinite(values) & (values > 0)
-        ax.plot(table.t[shown], values[shown], color=who.colour, linestyle="-", linewidth=2.2)
-        end = np.flatnonzero(shown)[-1]
-        at = table.t.iloc[end], values.iloc[end]
+        values = values[np.isfinite(values) & (values > 0)]
+        t = table.t[values.index]
+        ax.plot(t, values, color=who.colour, linestyle="-", linewidth=2.2)
+        at = t.iloc[-1], values.iloc[-1]
         ax.annotate(name, at, (6, 0), textcoords="offset points", va="center", fontsize=11, color=who.colour)
     ax.axhline(1, color="0.7", linewidth=0.9, zorder=1)
     one = int(table.t.iloc[(np.log(table.snr.clip(lower=1e-12))).abs().argmin()])
@@ -53,65 +46,49 @@ def draw_snr(table):
 
 
 def load_anatomy(tables):
-    arrays, shown = load_one_step(tables)
+    facts, arrays, shown = load_one_step(tables)
     identity = f" It holds to {arrays['residual'].max():.1g} in every pixel." if "residual" in arrays else ""
-    return {"weightings": listed(shown), "identity": identity}, arrays, shown
+    return {**facts, "identity": identity}, arrays, shown
 
 
-@figure(
-    "one_step_anatomy", NOTEBOOK, "tables/one_step.npz", load_anatomy,
-    title="Anatomy of a one-step estimate",
-    caption=f"""A noisy image x_t, the estimate x0_hat from one call of the network, and the amplified error x0 - x0_hat
-    = (epsilon_hat - epsilon) / sqrt(SNR(t)), for {{weightings}} (paper, figure 2 right).{{identity}} The noise is the
-    same in all. {CLIPPED} The error is clipped to [-1, 1] and drawn around grey. One training image: an
-    illustration, no error bars.""",
-)  # fmt: skip
-def draw_anatomy(arrays, shown, image=0):
-    """Rows x_t, then x0_hat and amplified error of each of the names `shown`; the clean x0, then a column for each t.
-
-    arrays: those of one_step.npz.
+@figure("Anatomy of a one-step estimate", NOTEBOOK, TABLE, load_anatomy)
+def one_step_anatomy(arrays, shown):
+    """A noisy image x_t, the estimate x0_hat from one call of the network, and the amplified error x0 - x0_hat =
+    (epsilon_hat - epsilon) / sqrt(SNR(t)), for {weightings} (paper, figure 2 right).{identity} The noise is the same in
+    all. {CLIPPED} The error is clipped to [-1, 1] and drawn around grey. One training image: an illustration, no error
+    bars.
     """
     names = list(arrays["names"])
-    rows = [Row([arrays["x0"][image], *arrays["x_t"][:, image]], "$x_t$")]
+    rows = [Row([arrays["x0"][0], *arrays["x_t"][:, 0]], "$x_t$")]
     for who in shown:
-        at, colour, name = names.index(who), look(who).colour, label(who).partition(" $")[0]
-        rows.append(Row([None, *arrays["x0_hat"][at, :, image]], "$\\hat x_0$", colour, name))
-        rows.append(Row([None, *arrays["amplified_error"][at, :, image]], "error", colour, name))
+        for array, name in (("x0_hat", "$\\hat x_0$"), ("amplified_error", "error")):
+            images = arrays[array][names.index(who), :, 0]
+            rows.append(Row([None, *images], name, look(who).colour, short(who)))
     return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$", breaks=(1,))
 
 
 def load_one_call(tables, near=900):
-    arrays, shown = load_one_step(tables)
+    facts, arrays, shown = load_one_step(tables)
     at = int(np.abs(arrays["t"] - near).argmin())
-    return {"weightings": listed(shown), "t": int(arrays["t"][at])}, arrays, shown, at
+    return {**facts, "t": int(arrays["t"][at])}, arrays, shown, at
 
 
-@figure(
-    "one_call", NOTEBOOK, "tables/one_step.npz", load_one_call,
-    title="What is behind the noise? One call at a large timestep",
-    caption=f"""Training images x0; the noisy images x_t made of them, t = {{t}}; and the estimates x0_hat from one call
-    of {{weightings}}. The optimum is the exact mean of x0 given x_t. {CLIPPED} Below each estimate: its mean colour,
-    and the root mean square of its error before clipping, in [-1, 1]. The first images, not chosen; no error
-    bars.""",
-)  # fmt: skip
-def draw_one_call(arrays, shown, at, images=8):
-    """Rows x0, x_t and x0_hat of each of the names `shown`, at the timestep of index `at`; a column for each image."""
+@figure("What is behind the noise? One call at a large timestep", NOTEBOOK, TABLE, load_one_call)
+def one_call(arrays, shown, at, images=8):
+    """Training images x0; the noisy images x_t made of them, t = {t}; and the estimates x0_hat from one call of
+    {weightings}. The optimum is the exact mean of x0 given x_t. {CLIPPED} Below each estimate: its mean colour, and the
+    root mean square of its error before clipping, in [-1, 1]. The first images, not chosen; no error bars.
+    """
     names, x0 = list(arrays["names"]), arrays["x0"][:images]
     rows = [Row(list(x0), "$x_0$"), Row(list(arrays["x_t"][at][:images]), "$x_t$")]
-    for who in shown:
-        estimates = arrays["x0_hat"][names.index(who), at][:images]
-        errors = np.sqrt(((estimates - x0) ** 2).mean(axis=(1, 2, 3)))
-        notes = [f"{error:.2g}" for error in errors]
-        rows.append(Row(list(estimates), label(who).partition(" $")[0], look(who).colour, notes=notes))
+    rows += [estimate_row(arrays["x0_hat"][names.index(who), at][:images], x0, who) for who in shown]
     return image_grid(rows, [""] * len(x0), f"t = {arrays['t'][at]}")
 
 
 def load_samples(tables, wanted=None):
     """(facts, {weighting: arrays steps and images of its first seed}) of all weightings, or of those wanted."""
-    paths = {parse_run(path.stem.removeprefix("samples-")): path for path in tables.find("tables/samples-*.npz")}
-    first = {}
-    for weighting, seed in sorted(paths, key=lambda key: key[1]):
-        first.setdefault(weighting, (seed, paths[weighting, seed]))
+    runs = [(*parse_run(path.stem.removeprefix("samples-")), path) for path in tables.find("tables/samples-*.npz")]
+    first = {who: (seed, path) for who, seed, path in sorted(runs, key=lambda run: -run[1])}
     shown = preferred(first, wanted) if wanted else ordered(first)
     samples = {who: tables.arrays(first[who][1], "steps images") for who in shown}
     return {"weightings": listed(shown), "seeds": seed_list(first[who][0] for who in shown)}, samples
@@ -120,24 +97,16 @@ def load_samples(tables, wanted=None):
 def load_hero(tables):
     facts, samples = load_samples(tables, _HERO)
     try:
-        real = load_one_step(tables)[0]["x0"]
+        real = load_one_step(tables)[1]["x0"]
     except InputError:  # not measured in this experiment, whose samples can be shown without
         return {**facts, "real": ""}, samples
     above = " Above: training images, to compare with; they belong to no sample below."
     return {**facts, "real": above}, samples, real
 
 
-@figure(
-    "samples_by_steps", NOTEBOOK, "tables/samples-*.npz", load_hero,
-    title="Samples by number of steps",
-    caption=f"""Samples of {{weightings}} by number of sampling steps (paper, figure 1), networks of {{seeds}}.
-    {SAME_NOISE}{{real}}""",
-)  # fmt: skip
-def draw_samples_by_steps(samples, real=None, images=8):
-    """The first samples of each weighting, a row for each of a few numbers of steps, below a row of real images.
-
-    samples: {weighting: {"steps" (K,), "images" (K, N, 3, R, R)}}; real: (n, 3, R, R) or None.
-    """
+@figure("Samples by number of steps", NOTEBOOK, "tables/samples-*.npz", load_hero)
+def samples_by_steps(samples, real=None, images=8):
+    """Samples of {weightings} by number of sampling steps (paper, figure 1), networks of {seeds}. {SAME_NOISE}{real}"""
     common = common_steps(samples)
     steps = [s for s in common if s in _HERO_STEPS]
     steps = steps if len(steps) > 2 else common[-4:]

@@ -9,8 +9,6 @@ import numpy as np
 
 from .style import TITLE, WIDTH, ShownFigure
 
-__all__ = ["Row", "image_grid"]
-
 _CELL = 96  # pixels of a tile: small images are enlarged by a whole factor, so every pixel of theirs is a square
 _GAP, _BREAK = 4, 18  # pixels between tiles, and between groups of them
 _SWATCH = 14  # pixels of the bar of a tile's mean colour
@@ -44,7 +42,8 @@ def image_grid(rows, columns, corner="", breaks=()):
     side = _side(rows)
     wide = len(columns) * (side + _GAP) - _GAP + len(breaks) * (_BREAK - _GAP)
     groups = _CHARACTER * max(_length(row.group) for row in rows)
-    labels = _CHARACTER * max([*(_length(row.label) for row in rows), 0 if groups else _length(corner)])
+    labels = _CHARACTER * max(_length(row.label) for row in rows)
+    labels = max(labels, 0 if groups else _CHARACTER * _length(corner))
     margin = max(0.15 + groups + (0.12 if groups and labels else 0) + labels, 0.15 + _CHARACTER * _length(corner))
     scale = min((WIDTH - margin - 0.05) / wide, _LARGEST / side)
     canvas, xs, ys, ends = _tile(rows, breaks, side, note=_NOTE / scale)
@@ -55,17 +54,18 @@ def image_grid(rows, columns, corner="", breaks=()):
     ax = figure.add_axes(box)
     ax.imshow(canvas, interpolation="nearest", aspect="auto")
     ax.axis("off")
+    left = {"ha": "right", "va": "center"}
     for x, text in zip(xs, columns, strict=True):
         _write(ax, text, (x, 0), (0, 4), ha="center", va="bottom")
     _write(ax, corner, (0, 0), (-8, 4), ha="right", va="bottom")
-    for y, row in zip(ys, rows, strict=True):
-        _write(ax, row.label, (0, y), (-8, 0), ha="right", va="center", color=row.colour)
-    for y, row in _groups(rows, ys):
-        left = -72 * (0.2 + labels) if labels else -8
-        _write(ax, row.group, (0, y), (left, 0), ha="right", va="center", color=row.colour)
-    for end, row in zip(ends, rows, strict=True):
+    for y, end, row in zip(ys, ends, rows, strict=True):
+        _write(ax, row.label, (0, y), (-8, 0), color=row.colour, **left)
         for x, text in zip(xs, row.notes, strict=False):
             _write(ax, text, (x, end), (0, -2), ha="center", va="top")
+    starts = [*(i for i, row in enumerate(rows) if _starts_group(rows, i)), len(rows)]
+    for first, after in zip(starts, starts[1:], strict=False):
+        row, offset = rows[first], -72 * (0.2 + labels) if labels else -8
+        _write(ax, row.group, (0, np.mean(ys[first:after])), (offset, 0), color=row.colour, **left)
     return figure
 
 
@@ -75,6 +75,10 @@ def _length(text):
 
 def _write(ax, text, at, offset, **more):
     ax.annotate(text, at, offset, textcoords="offset points", annotation_clip=False, **{"color": "0.2", **more})
+
+
+def _starts_group(rows, i):
+    return i == 0 or rows[i].gap or rows[i].group != rows[i - 1].group
 
 
 def _side(rows):
@@ -91,7 +95,7 @@ def _tile(rows, breaks=(), side=_CELL, note=0):
     xs = [i * (side + _GAP) + sum(b <= i for b in breaks) * (_BREAK - _GAP) for i in columns]
     ys, y = [], 0
     for i, row in enumerate(rows):
-        y += (_BREAK - _GAP) * bool(i and (row.gap or row.group != rows[i - 1].group))
+        y += (_BREAK - _GAP) * (i > 0 and _starts_group(rows, i))
         ys.append(y)
         y += side + _GAP + (_SWATCH + int(note) if row.notes else 0)
     canvas = np.full((y - _GAP, xs[-1] + side, 3), 255, np.uint8)
@@ -122,14 +126,3 @@ def _resized(image, side):
         blocks = image[: side * shrink, : side * shrink].reshape(side, shrink, side, shrink, 3)
         return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
     return image.repeat(side // image.shape[0], axis=0).repeat(side // image.shape[0], axis=1)
-
-
-def _groups(rows, ys):
-    """(centre, first row) of each group that has a name."""
-    groups = []
-    for y, row in zip(ys, rows, strict=True):
-        if groups and row.group == groups[-1][1].group and not row.gap:
-            groups[-1][0].append(y)
-        else:
-            groups.append(([y], row))
-    return [(np.mean(places), row) for places, row in groups if row.group]

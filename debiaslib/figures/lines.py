@@ -1,15 +1,15 @@
-"""What several figures draw: means with intervals over training seeds, as curves and as dots. Imports no torch.
+"""What several figures share: means with intervals over training seeds as curves and dots, and words of captions.
 
-Where a table has several training seeds, the mean is over them and the interval Student's t at 95 %; with one seed the
-interval is the 95 % one from the table's own standard error, if it has one. Both are of the logarithm on a logarithmic
-axis, and of the log odds for a share.
+Where a table has several training seeds, the mean is over them and the interval is Student's t at 95 %. With one seed
+it is the 95 % interval from the table's own standard error, if it has one. Both are of the logarithm on a logarithmic
+axis, and of the log odds for a share. Imports no torch.
 """
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
-from .style import label, log_axis, look, ordered
+from .style import label, look, ordered
 
 TIMESTEP = "timestep $t$ (0-based)"
 _SCALES = {  # name: transform, its inverse, and its derivative
@@ -37,17 +37,31 @@ def summarise(table, by, value="value", se="se", scale="linear"):
 
 
 def curve(ax, rows, x, who, **more):
-    """Draw what `summarise` gave for one weighting: its line, and its band where there is one."""
+    """Draw rows with x, mean, low and high of one weighting: its line, and its band where there is one."""
     drawn = look(who)
     ax.plot(rows[x], rows["mean"], **{**drawn.line, "label": label(who), **more})
-    if rows["low"].notna().any():
-        ax.fill_between(rows[x], rows["low"], rows["high"], color=drawn.colour, alpha=0.18, linewidth=0)
+    band(ax, rows[x], rows["low"], rows["high"], drawn.colour)
 
 
-def dense(ax, x, y, who, i):
-    """A line of many points: markers now and then, at other places for each weighting, so that none hides another."""
-    every = max(1, len(x) // 6)
-    ax.plot(x, y, **look(who).line, label=label(who), markevery=(int((0.15 + 0.13 * i) * every) % every, every))
+def curves(ax, rows, x, who="weighting"):
+    """`curve` for each weighting in the column `who`."""
+    for name in ordered(rows[who]):
+        curve(ax, rows[rows[who] == name], x, name)
+
+
+def band(ax, x, low, high, colour):
+    """Shade between low and high, where there are such."""
+    if pd.notna(low).any():
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def dense(ax, rows, x, y):
+    """A line of many points for each weighting, with a few markers, at other places for each weighting."""
+    for i, who in enumerate(ordered(rows.weighting)):
+        one = rows[rows.weighting == who].sort_values(x)
+        every = max(1, len(one) // 6)
+        at = int((0.15 + 0.13 * i) * every) % every, every
+        ax.plot(one[x], one[y], **look(who).line, label=label(who), markevery=at)
 
 
 def dots(ax, found, groups, column, who="weighting"):
@@ -55,19 +69,24 @@ def dots(ax, found, groups, column, who="weighting"):
 
     groups: the values of `column` from above to below. Weightings have the same place in every group.
     """
-    everyone = ordered(found[who])
+    groups, everyone = list(groups), ordered(found[who])
     step = min(0.16, 0.72 / len(everyone))
     for i, name in enumerate(everyone):
         rows, drawn = found[found[who] == name], look(name)
-        y = rows[column].map(list(groups).index) + step * (i - (len(everyone) - 1) / 2)
+        y = rows[column].map(groups.index) + step * (i - (len(everyone) - 1) / 2)
         ax.hlines(y, rows.low, rows.high, color=drawn.colour, linewidth=1.6, alpha=0.7)
         ax.plot(rows["mean"], y, **{**drawn.line, "linestyle": "none"}, label=label(name))
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.set_yticks(range(len(groups)))
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)
+    plain_rows(ax)
     for between in range(1, len(groups)):
         ax.axhline(between - 0.5, color="0.9", linewidth=0.8, zorder=0)
+
+
+def plain_rows(ax):
+    """An axis y of names: without ticks and grid lines."""
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
 
 
 def few(values, wanted=3):
@@ -88,8 +107,37 @@ def real_line(ax, rows, scale, upright=False):
         span(value - 1.96 * se, value + 1.96 * se, color=drawn.colour, alpha=0.15, linewidth=0, zorder=0)
 
 
-def limit_to(axis, rows, factor=3):
-    """Make an axis logarithmic and end it near the means: an interval of few seeds may span decades."""
-    means = rows["mean"]
-    getattr(axis.axes, f"set_{axis.axis_name}lim")(means.min() / factor, means.max() * factor)
-    log_axis(axis)
+# Words of captions
+
+
+def preferred(names, wanted=("constant", "debiased")):
+    """Those weightings that are wanted (by name, whatever their arguments), or else the first two; in order."""
+    names = ordered(names)
+    return [name for name in names if name.partition("(")[0] in wanted] or names[:2]
+
+
+def listed(names):
+    """ "constant, debiased, P2" """
+    return ", ".join(label(name) for name in ordered(names))
+
+
+def seed_list(seeds):
+    """ "seed 0", "seeds 0, 1, 2", "no seed" """
+    seeds = sorted({int(seed) for seed in seeds})
+    return f"seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}" if seeds else "no seed"
+
+
+def number_range(counts):
+    """ "500", "500 to 1,000", "?" of a column of counts."""
+    counts = counts.dropna()
+    if counts.empty:
+        return "?"
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def fewer_seeds(table, column):
+    """Which weightings have fewer training seeds than others; empty where all have as many."""
+    counts = table.groupby(column).seed.nunique()
+    some = [f"{label(who)} ({counts[who]})" for who in ordered(counts.index) if counts[who] < counts.max()]
+    return f", but for those with fewer seeds: {', '.join(some)}" if some else ""

@@ -3,28 +3,25 @@
 Those on its sign and its parts are in `bias.py`.
 """
 
-from .facts import fewer_seeds, seed_list
-from .lines import TIMESTEP, curve, summarise
+from .lines import TIMESTEP, curves, fewer_seeds, seed_list, summarise
 from .registry import NothingToDraw, figure
-from .style import label, legend_below, log_axis, look, new_figure, ordered
+from .style import label, legend_below, log_axis, look, new_figure, ordered, panel_grid
 
-NOTEBOOK = "03_mse_step_curves"
-BANDS = "Lines: mean over {n} images{over}."
-_RATIO = """Initial: x_t itself in the place of the estimate. All see the same images, timesteps and noise, so the
-ratio's interval is that of paired differences. Training images."""
+NOTEBOOK, TABLE = "03_mse_step_curves", "tables/mse.csv"
 QUANTITIES = {
     "epsilon_mse": r"MSE of $\hat\epsilon$ (per pixel)",
     "x0_mse": r"MSE of $\hat x_0$ (per pixel, $[-1,1]^2$)",
     "colour_mse": r"MSE of the mean colour ($[-1,1]^2$)",
+    "excess": r"$|\hat x_0 - E[x_0|x_t]|^2$",
+    "colour_excess": r"$|\hat x_0 - E[x_0|x_t]|^2$",
 }
-_HELDOUT = ("epsilon_mse", "x0_mse")
 FLOOR = r"floor $E\,\mathrm{Var}(x_0|x_t)$"
 
 
 def load_errors(tables, split="train"):
     """(facts, rows of mse.csv for one split)."""
     columns = "split seed model t quantity mean se n difference difference_se"
-    table = tables.frame(*tables.find("tables/mse.csv"), columns)
+    table = tables.frame(*tables.find(TABLE), columns)
     table = table[table.split == split]
     if table.empty:
         raise NothingToDraw("This data set has no held-out images." if split == "heldout" else f"No {split} images.")
@@ -36,27 +33,29 @@ def load_errors(tables, split="train"):
     return {"n": int(table.n.max()), "over": over}, table
 
 
-@figure(
-    "mse_epsilon", NOTEBOOK, "tables/mse.csv", lambda tables: (*load_errors(tables), "epsilon_mse"),
-    title="Error of epsilon by timestep",
-    caption=f"""Mean squared error of epsilon_hat by timestep (paper, figure 4), and its ratio to that of the first
-    weighting. {_RATIO} {BANDS}""",
-)  # fmt: skip
-@figure(
-    "mse_x0", NOTEBOOK, "tables/mse.csv", lambda tables: (*load_errors(tables), "x0_mse"),
-    title="Error of x0 by timestep",
-    caption=f"""Mean squared error of the one-step estimate x0_hat by timestep, not clipped (paper, figure 4), and its
-    ratio to that of the first weighting. {_RATIO} {BANDS}""",
-)  # fmt: skip
-def draw_mse(table, quantity):
-    """Error by timestep, and below it the ratio to the first weighting's error, paired.
-
-    table: rows whose `difference` is from that weighting (constant, where it is there). With a single weighting the
-    lower panel is left out.
+@figure("Error of epsilon by timestep", NOTEBOOK, TABLE, load_errors)
+def mse_epsilon(table):
+    """Mean squared error of epsilon_hat by timestep (paper, figure 4), and its ratio to that of the first weighting.
+    {RATIO} {BANDS}
     """
-    rows = table[table.quantity == quantity]
+    return error_and_ratio(table[table.quantity == "epsilon_mse"])
+
+
+@figure("Error of x0 by timestep", NOTEBOOK, TABLE, load_errors)
+def mse_x0(table):
+    """Mean squared error of the one-step estimate x0_hat by timestep, not clipped (paper, figure 4), and its ratio to
+    that of the first weighting. {RATIO} {BANDS}
+    """
+    return error_and_ratio(table[table.quantity == "x0_mse"])
+
+
+def error_and_ratio(rows):
+    """Error by timestep, and below it the ratio to the first weighting's error, paired, where there are several.
+
+    rows: of one quantity; their `difference` is from that weighting (constant, where it is there).
+    """
     trained = rows[~rows.model.isin(["optimum", "initial"]) & rows.difference.notna()]
-    largest = trained.groupby("model").difference.apply(lambda values: values.abs().max())
+    largest = trained.difference.abs().groupby(trained.model).max()
     base = [who for who in ordered(largest.index) if largest[who] == 0]
     compared = trained[~trained.model.isin(base)]
     if compared.empty or not base:
@@ -64,27 +63,24 @@ def draw_mse(table, quantity):
     else:
         drawn, axes = new_figure(2, 1, height=5.8, sharex=True, height_ratios=(3, 2))
         _ratio_panel(axes[1, 0], compared, base[0])
-    _error_panel(axes[0, 0], rows, QUANTITIES[quantity])
-    axes[0, 0].set_xlabel(TIMESTEP if len(axes) == 1 else "")
-    legend_below(drawn, axes)
+    _error_panel(axes[0, 0], rows)
+    legend_below(drawn)
     return drawn
 
 
 def _ratio_panel(ax, rows, base):
     baseline = rows["mean"] - rows.difference
     rows = rows.assign(ratio=rows["mean"] / baseline, ratio_se=rows.difference_se / baseline)
-    found = summarise(rows, ["model", "t"], value="ratio", se="ratio_se", scale="log")
     ax.axhline(1, color=look(base).colour, linestyle=look(base).dashes, linewidth=1.4)
-    for who in ordered(found.model):
-        curve(ax, found[found.model == who], "t", who)
+    curves(ax, summarise(rows, ["model", "t"], value="ratio", se="ratio_se", scale="log"), "t", "model")
     log_axis(ax.yaxis)
     ax.set(xlabel=TIMESTEP, ylabel=f"MSE / MSE of {label(base)}\n(below 1: better)")
 
 
-def _error_panel(ax, rows, ylabel):
+def _error_panel(ax, rows):
+    """rows: of one quantity."""
     found = summarise(rows[rows["mean"] > 0], ["model", "t"], value="mean", scale="log")
-    for who in ordered(found.model):
-        curve(ax, found[found.model == who], "t", who)
+    curves(ax, found, "t", "model")
     ax.margins(x=0.02)
     # At low t the optimum over a finite set is exact up to rounding, twelve decades below anything trained: the axis
     # ends where the networks do.
@@ -92,47 +88,42 @@ def _error_panel(ax, rows, ylabel):
     if len(trained):
         ax.set_ylim(0.3 * trained.min(), 3 * found["mean"].max())
     log_axis(ax.yaxis)
-    ax.set(xlabel=TIMESTEP, ylabel=ylabel)
+    ax.set(xlabel=TIMESTEP, ylabel=QUANTITIES[rows.quantity.iloc[0]])
+    ax.label_outer()
 
 
-@figure(
-    "excess", NOTEBOOK, "tables/mse.csv", load_errors,
-    title="Floor and excess of the error of x0",
-    caption=f"""For x0 drawn from the training images, E|x0_hat - x0|^2 is the floor E Var(x0|x_t), which no network
-    avoids (black), plus the excess E|x0_hat - E[x0|x_t]|^2, which training left: in all pixels, and in the mean colour.
-    Per pixel, in [-1, 1]^2. {BANDS}""",
-)  # fmt: skip
-def draw_excess(table):
-    """What training left over the floor that no network avoids, in pixels and in the mean colour."""
+def error_panels(table, quantities):
+    """A panel of error by timestep for each quantity, one below the other. table: the rows for one split."""
+    paint = lambda ax, quantity: _error_panel(ax, table[table.quantity == quantity])  # noqa: E731
+    return panel_grid(quantities, paint, height=2.7, base=0.8, columns=1, sharex=True)
+
+
+@figure("Floor and excess of the error of x0", NOTEBOOK, TABLE, load_errors)
+def excess(table):
+    """For x0 drawn from the training images, E|x0_hat - x0|^2 is the floor E Var(x0|x_t), which no network avoids
+    (black), plus the excess E|x0_hat - E[x0|x_t]|^2, which training left: in all pixels, and in the mean colour. Per
+    pixel, in [-1, 1]^2. {BANDS}
+    """
     kinds = {"excess": "All pixels", "colour_excess": "Mean colour"}
     kinds = {kind: title for kind, title in kinds.items() if (table.quantity == kind).any()}
     if not kinds:
         raise NothingToDraw("The table has no excess over the optimum: the optimum was not measured.")
-    drawn, axes = new_figure(len(kinds), 1, height=0.8 + 2.5 * len(kinds), sharex=True)
     floor = table[(table.quantity == "floor") & (table["mean"] > 0)].groupby("t")["mean"].mean()
-    for ax, (kind, title) in zip(axes.flat, kinds.items(), strict=True):
-        _error_panel(ax, table[table.quantity == kind], r"$|\hat x_0 - E[x_0|x_t]|^2$")
-        ax.set_title(title)
-        ax.label_outer()
-    if len(floor):
-        bottom, top = axes[0, 0].get_ylim()
-        axes[0, 0].plot(floor.index, floor, **look("optimum").line, label=FLOOR)
-        axes[0, 0].set_ylim(bottom, max(top, 3 * floor.max()))
-    legend_below(drawn, axes)
-    return drawn
+
+    def paint(ax, kind):
+        _error_panel(ax, table[table.quantity == kind])
+        ax.set_title(kinds[kind])
+        if len(floor) and kind == [*kinds][0]:
+            bottom, top = ax.get_ylim()
+            ax.plot(floor.index, floor, **look("optimum").line, label=FLOOR)
+            ax.set_ylim(bottom, max(top, 3 * floor.max()))
+
+    return panel_grid([*kinds], paint, height=2.5, base=0.8, columns=1, sharex=True)
 
 
-@figure(
-    "mse_heldout", NOTEBOOK, "tables/mse.csv", lambda tables: (*load_errors(tables, "heldout"), _HELDOUT),
-    title="Error on held-out images",
-    caption=f"""Mean squared error by timestep on images that no network was trained on; the optimum is shown only where
-    the law of the data is known. {BANDS}""",
-)  # fmt: skip
-def draw_errors(table, quantities):
-    """A panel of error by timestep for each quantity, one below the other. table: the rows for one split."""
-    drawn, axes = new_figure(len(quantities), 1, height=0.8 + 2.7 * len(quantities), sharex=True)
-    for ax, quantity in zip(axes.flat, quantities, strict=True):
-        _error_panel(ax, table[table.quantity == quantity], QUANTITIES[quantity])
-        ax.label_outer()
-    legend_below(drawn, axes)
-    return drawn
+@figure("Error on held-out images", NOTEBOOK, TABLE, lambda tables: load_errors(tables, "heldout"))
+def mse_heldout(table):
+    """Mean squared error by timestep on images that no network was trained on; the optimum is shown only where the law
+    of the data is known. {BANDS}
+    """
+    return error_panels(table, ["epsilon_mse", "x0_mse"])

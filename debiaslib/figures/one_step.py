@@ -2,60 +2,59 @@
 
 import numpy as np
 
-from .facts import listed, preferred
 from .grids import Row, image_grid
-from .mse_curves import BANDS, draw_errors, load_errors
+from .lines import listed, preferred
+from .mse_curves import error_panels, load_errors
 from .registry import figure
 from .style import label, look
 
-NOTEBOOK = "02_one_step_estimation"
-CLIPPED = "x0_hat is clipped to [-1, 1] for display alone."
+NOTEBOOK, TABLE = "02_one_step_estimation", "tables/one_step.npz"
 
 
 def load_one_step(tables):
-    """(arrays of one_step.npz, the names that are shown of it: two weightings, then the optimum where it is there).
+    """(facts, arrays of one_step.npz, the names that are shown: two weightings, then the optimum where it is there).
 
-    Arrays: t (K,), names (M,), x0 (n, 3, R, R), x0_hat (M, K, n, 3, R, R) and others.
+    Arrays: t (K,), names (M,), x0 (n, 3, R, R), x_t (K, n, 3, R, R), x0_hat (M, K, n, 3, R, R) and others.
     """
-    arrays = tables.arrays(*tables.find("tables/one_step.npz"), "t names x0 x_t x0_hat amplified_error")
+    arrays = tables.arrays(*tables.find(TABLE), "t names x0 x_t x0_hat amplified_error")
     names = [str(name) for name in arrays["names"]]
-    return arrays, preferred([name for name in names if name != "optimum"]) + ["optimum"] * ("optimum" in names)
-
-
-def load_estimates(tables):
-    arrays, shown = load_one_step(tables)
+    shown = preferred([name for name in names if name != "optimum"]) + ["optimum"] * ("optimum" in names)
     return {"weightings": listed(shown)}, arrays, shown
 
 
-@figure(
-    "one_step_estimates", NOTEBOOK, "tables/one_step.npz", load_estimates,
-    title="One-step estimates and the exact optimum",
-    caption=f"""One-step estimates x0_hat of the same training images with the same noise, for {{weightings}} (paper,
-    figure 3). The optimum E[x0|x_t], where it is shown, is exact over the training images: no network can have a
-    smaller mean squared error on them. {CLIPPED} Below each estimate: its mean colour, and the root mean square of its
-    error x0_hat - x0 before clipping, in [-1, 1]. The first images, not chosen; no error bars.""",
-)  # fmt: skip
-def draw_estimates(arrays, shown, images=3):
-    """For each of a few images a row of x0_hat of each of the names `shown`: the clean x0, then a column for each t.
+def short(who):
+    """The label without its formula."""
+    return label(who).partition(" $")[0]
 
-    Clipping hides how far an estimate leaves the range of images, so its error stands below it in numbers.
+
+def estimate_row(estimates, x0, who, clean=(), **more):
+    """A Row of estimates of `x0`, with the root mean square of their errors below, which clipping hides.
+
+    clean: images without such a number before them.
+    """
+    errors = np.sqrt(((estimates - x0) ** 2).mean(axis=(1, 2, 3)))
+    notes = [""] * len(clean) + [f"{error:.2g}" for error in errors]
+    return Row([*clean, *estimates], short(who), look(who).colour, notes=notes, **more)
+
+
+@figure("One-step estimates and the exact optimum", NOTEBOOK, TABLE, load_one_step)
+def one_step_estimates(arrays, shown, images=3):
+    """One-step estimates x0_hat of the same training images with the same noise, for {weightings} (paper, figure 3).
+    The optimum E[x0|x_t], where it is shown, is exact over the training images: no network can have a smaller mean
+    squared error on them. {CLIPPED} Below each estimate: its mean colour, and the root mean square of its error x0_hat
+    - x0 before clipping, in [-1, 1]. The first images, not chosen; no error bars.
     """
     names, rows = list(arrays["names"]), []
-    for image in range(min(images, arrays["x0"].shape[0])):
+    for image, x0 in enumerate(arrays["x0"][:images]):
         for who in shown:
-            estimates = arrays["x0_hat"][names.index(who), :, image]
-            errors = np.sqrt(np.mean((estimates - arrays["x0"][image]) ** 2, axis=(1, 2, 3)))
-            clean = arrays["x0"][image] if who == shown[0] else None
-            name, first = label(who).partition(" $")[0], who == shown[0]
-            notes = ["", *(f"{error:.2g}" for error in errors)]
-            rows.append(Row([clean, *estimates], name, look(who).colour, gap=first and image > 0, notes=notes))
+            first, estimates = who == shown[0], arrays["x0_hat"][names.index(who), :, image]
+            rows.append(estimate_row(estimates, x0, who, [x0 if first else None], gap=first and image > 0))
     return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$", breaks=(1,))
 
 
-figure(
-    "colour_error", NOTEBOOK, "tables/mse.csv", lambda tables: (*load_errors(tables), ["colour_mse"]),
-    title="Colour error of one-step estimates",
-    caption=f"""Squared error of the mean colour of the one-step estimate: mean over R, G and B of (mean of x0_hat -
-    mean of x0)^2 in each image, not clipped. Initial: x_t itself in the place of the estimate. Training images.
-    {BANDS}""",
-)(draw_errors)  # fmt: skip
+@figure("Colour error of one-step estimates", NOTEBOOK, "tables/mse.csv", load_errors)
+def colour_error(table):
+    """Squared error of the mean colour of the one-step estimate: mean over R, G and B of (mean of x0_hat - mean of
+    x0)^2 in each image, not clipped. Initial: x_t itself in the place of the estimate. Training images. {BANDS}
+    """
+    return error_panels(table, ["colour_mse"])

@@ -1,15 +1,18 @@
-"""The registry of figures: `@figure` puts a function into it, with the title and caption of what it draws.
-
-Such a function takes what its loader gives and returns a Figure. Loader, drawing, title and caption stand together in
-one module, a module for each notebook.
-"""
+"""The registry of figures: `@figure` puts a drawing function into it, whose docstring is the figure's caption."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["REGISTERED", "FigureSpec", "NothingToDraw", "Sentence", "figure"]
-
 REGISTERED = {}  # name: FigureSpec
+_WORDS = {  # what several captions say
+    "NO_DATA": "Computed from the schedule: no data, no error bars.",
+    "CLIPPED": "x0_hat is clipped to [-1, 1] for display alone.",
+    "SAME_NOISE": "An image of every weighting starts from the same noise, at any number of steps. The first images, "
+    "not chosen; no error bars.",
+    "RATIO": "Initial: x_t itself in the place of the estimate. All see the same images, timesteps and noise, so the "
+    "ratio's interval is that of paired differences. Training images.",
+    "BANDS": "Lines: mean over {n} images{over}.",
+}
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,12 @@ class FigureSpec:
     """
 
     title: str
-    caption: str
     notebook: str
     table: str
     load: Callable
-    plot: Callable
     extra: bool
+    caption: str
+    plot: Callable
 
 
 class NothingToDraw(Exception):
@@ -42,11 +45,14 @@ class Sentence(str):
     __repr__ = str.__str__
 
 
-def figure(name, notebook, table, load, *, title, caption, extra=False):
-    """Register the function below as the figure `name`. The caption's line breaks are not kept."""
+def figure(title, notebook, table, load, *, extra=False):
+    """Register the function below, which takes what its loader gives and returns a Figure, under its name."""
 
     def register(plot):
-        REGISTERED[name] = FigureSpec(title, " ".join(caption.split()), notebook, table, load, plot, extra)
+        caption = " ".join(plot.__doc__.split())
+        for word, text in _WORDS.items():
+            caption = caption.replace(f"{{{word}}}", text)
+        REGISTERED[plot.__name__] = FigureSpec(title, notebook, table, load, extra, caption, plot)
         return plot
 
     return register

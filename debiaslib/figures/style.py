@@ -1,7 +1,7 @@
-"""One style for every figure: rcParams, and one fixed colour, marker and line for each weighting. Imports no torch.
+"""One style for every figure: rcParams, and a fixed colour, marker and dashes for each weighting. Imports no torch.
 
-Colours are Okabe and Ito's, told apart by readers with any colour vision; each weighting also has its own marker and
-dashes. All are keyed by the weighting's name, so one that is missing from an experiment never shifts another's.
+The colours are Okabe and Ito's, which readers with any colour vision can tell apart. They are keyed by the weighting's
+name, so a weighting that an experiment lacks does not shift the others.
 """
 
 import io
@@ -17,12 +17,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from ..diffusion.strategies import KNOWN, parse_strategy
 
-__all__ = ["WIDTH", "Look", "ShownFigure", "add_title", "label", "look", "new_figure", "ordered", "style"]
-
 WIDTH = 6.0  # inches: on a telephone (390 pixels) the smallest type, 9 points, is then 8 pixels high
 
 TITLE = 0.32  # inches that a title takes
 
+_TICKS = {"color": "0.55", "labelcolor": "0.2", "labelsize": 9, "major.size": 3.5}
 _RC = {
     **seaborn.axes_style("ticks"),
     "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same letters, hence the same bytes, on every machine
@@ -43,14 +42,7 @@ _RC = {
     "axes.grid": True,
     "grid.color": "0.92",
     "grid.linewidth": 0.8,
-    "xtick.color": "0.55",
-    "ytick.color": "0.55",
-    "xtick.labelcolor": "0.2",
-    "ytick.labelcolor": "0.2",
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "xtick.major.size": 3.5,
-    "ytick.major.size": 3.5,
+    **{f"{axis}tick.{key}": value for axis in "xy" for key, value in _TICKS.items()},
     "lines.linewidth": 1.7,
     "legend.fontsize": 9,
     "legend.frameon": False,
@@ -88,7 +80,7 @@ _SPECIAL_LABELS = {
 
 @dataclass(frozen=True)
 class Look:
-    """How a weighting is drawn. `hollow` markers are those of a variant with other arguments than the default ones."""
+    """How a weighting is drawn; `hollow`: with other than its default arguments."""
 
     colour: str
     marker: str
@@ -131,11 +123,10 @@ def style():
 
 
 def look(who):
-    """The `Look` of a weighting, or of "pretrained", "optimum", "initial" or "real".
+    """The `Look` of a weighting, or of "pretrained", "optimum", "initial" or "real". Raises InputError for others.
 
-    Raises InputError for an unknown one. Variants share hue and marker: arguments above the default ones give a lighter
-    shade, below them a darker one, and both other dashes and hollow markers; it depends on the arguments alone, not on
-    what else is drawn.
+    A weighting with other than the default arguments has the same hue and marker, but hollow, in a lighter shade where
+    the arguments are above the defaults and a darker one where they are below, whatever else is drawn.
     """
     if who in _SPECIAL_LABELS:
         return Look(*_LOOKS[who])
@@ -169,9 +160,9 @@ def ordered(names):
 
 
 def new_figure(rows=1, columns=1, *, height, panels=None, **subplots):
-    """(Figure, axes (rows, columns)), known to no pyplot, so that nothing has to be closed.
+    """(Figure, axes (rows, columns)), not registered with pyplot, so that nothing has to be closed.
 
-    height: in inches, of the figure without its title. panels: how many of the axes are used; the others are removed.
+    height: in inches, without the title. panels: how many of the axes are used; the others are removed.
     """
     figure = ShownFigure(figsize=(WIDTH, height + TITLE), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03)
@@ -190,20 +181,34 @@ def add_title(figure, text):
         figure.text(0.012, 1 - 0.07 / height, text, ha="left", va="top", fontsize=12)
 
 
-def legend_below(figure, axes, **more):
-    """One legend for all `axes` under the figure, where it hides no data; entries of the same label appear once."""
+def panel_grid(keys, paint, *, height, base=0.5, columns=2, **subplots):
+    """A Figure with a panel for each of `keys`, drawn by `paint(ax, key)`, and one legend below all of them.
+
+    height: in inches, of one row of panels; base: of what is beside them.
+    """
+    columns = min(columns, len(keys))
+    rows = -(-len(keys) // columns)
+    figure, axes = new_figure(rows, columns, height=base + height * rows, panels=len(keys), **subplots)
+    for ax, key in zip(axes.flat, keys, strict=False):
+        paint(ax, key)
+    legend_below(figure)
+    return figure
+
+
+def legend_below(figure):
+    """One legend for all axes, below them, with each label once."""
     entries = {}
-    for ax in np.ravel(axes):
+    for ax in figure.axes:
         for handle, text in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(text, handle)
     if entries:
         longest = max(map(len, entries))
         columns = min(len(entries), 4 if longest < 13 else 3 if longest < 20 or "$" in str([*entries]) else 2)
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, **more)
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
 def log_axis(axis):
-    """Make an axis logarithmic, with plain numbers as labels and only as many as are read. Call it after drawing."""
+    """Make an axis logarithmic, with a few plain numbers as labels. Call it after drawing."""
     name = axis.axis_name
     getattr(axis.axes, f"set_{name}scale")("log")
     low, high = axis.get_view_interval()

@@ -23,15 +23,11 @@ def load_log(tables):
     return {"run": name}, rows, parse_run(name)[0]
 
 
-@figure(
-    "training_curves", NOTEBOOK, "runs/*/log.jsonl", load_log,
-    title="Course of a training",
-    caption="""Loss (weighted, and the plain squared error of the network's target), gradient norm and speed of the run
-    {run} against images seen. Faint: as logged; bold: running median over a twentieth of the run. One run: no error
-    bars.""",
-)  # fmt: skip
-def draw_curves(log, weighting):
-    """Loss, gradient norm and speed of one run against images seen. log: DataFrame of log.jsonl."""
+@figure("Course of a training", NOTEBOOK, "runs/*/log.jsonl", load_log)
+def training_curves(log, weighting):
+    """Loss (weighted, and the plain squared error of the network's target), gradient norm and speed of the run {run}
+    against images seen. Faint: as logged; bold: running median over a twentieth of the run. One run: no error bars.
+    """
     drawn, axes = new_figure(3, 1, height=6.0, sharex=True)
     (loss, norm, speed), colour = axes.flat, look(weighting).colour
     _smoothed(loss, log, "mse", "0.45", "plain error, unweighted")
@@ -52,7 +48,7 @@ def draw_curves(log, weighting):
 
 def _smoothed(ax, log, column, colour, name=None):
     """The logged values, faint, under their running median over a twentieth of the run."""
-    rows = log.dropna(subset=[column]) if column in log else log.iloc[:0].assign(**{column: []})
+    rows = log.reindex(columns=["images", column]).dropna(subset=[column])
     values = rows[column]
     if len(rows) > 20:
         ax.plot(rows.images, values, color=colour, linewidth=0.7, alpha=0.3)
@@ -66,17 +62,11 @@ def load_snapshots(tables):
     return {"run": name}, tables.arrays(paths[name], "images_seen seeds images"), parse_run(name)[0]
 
 
-@figure(
-    "training_samples", NOTEBOOK, "tables/training-*.npz", load_snapshots,
-    title="Samples during training",
-    caption="""Samples of the EMA weights of the run {run} after so many images seen; a column starts from the noise of
-    one seed. The first seeds, not chosen; no error bars.""",
-)  # fmt: skip
-def draw_samples(arrays, weighting, images=8):
-    """A row for each snapshot, a column for each starting noise. arrays: those of training-<run>.npz."""
-    shown = min(images, arrays["images"].shape[1])
-    rows = [
-        Row(list(row[:shown]), count(seen), look(weighting).colour)
-        for seen, row in zip(arrays["images_seen"], arrays["images"], strict=True)
-    ]
+@figure("Samples during training", NOTEBOOK, "tables/training-*.npz", load_snapshots)
+def training_samples(arrays, weighting, shown=8):
+    """Samples of the EMA weights of the run {run} after so many images seen; a column starts from the noise of one
+    seed. The first seeds, not chosen; no error bars.
+    """
+    snapshots, colour = zip(arrays["images_seen"], arrays["images"], strict=True), look(weighting).colour
+    rows = [Row(list(images[:shown]), count(seen), colour) for seen, images in snapshots]
     return image_grid(rows, [f"seed {seed}" for seed in arrays["seeds"][:shown]], "images seen")

@@ -10,21 +10,21 @@ from scipy import stats
 from debiaslib.data.minifaces import render
 from debiaslib.figures.bias import (
     GREY_LEVEL,
-    draw_bias_or_variance,
-    draw_signed_bias,
-    draw_spectrum,
+    bias_or_variance,
+    bias_spectrum,
     load_bias,
     shown_timesteps,
+    signed_bias,
 )
-from debiaslib.figures.controls import draw_control_ratios, draw_learning_rates, grouped
-from debiaslib.figures.distances import draw_by_steps, draw_colour_spread
-from debiaslib.figures.existence import draw_samples_by_steps
-from debiaslib.figures.mse_curves import draw_mse
-from debiaslib.figures.one_step import draw_estimates
-from debiaslib.figures.paper import draw_paper, load_paper
+from debiaslib.figures.controls import control_ratios, grouped, learning_rates
+from debiaslib.figures.distances import SPREADS, colour_spread, dot_panels
+from debiaslib.figures.existence import samples_by_steps
+from debiaslib.figures.mse_curves import error_and_ratio
+from debiaslib.figures.one_step import one_step_estimates
+from debiaslib.figures.paper import load_paper, paper_fid
 from debiaslib.figures.registry import NothingToDraw
 from debiaslib.figures.style import look, style
-from debiaslib.figures.swap import draw_swap, draw_swap_samples, load_swap
+from debiaslib.figures.swap import load_swap, oracle_swap, oracle_swap_samples
 from debiaslib.study.saved_tables import Tables
 from tests.synthetic_results import write_synthetic_results
 
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 def test_a_missing_weighting_shifts_no_colour(kept):
     rows = [{"split": "train", "seed": 0, "model": who, "t": t, "quantity": "x0_mse", "mean": 1.0 + t, "se": 0.1,
              "difference": float(who != kept[0]), "difference_se": 0.1} for who in kept for t in (0, 500)]  # fmt: skip
-    figure = draw_mse(pd.DataFrame(rows), "x0_mse")
+    figure = error_and_ratio(pd.DataFrame(rows))
     drawn = line(figure.axes[0], "debiased")
     assert (drawn.get_color(), drawn.get_marker()) == ("#0072B2", "s")
     assert len(figure.axes) == (2 if len(kept) > 1 else 1)
@@ -69,7 +69,7 @@ def distances(metrics, seeds=(0, 1, 2), steps=(5, 10, 20, 50, 100), **values):
 
 def test_dots_are_means_over_seeds_with_their_intervals_at_a_few_steps():
     real = pd.DataFrame({"metric": ["colour_w1"], "features": "colour", "value": 5.3, "se": 0.1})
-    figure = draw_by_steps(distances({"colour_w1": 5.3, "layout_energy": 0.05}), real)
+    figure = dot_panels(distances({"colour_w1": 5.3, "layout_energy": 0.05}), real)
     w1, energy = figure.axes
     assert w1.get_xscale() == energy.get_xscale() == "log"
     assert [text.get_text() for text in w1.get_yticklabels()] == ["5 steps", "20 steps", "100 steps"]
@@ -86,17 +86,17 @@ def test_dots_are_means_over_seeds_with_their_intervals_at_a_few_steps():
 def test_an_unbiased_distance_below_zero_is_drawn_on_a_linear_axis():
     table = distances({"colour_w1": 5.3, "layout_energy": -0.1})
     real = pd.DataFrame({"metric": ["layout_energy"], "features": "colour", "value": -0.02, "se": None})
-    w1, energy = draw_by_steps(table, real).axes
+    w1, energy = dot_panels(table, real).axes
     assert (w1.get_xscale(), energy.get_xscale()) == ("log", "linear")
     assert set(line(energy, "real images").get_xdata()) == {-0.02}
     real["metric"] = "colour_w1"
-    assert "real images" not in [one.get_label() for one in draw_by_steps(table, real).axes[0].get_lines()]
+    assert "real images" not in [one.get_label() for one in dot_panels(table, real).axes[0].get_lines()]
 
 
 def test_shares_stay_inside_zero_and_one_and_two_feature_networks_are_never_mixed():
     table = distances({"precision": 0.0}, seeds=(0,), steps=(5,)).assign(value=[1.0, 0.2])
     table = pd.concat([table.assign(features="minifaces"), table.assign(features="pooled", value=[0.5, 0.0])])
-    minifaces, pooled = draw_by_steps(table).axes
+    minifaces, pooled = dot_panels(table).axes
     assert minifaces.get_xscale() == "logit"
     assert line(minifaces, "debiased").get_xdata() == pytest.approx([0.999])
     assert line(minifaces, "constant").get_xdata() == pytest.approx([0.2])
@@ -104,9 +104,8 @@ def test_shares_stay_inside_zero_and_one_and_two_feature_networks_are_never_mixe
 
 
 def test_channels_are_not_exchanged():
-    channels = ("red", "green", "blue")
-    floors = {f"{kind}_{c}": 10 * i + j for i, kind in enumerate(("mean", "spread")) for j, c in enumerate(channels)}
-    axes = draw_colour_spread(distances(floors)).axes
+    floors = dict(zip(SPREADS, (0, 10, 1, 11, 2, 12), strict=True))
+    axes = colour_spread(distances(floors)).axes
     assert [ax.get_title(loc="left") for ax in axes][:2] == ["red: mean", "red: standard deviation"]
     firsts = [line(ax, "debiased").get_xdata()[0] for ax in axes]
     assert firsts == pytest.approx([x + 0.21 for x in (0, 10, 1, 11, 2, 12)])
@@ -114,7 +113,7 @@ def test_channels_are_not_exchanged():
 
 def test_the_signed_bias_has_every_channel_once_and_no_line_between_them(folder):
     _, table = load_bias(Tables(folder))
-    figure = draw_signed_bias(table)
+    figure = signed_bias(table)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["t = 500", "t = 700", "t = 900", "t = 999"]
     ax = figure.axes[-1]
     rows = table[(table.quantity == "excess_bias") & (table.t == 999) & (table.model == "debiased")]
@@ -128,7 +127,7 @@ def test_the_signed_bias_has_every_channel_once_and_no_line_between_them(folder)
 
 def test_common_part_and_variance(folder):
     _, table = load_bias(Tables(folder))
-    every, colour = draw_bias_or_variance(table).axes
+    every, colour = bias_or_variance(table).axes
     for ax, frequency in ((every, None), (colour, 0)):
         for quantity, part in (("excess_common", "common part"), ("excess_between", "variance")):
             rows = table[(table.model == "debiased") & (table.quantity == quantity)]
@@ -138,19 +137,19 @@ def test_common_part_and_variance(folder):
             assert (drawn.get_linestyle() == "-") == (part == "common part")
     where = (table.model == "constant") & (table.quantity == "excess_between") & (table.t == 500)
     table.loc[where, "value"] = -1.0  # an unbiased estimate below zero has no point on a logarithmic axis
-    assert 500 not in line(draw_bias_or_variance(table).axes[0], "constant: variance").get_xdata()
+    assert 500 not in line(bias_or_variance(table).axes[0], "constant: variance").get_xdata()
 
 
 def test_the_points_of_a_spectrum_add_up_to_the_excess_and_the_floor(folder):
     _, table = load_bias(Tables(folder))
-    ax = draw_spectrum(table).axes[-1]
+    ax = bias_spectrum(table).axes[-1]
     whole = table[(table.t == 999) & table.frequency.isna()]
     excess = whole[(whole.model == "debiased") & (whole.quantity == "excess")]["value"]
     assert line(ax, "debiased").get_ydata().sum() == pytest.approx(stats.gmean(excess), rel=0.01)
     floor = whole[(whole.model == "optimum") & (whole.quantity == "x0_mse")]["value"].item()
     assert line(ax, r"floor $E\,\mathrm{Var}(x_0|x_t)$").get_ydata().sum() == pytest.approx(floor, rel=0.01)
     assert shown_timesteps([0, 100, 500, 999]) == [500, 999] and shown_timesteps([7]) == [7]
-    for draw in (draw_signed_bias, draw_spectrum):
+    for draw in (signed_bias, bias_spectrum):
         with pytest.raises(NothingToDraw, match="Not measured"):
             draw(table[table.model == "optimum"])
 
@@ -159,19 +158,19 @@ def test_samples_have_a_real_row_eight_columns_and_a_row_for_each_number_of_step
     samples = {
         who: {"steps": np.array([2, 3, 5, 10, 50]), "images": np.zeros((5, 9, 3, 16, 16), np.uint8)} for who in TWO
     }
-    figure = draw_samples_by_steps(samples, render(range(9), 16))
+    figure = samples_by_steps(samples, render(range(9), 16))
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert [text for text in texts if text.isdigit()] == ["3", "5", "10", "50"] * 2
     assert [text for text in texts if text.isalpha()] == ["steps", ["real", "images"][0], *TWO]
     samples["constant"]["steps"] = np.array([20, 21, 22, 23, 24])
     with pytest.raises(NothingToDraw, match="no number of steps in common"):
-        draw_samples_by_steps(samples)
+        samples_by_steps(samples)
 
 
 def test_an_estimate_has_its_error_before_clipping_below_it():
     x0 = np.zeros((1, 3, 4, 4))
     arrays = {"names": np.array(TWO), "t": np.array([900]), "x0": x0, "x0_hat": np.stack([x0[None] + 9, x0[None] + 3])}
-    texts = [text.get_text() for text in draw_estimates(arrays, TWO).axes[0].texts]
+    texts = [text.get_text() for text in one_step_estimates(arrays, TWO).axes[0].texts]
     assert "9" in texts and "3" in texts
 
 
@@ -184,10 +183,10 @@ def test_the_ratios_beside_the_papers_are_paired_by_seed(folder):
         one[(one.metric == "fd_minifaces") & (one.steps == 20) & (one.images_seen == 128_000)].value for one in saved
     ]
     assert rows[rows.seed == 1].ratio.item() == pytest.approx(values[0].item() / values[1].item())
-    paper, ours = draw_paper(table, ratios).axes[2:]
+    paper, ours = paper_fid(table, ratios).axes[2:]
     assert line(paper, "debiased").get_ydata()[0] == pytest.approx(29.35 / 41.2)
     assert line(ours, "debiased").get_xdata().tolist() == [5, 10, 20, 50, 100]
-    assert paper.get_ylim() == ours.get_ylim() and len(draw_paper(table).axes) == 3
+    assert paper.get_ylim() == ours.get_ylim() and len(paper_fid(table).axes) == 3
 
 
 def test_controls_are_grouped_and_in_words():
@@ -201,14 +200,14 @@ def test_controls_are_grouped_and_in_words():
     assert not any("_" in text.replace("$x_0$", "") for _, text in rows)
     table = pd.DataFrame({"condition": conditions, "outcome": "colour, 5 steps", "ratio": 0.5, "low": np.nan,
                           "high": np.nan, "n": 1})  # fmt: skip
-    [ax] = draw_control_ratios(table).axes
+    [ax] = control_ratios(table).axes
     dots = [one for one in ax.get_lines() if one.get_marker() == "s"]
     assert len(dots) == 1 and len(set(dots[0].get_ydata())) == len(conditions)
 
 
 def test_learning_rates_show_each_arm_once(folder):
     table = pd.read_csv(folder / "tables/learning_rates.csv")
-    for ax in draw_learning_rates(table).axes:
+    for ax in learning_rates(table).axes:
         assert [one.get_label() for one in ax.get_lines()] == TWO
 
 
@@ -231,7 +230,7 @@ def swapped(tmp_path):
 def test_the_oracle_swap_has_a_line_for_each_pair_and_the_interval_over_seeds(swapped):
     facts, table = load_swap(Tables(swapped))
     assert facts["steps"] == 50 and facts["n"] == "500" and "seeds 0, 1" in facts["spread"] and table.value.max() == 3
-    figure = draw_swap(table)
+    figure = oracle_swap(table)
     optimum, crossed = figure.axes[:2]
     named = [one.get_label() for one in optimum.get_lines()]
     assert sorted(named[:4]) == ["constant above, optimum below", "debiased above, optimum below",
@@ -242,12 +241,12 @@ def test_the_oracle_swap_has_a_line_for_each_pair_and_the_interval_over_seeds(sw
     assert drawn.get_ydata() == pytest.approx([6**0.5] * 2) and len(optimum.collections) == 4
     assert len(crossed.collections) == 2
     one = load_swap(Tables(swapped))[1].query("seed == 0")
-    assert not any(ax.collections for ax in draw_swap(one).axes)
+    assert not any(ax.collections for ax in oracle_swap(one).axes)
 
 
 def test_the_samples_of_the_swap():
     names = np.array(["constant | constant", "optimum | constant", "constant | debiased"])
     arrays = {"names": names, "t_star": np.array([300, 700]), "images": np.zeros((3, 2, 4, 3, 16, 16), np.uint8)}
-    texts = [text.get_text() for text in draw_swap_samples(arrays).axes[0].texts]
+    texts = [text.get_text() for text in oracle_swap_samples(arrays).axes[0].texts]
     assert "optimum above\nconstant below" in texts and "constant above\ndebiased below" in texts
     assert "constant above\nconstant below" not in texts

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from debiaslib.diffusion.strategies import KNOWN
 from debiaslib.errors import InputError
 from debiaslib.figures import grids, lines, style
-from debiaslib.figures.facts import fewer_seeds, number_range, preferred
+from debiaslib.figures.lines import fewer_seeds, number_range, preferred
 
 
 def test_every_weighting_has_its_own_colour_marker_and_dashes():

@@ -140,7 +140,8 @@ def test_every_table_twice(tmp_path):
     counts = assert_same(folders)
     names = {path.name.partition("-")[0].partition(".")[0] for path in folders[0].glob("tables/*.*")} - {""}
     assert names == {"weights", "gradient_noise", "one_step", "mse", "bias", "arm_errors", "distances", "samples",
-                     "training", "controls", "learning_rates", "results"}  # fmt: skip
+                     "training", "controls", "learning_rates", "results", "gate", "oracle_swap",
+                     "oracle_swap_samples"}  # fmt: skip
     assert counts["log.jsonl"] == 10
 
 
@@ -164,6 +165,12 @@ def test_one_thread_against_two(kind):
             gradients = torch.autograd.grad(loss, list(network.parameters()))
         finally:
             torch.set_num_threads(1)
-        found.append([loss.double(), mse.double(), torch.cat([gradient.double().flatten() for gradient in gradients])])
+        found.append(
+            [
+                loss.detach().double(),
+                mse.detach().double(),
+                torch.cat([gradient.double().flatten() for gradient in gradients]),
+            ]
+        )
     gaps = [float((two - one).norm() / one.norm()) for one, two in zip(*found, strict=True)]
     assert found[0][2].norm() > 0 and max(gaps) <= 1e-5, gaps

@@ -11,7 +11,8 @@ import torch
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.figures.registry import NothingToDraw
-from debiaslib.figures.weights import draw_gradient_noise, logsnr_density
+from debiaslib.figures.weights import gradient_noise as draw_gradient_noise
+from debiaslib.figures.weights import logsnr_density
 from debiaslib.study import measurements
 from debiaslib.study.gradient_noise import BATCHES, WAYS, Moments, gradient_moments, ways_to_apply
 from debiaslib.study.study import open_study
