@@ -73,7 +73,7 @@ MISTAKES = [
     ("training: {learning_rate: 1}", "training setting 'learning_rate' is unknown; did you mean 'lr'?"),
     ("training: {weighting: debiased}", "training setting 'weighting' is unknown"),
     ("training: {3: 4}", "training setting 3 is unknown"),
-    ("training: {batch_size: 9999999}", f"images is 120000; {WHOLE} >= 1e+07"),
+    ("training: {batch_size: 9999999}", f"images is 80000; {WHOLE} >= 1e+07"),
     ("training: {resolution: 18}", "resolution is 18; it must be a multiple of 4"),
     ("training: {timesteps: 500}", f"shown_timesteps is 600; {WHOLE} >= 0 and < 500"),
     ("training: {network: small}", "network is 'small'; it must be a mapping"),
@@ -185,7 +185,15 @@ rates:
   constant: 5e-4
   min_snr: 3e-4
 """)
-    assert [e.train_config(arm, 0).lr for arm in e.arms] == [5e-4, 3e-4, 1e-3, 2e-3, 2e-3, 3e-4, 0.1]
+    assert [e.train_config(arm, 0).lr for arm in e.arms] == [
+        5e-4,
+        3e-4,
+        PRESETS["minifaces16"].lr,
+        2e-3,
+        2e-3,
+        3e-4,
+        0.1,
+    ]
     assert Experiment(**json.loads(json.dumps(e.to_dict()))) == e
     line = refused(load, "preset: minifaces16\nrates: {constant; prediction_type=v_prediction: 2e-3}")
     assert line == "arm in rates 'constant; prediction_type=v_prediction' is unknown; known: constant, debiased"
