@@ -1,11 +1,12 @@
 """Which small network learns the task best in equal processor time? Chosen by the constant weight alone.
 
     python -m benchmarks.recipe --dataset minifaces --seconds 150 --out recipe.csv
-    python -m benchmarks.recipe --dataset uoft-cs/cifar10 --seconds 400 --only base width48 lr2e-3 --out recipe.csv
+    python -m benchmarks.recipe --dataset minifaces --images 60000 --seeds 0 100 --out recipe-60000.csv
+    python -m benchmarks.recipe --dataset uoft-cs/cifar10 --flip --seconds 500 --only base width24 --out recipe.csv
 
-Each row trains one candidate with constant weight for `--seconds` of one thread's processor time, the learning rate
-falling to 0 by a cosine over that time (or constant, where the candidate says so), and measures with each moving
-average of the weights, each EMA decay a row:
+Each row trains one candidate with constant weight for `--seconds` of one thread's processor time, or over `--images`
+images, the learning rate falling to 0 by a cosine over that time (or constant, where the candidate says so), and
+measures with each moving average of the weights, each EMA decay a row:
 
 - `x0_t900` and so on: the error of the one-step estimate of x0 on 512 training images; `excess_...`: its distance from
   the exact optimum over all training images; `score`: the geometric mean of the excess over the timesteps;
@@ -73,6 +74,7 @@ CANDIDATES = {
     "before": candidate(unet(skip=False, zero=False), batch=64, lr=2e-3),
     "base": candidate(),
     "random-start": candidate(unet(zero=False)),
+    "random-start-lr2e-3": candidate(unet(zero=False), lr=2e-3),
     "noskip": candidate(unet(skip=False)),
     "batch8": candidate(batch=8),
     "batch32": candidate(batch=32),
@@ -101,16 +103,16 @@ CANDIDATES = {
 }
 
 
-def fit(config, images, seconds):
-    """Train for so many seconds of processor time. Returns ({EMA decay: network}, steps)."""
+def fit(config, images, seconds, steps=None):
+    """Train for so many seconds of processor time, or so many steps. Returns ({EMA decay: network}, steps)."""
     network, objective = build_network(config).train(), Objective(config)
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0, fused=True)
     averages = {decay: EMAModel(parameters, decay=decay, foreach=True) for decay in EMAS}
     began, step = time.process_time(), 0
-    while (spent := time.process_time() - began) < seconds:
+    while (done := step / steps if steps else (time.process_time() - began) / seconds) < 1:
         if config.lr_decay == "cosine":
-            rate = torch.tensor(torch.pi * spent / seconds).cos().item()
+            rate = torch.tensor(torch.pi * done).cos().item()
             optimizer.param_groups[0]["lr"] = config.lr * 0.5 * (1 + rate)
         index = torch.randint(len(images), (config.batch_size,), generator=stream(config.seed, "images", step))
         x0 = to_float(images[index.numpy()])
@@ -176,6 +178,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="minifaces", help="minifaces, gaussian, or a folder or hub id of CIFAR-10")
     parser.add_argument("--seconds", type=float, default=150, help="processor seconds of each training")
+    parser.add_argument("--images", type=int, help="images of each training, in place of --seconds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100], help="not those of any judged training")
     parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=list(CANDIDATES), metavar="CANDIDATE")
     parser.add_argument("--flip", action="store_true", help="horizontal flips")
@@ -190,7 +193,7 @@ def main():
                 "dataset": arguments.dataset.rstrip("/").rsplit("/")[-1],
                 "candidate": name,
                 "seed": seed,
-                "seconds": arguments.seconds,
+                "seconds": 0 if arguments.images else arguments.seconds,
             }
             if arguments.out.exists():
                 made = pd.read_csv(arguments.out)
@@ -199,7 +202,8 @@ def main():
             settings = {**CANDIDATES[name], "dataset": arguments.dataset, "images": 10**9, "weighting": "constant"}
             config = TrainConfig(resolution=16, seed=seed, horizontal_flip=arguments.flip, **settings)
             judge = judge or Judge(arguments.dataset, images, Objective(config).schedule)
-            fitted, steps = fit(config, images, arguments.seconds)
+            wanted = arguments.images // config.batch_size if arguments.images else None
+            fitted, steps = fit(config, images, arguments.seconds, wanted)
             size = sum(parameter.numel() for parameter in fitted[EMAS[0]].parameters())
             facts = {
                 **key,
