@@ -6,7 +6,6 @@ published; from the figures, captions and verdicts in results/reference/quick; f
 
 import argparse
 import base64
-import csv
 import html
 import json
 import re
@@ -21,8 +20,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-GUIDES = "loss_weight flow_matching trainers experiments preregistration cost benchmarks reliability authors_flags"
-GUIDES = (*GUIDES.split(), "fd_cifar10_at_16")
+from docs import verdicts  # noqa: E402
+
+GUIDES = "verdicts reviewers loss_weight flow_matching trainers experiments preregistration cost benchmarks reliability"
+GUIDES = (*GUIDES.split(), "authors_flags", "fd_cifar10_at_16")
 ROOMS = {  # the modules whose public names the API pages show
     "diffusion": "schedule flow strategies weighting prediction one_step optimum sampling bias variance",
     "data": "images minifaces gaussian",
@@ -33,6 +34,7 @@ ROOMS = {  # the modules whose public names the API pages show
     "report": "verdicts judge report publish",
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
+CARDS = re.compile(r"^\| chapter \|.*\n(?:\|.*\n)+", re.MULTILINE)  # a table that a phone shows as cards
 SHOWN = ("constant", "debiased", "optimum")
 
 
@@ -73,12 +75,13 @@ def gather(source, results, published):
         shutil.copy(path, source)
     shutil.copytree(published / "figures", source / "gallery")
     chapters = [_chapter(path, source, results) for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
-    (source / "index.md").write_text(_start_page(published, chapters))
+    (source / "index.md").write_text(_start_page(chapters))
     (source / "figure_gallery.md").write_text(_gallery(source / "gallery"))
     (source / "widgets.md").write_text(_widgets(results, published, source / "static"))
     (source / "api.md").write_text(_api(source))
     for page in source.glob("*.md"):
-        page.write_text(_own_links(page.read_text(encoding="utf-8"), source), encoding="utf-8")
+        text = CARDS.sub(r'<div class="cards">\n\n\g<0>\n</div>\n', page.read_text(encoding="utf-8"))
+        page.write_text(_own_links(text, source), encoding="utf-8")
 
 
 def _own_links(text, source):
@@ -106,18 +109,12 @@ def _toctree(caption, names, depth=1):
     return "\n".join([f"```{{toctree}}\n:caption: {caption}\n:maxdepth: {depth}\n", *names, "```", ""])
 
 
-def _start_page(published, chapters):
-    parts = [(HERE / "start.md").read_text(encoding="utf-8")]
-    hero = published / "figures" / "samples_by_steps.json"
-    if hero.is_file():
-        parts.append(_figure(json.loads(hero.read_text(encoding="utf-8")), "samples_by_steps"))
-    verdicts = published / "tables" / "verdicts.csv"
-    if verdicts.is_file():
-        with verdicts.open(encoding="utf-8", newline="") as file:
-            head, *rows = csv.reader(file)
-        rows = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
-        table = "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
-        parts.append(f"## What was found\n\nComputed from the tables of the experiment `quick`.\n\n{table}\n")
+def _start_page(chapters):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    finding = next(line for line in readme if line.startswith("**In miniature"))
+    parts = [(HERE / "start.md").read_text(encoding="utf-8").replace("FINDING", finding.replace("](docs/", "]("))]
+    parts.append("## What the paper says, and what was found\n\n[How a claim is judged](verdicts.md).\n")
+    parts.append(verdicts.tables().replace("## ", "### "))
     guides = [*GUIDES, *sorted({path.stem for path in ROOT.glob("docs/*.md")} - {*GUIDES, "glossary"})]
     parts.append("## Contents\n")
     parts += [_toctree("Chapters", chapters), _toctree("To try and to look at", ["widgets", "figure_gallery"])]

@@ -1,0 +1,143 @@
+"""The published experiments: all verdicts, ours beside what the paper says, and what was trained.
+
+Ours are computed by `debiaslib.report.verdicts` from the tables of an experiment. What the paper says is from its
+abstract, the captions of figures 1 to 5, its FID figure as we digitised it (results/reference/paper) and the public
+reviews of its first version; its tables we have not seen, so none of their numbers stand here.
+
+python docs/verdicts.py            # writes the tables into docs/verdicts.md and docs/reviewers.md
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from debiaslib.paths import checkout
+
+DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
+MARKS = re.compile(r"(<!-- table: python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_OWN = "a check of ours, without a counterpart"
+_FIGURE_5 = 'figure 5: P2 and Min-SNR "still suffer from bias and artifacts during the initial generation stage"'
+SAYS = [  # the beginning of a claim: what the paper says
+    ("The networks have learned", _OWN),
+    ("Constant's estimate of x0 at large t", "figure 2: the amplified error at several t; no optimum seen beside it"),
+    ("The weight mends it", "figure 3: debiased's one-step estimates of faces beside constant's; no number seen"),
+    ("Samples by few steps have truer", "figure 1: constant green-brown and violet with few steps, debiased much less"),
+    ("The weight is to blame", "says so; no optimum seen beside it"),
+    ("Constant's excess is a shift", "calls it a colour shift and shows images; no measure of colour seen"),
+    ("No network beats", _OWN),
+    ("There is a gain at large t", "figure 4: curves of MSE by t; heights not seen"),
+    ("The price at small t", "a review of it: figure 4 shows debiased slightly worse near t = 0"),
+    ("It is this weight", _FIGURE_5),
+    ("Constant's excess is a bias", "calls it a bias; no repeated seeds seen"),
+    ("Weight at the noisy end", "figure 5 draws the weights; an order of samples by them is not claimed"),
+    ("The root is the right power", "takes the root as milder than 1/SNR; no comparison seen"),
+    ("The gain in ", "one learning rate for all; no such control seen"),
+    ("The estimate at large t spoils", "says so, of the first steps of sampling; no such test seen"),
+    ("The estimate at small t spoils", "not claimed"),
+]
+_SERIES = {"constant": "DDPM_constant", "P2": "P2", "Min-SNR": "Min-SNR"}
+
+
+def paper_says(claim):
+    """What the paper says to a claim, as a sentence; a claim that no line here knows is an error."""
+    found = re.match(r"Better samples than (constant|P2|Min-SNR).* in (\d+) steps", claim)
+    if found:
+        return _fid_by_steps(found[1], int(found[2]))
+    if claim.startswith("It trains faster"):
+        return _fid_by_iterations()
+    return next(says for beginning, says in SAYS if claim.startswith(beginning))
+
+
+def _curves(panel):
+    rows = pd.read_csv(PUBLISHED / "paper/fid-curves.csv").query(f"panel == '{panel}'")
+    return rows.pivot(index="x", columns="series", values="fid10k")
+
+
+def _fid_by_steps(other, steps):
+    curves = _curves("b")
+    at = min(curves.index, key=lambda x: abs(x / steps - 1) if x >= steps else float("inf"))
+    ours, theirs = curves.loc[at, "Ours"], curves.loc[at, _SERIES[other]]
+    return f"FID at {at} steps {ours:g} against {theirs:g}: {ours / theirs:.2f}"
+
+
+def _fid_by_iterations():
+    curves = _curves("a")
+    constant, ours = (curves.loc[x, f"{name}_T1000"] for x, name in ((600, "DDPM_constant"), (200, "Ours")))
+    return f"FID after 200,000 iterations {ours:g}, constant's after 600,000 {constant:g}"
+
+
+def table(path):
+    """The verdicts.csv of an experiment as a Markdown table, with the paper's column."""
+    rows = pd.read_csv(path)
+    rows.insert(2, "the paper", [paper_says(claim) for claim in rows.claim])
+    rows = rows.rename(columns={"found here": "here"}).drop(columns="what would refute it")
+    return markdown(rows)
+
+
+def markdown(rows):
+    """A DataFrame as a Markdown table."""
+    lines = [rows.columns.tolist(), ["---"] * len(rows.columns), *rows.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def counted(path):
+    """ "24 claims: holds 4, refuted 1, ..." of a verdicts.csv."""
+    counts = pd.read_csv(path).verdict.value_counts()
+    return f"{counts.sum()} claims: {', '.join(f'{verdict} {n}' for verdict, n in counts.items())}."
+
+
+def tables():
+    """A section for each published experiment that has verdicts, `quick` first."""
+    paths = sorted(
+        PUBLISHED.glob("*/tables/verdicts.csv"), key=lambda path: (path.parts[-3] != "quick", path.parts[-3])
+    )
+    return "\n\n".join(f"## {path.parts[-3]}\n\n{counted(path)}\n\n{table(path)}" for path in paths) + "\n"
+
+
+def trained():
+    """One row for each published experiment: what its records say was trained."""
+    rows = []
+    for folder in sorted(path for path in PUBLISHED.glob("*/records") if path.is_dir()):
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+        records = [record for record in records if "images_per_second" in record]
+        rows.append(
+            {
+                "experiment": f"[{folder.parent.name}](../results/reference/{folder.parent.name})",
+                "trainings": len(records),
+                "seeds": ", ".join(sorted({record["name"].rpartition("-s")[2] for record in records}, key=int)),
+                "images each": _range(record["images"] for record in records),
+                "parameters": _range(record["parameters"] for record in records),
+                "minutes each": _range(round(record["seconds"] / 60) for record in records),
+                "device": "; ".join(sorted({f"{r['device']}, {r['machine']}, {r['threads']} thread" for r in records})),
+                "commit": ", ".join(sorted({r["commit"][:7] + ("" if r["clean"] else " changed") for r in records})),
+            }
+        )
+    return markdown(pd.DataFrame(rows)) + "\n"
+
+
+def _range(values):
+    low, *_, high = sorted({*values}) * 2
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+PAGES = {"verdicts.md": tables, "reviewers.md": trained}
+
+
+def with_tables(page, text):
+    """The text of a page of docs/ with its table made anew."""
+    return MARKS.sub(lambda found: found[1] + PAGES[page]() + found[3], text)
+
+
+def main():
+    """Write the tables into the pages."""
+    for page in PAGES:
+        path = DOCS / page
+        path.write_text(with_tables(page, path.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
