@@ -17,7 +17,7 @@ import pandas as pd
 from debiaslib.paths import checkout
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
-MARKS = re.compile(r"(<!-- table: python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+MARKS = re.compile(r"(<!-- table (\w+): python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _OWN = "a check of ours, without a counterpart"
 _FIGURE_5 = 'figure 5: P2 and Min-SNR "still suffer from bias and artifacts during the initial generation stage"'
 SAYS = [  # the beginning of a claim: what the paper says
@@ -123,19 +123,47 @@ def _range(values):
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-PAGES = {"verdicts.md": tables, "reviewers.md": trained}
+def departures():
+    """What `quick` was trained with beside the paper's settings for faces, from the published record."""
+    folder = PUBLISHED / "quick/weights/constant-s0"
+    config, record = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "record.json")
+    )
+    samples = pd.read_csv(PUBLISHED / "quick/tables/distances-constant-s0.csv").query("network == 'ema'")
+    steps, last = sorted({*samples.steps}), samples[samples.images_seen == samples.images_seen.max()]
+    here = {
+        "data": f"{record['data']['images']:,} drawn faces, {config['resolution']}x{config['resolution']}",
+        "network": f"U-Net, {record['parameters'] / 1e6:.2f} million, fixed variance, a multiple of the input added",
+        "training": f"{config['images']:,} images, batches of {config['batch_size']}, rate {config['lr']:g}, "
+        f"{config['lr_decay']} decay, EMA {config['ema_decay']:g}",
+        "samples": f"{'/'.join(sorted({*samples.sampler})).upper()}, {steps[0]} to {steps[-1]} steps",
+        "distance": f"`fd_minifaces`, `fd_pooled`, colours; {last.n.max():,} samples",
+    }
+    paper = {
+        "data": "photographs of faces, 256x256",
+        "network": "ADM U-Net, 93.6 million parameters (our count), learned variance",
+        "training": "4 million images, batches of 8, rate 2e-5, no decay, EMA 0.9999",
+        "samples": "DDPM respaced to 100 steps, as a rule",
+        "distance": "FID; 10,000 or 50,000 samples",
+    }
+    return (
+        markdown(pd.DataFrame({"": paper.keys(), "the paper, faces": paper.values(), "`quick`": here.values()})) + "\n"
+    )
 
 
-def with_tables(page, text):
-    """The text of a page of docs/ with its table made anew."""
-    return MARKS.sub(lambda found: found[1] + PAGES[page]() + found[3], text)
+PAGES = ("verdicts.md", "reviewers.md")
+TABLES = {"verdicts": tables, "trained": trained, "departures": departures}
+
+
+def with_tables(text):
+    """The text of a page of docs/ with its tables made anew."""
+    return MARKS.sub(lambda found: found[1] + TABLES[found[2]]() + found[4], text)
 
 
 def main():
     """Write the tables into the pages."""
-    for page in PAGES:
-        path = DOCS / page
-        path.write_text(with_tables(page, path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in (DOCS / page for page in PAGES):
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

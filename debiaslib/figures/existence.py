@@ -12,7 +12,7 @@ from .style import count, label, log_axis, look, new_figure, ordered
 
 NOTEBOOK = "01_bias_existence"
 _HERO = ("constant", "debiased", "p2")
-_HERO_STEPS = (3, 5, 10, 50, 500, 1000)
+_HERO_STEPS = (3, 5, 10, 50, 1000)
 
 
 def load_snr(tables):
