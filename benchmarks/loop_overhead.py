@@ -1,7 +1,7 @@
 """What our training loop costs beside the network: its steps against bare forward and backward passes. Prints Markdown.
 
 python -m benchmarks.loop_overhead                                       # quick's training: float32, one thread
-python -m benchmarks.loop_overhead --network cifar10-ddpm --batch-size 64 --precision auto --threads 2 --pairs 12
+python -m benchmarks.loop_overhead --network cifar10-ddpm --batch-size 64 --precision bfloat16 --threads 2 --pairs 12
 python -m benchmarks.loop_overhead --variants                            # what compiling and others gain: three minutes
 """
 
@@ -67,7 +67,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="minifaces16", help="a preset, by name")
     parser.add_argument("--batch-size", type=positive, default=16, help="images a step")
-    parser.add_argument("--precision", default="float32", help="auto: bfloat16 where the processor has units for it")
+    parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
     parser.add_argument("--pairs", type=positive, default=60, help="steps and bare passes, in turn")
     parser.add_argument("--threads", type=positive, default=1, help="torch's threads")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a shared machine")
@@ -76,7 +76,7 @@ def main():
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: a network that runs in milliseconds")
     options = parser.parse_args()
     check_choice("--network", options.network, PRESETS)
-    check_choice("--precision", options.precision, ("float32", "bfloat16", "auto"))
+    check_choice("--precision", options.precision, ("float32", "bfloat16"))
     torch.set_num_threads(options.threads)
     report_variants(options) if options.variants else report(options)
 

@@ -21,21 +21,19 @@ from tqdm import tqdm
 from debiaslib.data.images import load_images
 from debiaslib.training.config import TrainConfig
 from debiaslib.training.loop import Training
-from debiaslib.training.network import concrete_precision
 from debiaslib.training.run import Run
 
 LR = 1e-4
 
 
 def our_config(setup, **settings):
-    """The `TrainConfig` of our loop on a setup, precision "auto" resolved. settings: any others, instead of these."""
+    """The `TrainConfig` of our loop on a setup. settings: any others, instead of these."""
     settings = {"max_grad_norm": 1.0, **settings}
-    config = TrainConfig(
+    return TrainConfig(
         dataset=str(setup.folder), resolution=setup.resolution, network=setup.network, images=10**9,
         batch_size=setup.batch_size, lr=LR, weighting="constant", horizontal_flip=True,
         device=setup.device, threads=torch.get_num_threads(), **settings,
     )  # fmt: skip
-    return concrete_precision(config)
 
 
 def _finish(device):

@@ -21,8 +21,8 @@ from debiaslib.errors import InputError, check_choice
 
 # What is timed by default: batch size, steps a turn, and the settings of our loop that are fastest there.
 NETWORKS = {
-    "minifaces16": (64, 5, {"precision": "auto"}),
-    "cifar10-ddpm": (16, 1, {"precision": "auto"}),
+    "minifaces16": (64, 5, {"precision": "bfloat16"}),
+    "cifar10-ddpm": (16, 1, {"precision": "bfloat16"}),
 }
 OURS = "ours"
 

@@ -28,9 +28,8 @@ def statement(experiment, folder):
     """One paragraph: which networks were trained on what, and what is compared."""
     made = [record for run in experiment.runs if (record := Run(folder / "runs" / run_name(*run)).record)]
     config = experiment.train_config(*experiment.runs[0])
-    data, parameters, precision = Path(config.dataset).name, "", config.precision
+    data, parameters = Path(config.dataset).name, ""
     if made:
-        precision = (made[0].get("config") or {}).get("precision", precision)  # what "auto" turned out to be
         data = f"{made[0]['data']['images']:,} images of {made[0]['data']['name']}"
         parameters = f" of {made[0]['parameters']:,} parameters"
     weightings, seeds = ", ".join(map(label, experiment.weightings)), ", ".join(map(str, experiment.seeds))
@@ -40,7 +39,7 @@ def statement(experiment, folder):
         f"The same network{parameters} is trained {wanted} times on {data}, {size} pixels, with nothing different but "
         f"the weight of the loss ({weightings}) and the seed ({seeds}). It predicts {config.prediction_type} under the "
         f"{config.schedule} schedule with {config.timesteps:,} timesteps and sees {config.images:,} images in batches "
-        f"of {config.batch_size}, in {precision} on {config.device}. Errors by timestep are means over "
+        f"of {config.batch_size}, in {config.precision} on {config.device}. Errors by timestep are means over "
         f"{experiment.curve_images:,} images; distances compare {experiment.distance_images:,} samples by "
         f"{experiment.sampler} with {experiment.reference_images:,} reference images.{incomplete}"
     )

@@ -120,8 +120,6 @@ def _measured(e, config):
 def _rates(config, tflops):
     """TFLOP/s in training and in measuring."""
     kind, precision = config.device.partition(":")[0], config.precision
-    if precision == "auto":  # what it will be is asked of the device, when there is one
-        precision = "bfloat16" if kind == "cuda" else "float32"
     scale = config.threads if kind == "cpu" else 1
     training, measuring = (scale * RATES[kind, one] for one in (precision, "float32"))
     if tflops is None:

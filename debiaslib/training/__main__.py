@@ -18,11 +18,8 @@ def main():
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1); lr=5e-4'")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--any-processes",
-        action="store_true",
-        help="go on with a run that another number of processes began; its record says who took which steps",
-    )
+    any_processes = "go on with a run that another number of processes began; its record says who took which steps"
+    parser.add_argument("--any-processes", action="store_true", help=any_processes)
     arguments = parser.parse_args()
     with processes() as world:
         experiment = load_experiment(arguments.experiment, arguments.dataset)

@@ -8,7 +8,7 @@ import sys
 from ..diffusion.prediction import PREDICTION_TYPES
 from ..diffusion.schedule import Schedule
 from ..errors import InputError, check_choice, check_number
-from .convert import convert_adm, infer_network, is_adm
+from .convert import convert_adm, infer_network
 from .safe_weights import read_weights
 
 __all__ = ["ADM_SETTINGS", "published_settings", "read_adm", "scaled_betas"]
@@ -19,13 +19,12 @@ ADM_SETTINGS = {
     "resolution": None,  # that of the published networks with the same multipliers
     "num_head_channels": None,  # 64, unless num_heads is given
     "num_heads": None,
-    "num_heads_upsample": None,  # as num_heads
     "new_attention_order": False,
     "schedule": "linear",
     "timesteps": 1000,
     "prediction_type": "epsilon",
 }
-_SHAPE = ("resolution", "num_head_channels", "num_heads", "num_heads_upsample", "new_attention_order")
+_SHAPE = ("resolution", "num_head_channels", "num_heads", "new_attention_order")
 _HEADS = ("num_heads", "num_head_channels")
 _USUAL = {"num_head_channels": 64, "new_attention_order": False, "schedule": "linear"}
 # (channels of the first level, multipliers, residual blocks of a level): of published networks.
@@ -49,21 +48,16 @@ def read_adm(path, given):
     check_choice("prediction_type", settings["prediction_type"], PREDICTION_TYPES)
     check_choice("schedule", settings["schedule"], ("linear", "cosine"))  # those that ADM has
     check_choice("new_attention_order", settings["new_attention_order"], (True, False))
-    check_number("timesteps", settings["timesteps"], minimum=2, integer=True)
+    steps = check_number("timesteps", settings["timesteps"], minimum=2, integer=True)
     state = read_weights(path)
     try:
-        if is_adm(state):
-            check_channels(state["input_blocks.0.0.weight"].shape[1], state["out.2.weight"].shape[0])
         published = published_settings({name: tensor.shape for name, tensor in state.items()}, given)
         settings = {**settings, **published, **given}
         network = convert_adm(state, **{name: settings[name] for name in _SHAPE})
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     _say_assumed(path, settings, given, published)
-    steps = settings["timesteps"]
     ends = scaled_betas(steps) if settings["schedule"] == "linear" else {}
-    if settings["num_heads_upsample"] is None:  # no part of the identity of networks from before there was it
-        del settings["num_heads_upsample"]
     return network, getattr(Schedule, settings["schedule"])(T=steps, **ends), settings
 
 
@@ -75,12 +69,11 @@ def scaled_betas(timesteps):
 def published_settings(shapes, given):
     """The settings of the published network that has these shapes, without those that `given` replaces; else {}.
 
-    Raises InputError for multipliers that were published with several kinds of attention, if the network is none of
-    those that are known and its heads and their order are not given.
+    Raises InputError for what is no network of ADM with 3 channels, and for multipliers that were published with
+    several kinds of attention, if the network is unknown and its heads and their order are not given.
     """
-    if not is_adm(shapes):
-        return {}
-    network = infer_network(shapes, resolution=given.get("resolution", 1024), num_heads=1)
+    network = infer_network(shapes, resolution=1024, num_heads=1)
+    check_channels(network)
     channels, layers = network["block_out_channels"], network["layers_per_block"]
     multipliers, heads_given = tuple(width // channels[0] for width in channels), any(name in given for name in _HEADS)
     known = _PUBLISHED.get((channels[0], multipliers, layers), {})
@@ -92,8 +85,9 @@ def published_settings(shapes, given):
     return {name: value for name, value in known.items() if not (heads_given and name in _HEADS)}
 
 
-def check_channels(takes, answers):
+def check_channels(config):
     """Raise InputError for a network that does not take images of 3 channels and answer 3 or, with variance, 6."""
+    takes, answers = config["in_channels"], config["out_channels"]
     if takes != 3 or answers not in (3, 6):
         hint = " (6: a super-resolution network, which is also given the small image)" if takes == 6 else ""
         raise InputError(f"the network takes {takes} channels{hint} and answers {answers}; it must take 3")

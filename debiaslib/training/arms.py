@@ -78,11 +78,9 @@ def parse_arm(text):
     weighting, _, variant = text.partition(";")
     settings = {}
     for part in variant.split(","):
-        name, equals, value = (word.strip() for word in part.partition("="))
-        if not equals or not value:
-            raise InputError(
-                f"arm {shown(text)} cannot be read; write it as 'weighting' or 'weighting; name=value, ...'"
-            )
+        name, _, value = (word.strip() for word in part.partition("="))
+        if not value:
+            raise InputError(f"arm {shown(text)} cannot be read; write it as 'weighting; name=value, ...'")
         if check_name("setting of a variant", name, SETTINGS) in settings:
             raise InputError(f"arm {shown(text)} gives {name} twice")
         settings[name] = _value(name, value)
@@ -102,9 +100,7 @@ def _value(name, text):
 
 
 def _text(value):
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

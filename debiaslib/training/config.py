@@ -1,6 +1,7 @@
 """The configuration of one training (`TrainConfig`), checked at once. Imports no torch."""
 
 import dataclasses
+import math
 import re
 from typing import Annotated, Literal
 
@@ -51,8 +52,7 @@ class TrainConfig:
     # Upper limit: the n-th update uses min(ema_decay, n/(9+n)), and the first one copies.
     ema_decay: Number(ge=0, lt=1) = 0.9999
     horizontal_flip: Flag = False
-    # "auto": bfloat16 where the device has units for it; the run says which it was
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the network's inside: its output is float32
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     # torch.compile: "default", or "cuda_graphs" for its mode that records them
     compilation: Literal["none", "default", "cuda_graphs"] = "none"
@@ -91,8 +91,6 @@ class TrainConfig:
         arm = parse_arm(self.arm)
         object.__setattr__(self, "variant", arm.variant)
         for name, value in arm.settings:
-            if value == "auto":
-                raise InputError(f"variant is {shown(self.variant)}; an arm must say which {name} it is")
             if getattr(self, name) != value:
                 raise InputError(f"variant is {shown(self.variant)}, but {name} is {getattr(self, name)!r}")
 
@@ -100,6 +98,17 @@ class TrainConfig:
     def steps(self):
         """Optimiser steps: the last one completes `images`, rounded up to whole batches."""
         return -(-self.images // self.batch_size)
+
+    @property
+    def snapshot_images(self):
+        """After how many images EMA weights are kept: `snapshots` and the end, in whole batches, sorted."""
+        return sorted({-(-count // self.batch_size) * self.batch_size for count in (*self.snapshots, self.images)})
+
+    def learning_rate(self, step):
+        """The learning rate of a step, counted from 0."""
+        if self.lr_decay == "none":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     @property
     def classes(self):

@@ -56,11 +56,10 @@ def load_pretrained(source, **settings):
     if settings:
         raise InputError(f"a network of ours takes no setting; got {next(iter(settings))!r}")
     config = run_config(Run(path.parent))
-    network, made = _network(config, read_weights(path), path), config.to_dict()
+    network, made, schedule = _network(config, read_weights(path), path), config.to_dict(), build_schedule(config)
     facts = {key: made[key] for key in _DECIDES}
     if config.scale_betas:  # not among the facts of networks from before there was this setting
         facts["scale_betas"] = True
-    schedule = build_schedule(config)
     return Pretrained(path.parent.name, network, schedule, config.prediction_type, True, sha256_file(path), facts, made)
 
 
@@ -69,7 +68,7 @@ def _network(config, state, path):
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except RuntimeError as error:
-        raise InputError(f"{path} does not fit its config.json: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{path} does not fit its config.json: {error}") from None
     return network.eval().requires_grad_(False)
 
 
@@ -85,8 +84,7 @@ def _own_run(source):
 def _own_weights(path):
     """The file of EMA weights of ours that `path` is, or that is the only one in the folder `path`; else None."""
     folder = path.parent if os.path.isfile(path) else path
-    said = Run(folder).config if os.path.isfile(folder / "config.json") else None
-    if said is None or not {"network", "weighting", "dataset"} & set(said):
+    if not os.path.isfile(folder / "config.json") or not {"weighting", "dataset"} & set(Run(folder).config):
         return None
     if os.path.isfile(path):
         return Run(folder).checked(path) if path.suffix == ".safetensors" else None

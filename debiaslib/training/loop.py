@@ -24,7 +24,7 @@ from ..signals import StopFlag
 from .batches import Batches
 from .checkpoints import resume, save_checkpoint, save_weights, training_state
 from .log import TrainingLog
-from .network import build_network, concrete_precision, prepare_network
+from .network import build_network, prepare_network
 from .objective import Objective
 from .processes import current_world
 from .run import check_settings, find_run, write_record
@@ -49,7 +49,6 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     run = find_run(experiment, config.arm, config.seed, results)
     bar = progress and world.first
     images = load_images(config.dataset, config.resolution, progress=bar, classes=config.classes)
-    config = concrete_precision(config, run.config)
     wanted = {**config.to_dict(), **images.identity}
     check_settings(run, wanted)
     if world.broadcast(run.record is not None):
@@ -80,14 +79,18 @@ class Training:
         self.objective = Objective(config)
         self.batches = Batches(config, images, self.objective, self.world)
         self.log = TrainingLog(run, config)
-        self.snapshot_steps = {-(-count // config.batch_size) for count in (*config.snapshots, config.images)}
         self.step, self.seconds = 0, 0.0  # of the steps alone
+
+    @property
+    def images_seen(self):
+        """Counted with repetition."""
+        return self.step * self.config.batch_size
 
     def one_step(self):
         """Batch, loss, gradient, clipping, AdamW, moving average."""
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step)
+            group["lr"] = config.learning_rate(self.step)
         self._seed_dropout()
         means = self.backward(self.batches(self.step))
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -135,7 +138,7 @@ class Training:
                 # comes after this is the next step's.
                 late = time.monotonic() - saved >= checkpoint_seconds
                 signal, due = world.all_max(stop.signal or 0, late or self.step == config.steps)
-                due, is_snapshot = due or signal, self.step in self.snapshot_steps
+                due, is_snapshot = due or signal, self.images_seen in config.snapshot_images
                 if due or is_snapshot:
                     self._check_finite()
                 if world.first:
@@ -146,7 +149,7 @@ class Training:
                     self._leave(stop, signal)
             if world.first:
                 self._record()
-            world.wait()
+            world.all_max(0)  # until the first has written: torchrun ends the others when one has ended
         if stop.signal is not None:  # it came after the last step: nothing is left to do, but the caller is told
             stop.leave()
 
@@ -154,27 +157,19 @@ class Training:
         if self.log.is_due(self.step):
             self.log.write(self.step, self.seconds, self.optimizer.param_groups[0]["lr"], self.ema.cur_decay_value)
         if is_snapshot:
-            self._save_average()
+            self.ema.store(self.parameters)
+            self.ema.copy_to(self.parameters)
+            save_weights(self.run.weights("ema", self.images_seen), self.network)
+            self.ema.restore(self.parameters)
         if is_checkpoint:
             save_checkpoint(self.run.folder / "checkpoints", self.step, training_state(self))
             self.log.checkpoint = self.step
 
-    def _save_average(self):
-        self.ema.store(self.parameters)
-        self.ema.copy_to(self.parameters)
-        save_weights(self._snapshot(self.step), self.network)
-        self.ema.restore(self.parameters)
-
-    def _snapshot(self, step):
-        return self.run.folder / f"ema-{step * self.config.batch_size:09d}.safetensors"
-
     def _record(self):
         """Write the weights of the last step and, last of all, the record."""
-        raw = self.run.folder / f"raw-{self.config.steps * self.config.batch_size:09d}.safetensors"
-        save_weights(raw, self.network)
-        snapshots = {step: self._snapshot(step) for step in sorted(self.snapshot_steps)}
+        save_weights(self.run.weights("raw", self.images_seen), self.network)
         parameters = sum(parameter.numel() for parameter in self.parameters)
-        write_record(self.run, self.config, self.images, parameters, self.seconds, snapshots, raw, self.shares)
+        write_record(self.run, self.config, self.images, parameters, self.seconds, self.shares)
 
     def _check_finite(self):
         """End the training before anything is saved of a network that an update has broken.
@@ -186,7 +181,8 @@ class Training:
         self._seed_dropout()
         with torch.no_grad():
             parts = self._microbatches(self.batches(self.step))
-            loss = sum(share * float(self.objective.loss(self.network.forward, *part)[0]) for share, part in parts)
+            loss = sum(share * self.objective.loss(self.network.forward, *part)[0] for share, part in parts)
+        loss = self.world.mean(loss).item()  # so that all processes end
         if not math.isfinite(loss):
             where = f"at step {self.step + 1}" if self.step < self.config.steps else "after the last step"
             self.log.refuse(f"{where} (loss {loss:g})")
@@ -195,27 +191,19 @@ class Training:
         torch.manual_seed(stream_seed(self.config.seed, self.world.purpose("dropout"), self.step))
 
     def _leave(self, stop, signal):
-        self.world.wait()  # until the first has saved: torchrun ends the others when one has ended
+        self.world.all_max(0)
         if self.world.first:
             done = f"at step {self.step} of {self.config.steps}"
             print(f"saved {self.run.name} {done}; the same call goes on from there", file=sys.stderr)
         stop.leave(signal)
 
     def _bar(self, progress):
-        size = self.config.batch_size
         return tqdm(
-            total=self.config.steps * size,
-            initial=self.step * size,
+            total=self.config.steps * self.config.batch_size,
+            initial=self.images_seen,
             desc=self.run.name,
             unit="image",
             unit_scale=True,
             mininterval=2 if sys.stderr.isatty() else 10,
             disable=not progress,
         )
-
-
-def learning_rate(config, step):
-    """The learning rate of a step, counted from 0."""
-    if config.lr_decay == "none":
-        return config.lr
-    return config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))

@@ -1,7 +1,5 @@
 """The network of a configuration: diffusers' U-Net or transformer, with an input skip if asked, and made fast."""
 
-import dataclasses
-import sys
 import types
 
 import torch
@@ -16,7 +14,7 @@ from ..errors import InputError, check_choice
 from .adm import scaled_betas
 from .input_skip_unet import InputSkipUNet, with_skip
 
-__all__ = ["InputSkipUNet", "Transformer", "build_network", "build_schedule", "concrete_precision", "prepare_network"]
+__all__ = ["InputSkipUNet", "Transformer", "build_network", "build_schedule", "prepare_network"]
 
 _COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}  # as torch.compile calls them
 
@@ -109,38 +107,6 @@ def build_schedule(config):
 def beta_ends(config):
     """The arguments of its `Schedule` for the first and last beta; none where they are the defaults."""
     return scaled_betas(config.timesteps) if config.scale_betas else {}
-
-
-# Precision, memory layout and compilation change the last bits of a result. So each is a setting of the run, and stands
-# in its config.json as a concrete value; "auto" is replaced once, when the run begins.
-
-
-def has_bf16_units(device="cpu"):
-    """Whether `device` multiplies matrices faster in bfloat16 than in float32, by what the hardware says of itself.
-
-    CPU: AVX512-BF16 or AMX, used through oneDNN. CUDA: compute capability 8.0 or later. Anything else: False.
-    """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if kind != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def concrete_precision(config, made=None):
-    """`config` with precision "auto" replaced: by that of the run if it has begun, else by what suits the device.
-
-    made: the configuration in the run's folder (a dict), or None. The choice is printed on stderr in one line.
-    """
-    if config.precision != "auto":
-        return config
-    if made is not None:
-        return dataclasses.replace(config, precision=made.get("precision", "float32"))
-    fast = has_bf16_units(config.device)
-    precision, why = ("bfloat16", "has") if fast else ("float32", "has no")
-    print(f"precision is {precision}: {config.device} {why} bfloat16 matrix units", file=sys.stderr)
-    return dataclasses.replace(config, precision=precision)
 
 
 def prepare_network(network, config):

@@ -22,7 +22,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from ..diffusion.prediction import PREDICTION_TYPES
 from ..diffusion.schedule import Schedule
 from ..errors import InputError, check_choice, shown
-from ..files import sha256_file, sha256_json
+from ..files import read_json, sha256_file, sha256_json
 from ..paths import user_path
 from .adm import ADM_SETTINGS, check_channels, read_adm
 from .hub import WEIGHTS, download
@@ -35,6 +35,7 @@ __all__ = ["ADM_SETTINGS", "Pretrained", "parse_source", "read_pretrained"]
 _SCHEDULERS = ("DDPM", "DDIM", "PNDM", "DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep", "DEISMultistep",
                "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete")  # fmt: skip
 _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+_NETWORKS = {"UNet2DModel": UNet2DModel, "InputSkipUNet": InputSkipUNet}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -82,15 +83,13 @@ def parse_source(text):
     source, _, rest = (part.strip() for part in str(text).partition(";"))
     settings = {}
     for part in rest.split(",") if rest else []:
-        name, equals, value = (word.strip() for word in part.partition("="))
-        if not source or not equals or not value or name in settings:
+        name, _, value = (word.strip() for word in part.partition("="))
+        if not source or not value or name in settings:
             raise InputError(f"model {shown(str(text))} cannot be read; write it as 'source; name=value, ...'")
         try:
             settings[name] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError):
-            raise InputError(
-                f"{name} of the model is {shown(value)}; it must be a number, true, false or a word"
-            ) from None
+            raise InputError(f"{name} of the model is {shown(value)}; it must be a number or a word") from None
     return source, settings
 
 
@@ -101,67 +100,49 @@ def read_pretrained(source, **settings):
     that is none of these, cannot be had, or whose content is damaged, unsafe, of images without 3 channels, or
     contradicts itself or the settings.
     """
-    path = user_path(source)
+    path, known = user_path(source), ("revision",)
     if os.path.isfile(path):
-        _check_known(settings, ADM_SETTINGS)
-        network, schedule, settings = read_adm(path, settings)
-        return _made(path.stem, network, schedule, settings["prediction_type"], True, sha256_file(path), settings)
-    if os.path.isdir(path):
-        _check_known(settings, ())
-        return _pipeline(path, path.absolute().name)
-    if not _HUB_ID.fullmatch(str(source)):
+        known = ADM_SETTINGS
+    elif os.path.isdir(path):
+        known = ()
+    elif not _HUB_ID.fullmatch(str(source)):
         raise InputError(
             f"model {shown(str(source))} is no existing folder or file and no hub id, owner/name (a run of ours: train"
             " it first)"
         )
-    _check_known(settings, ("revision",))
-    return _pipeline(download(str(source), settings.get("revision")), str(source))
-
-
-def _check_known(settings, known):
     for name in settings:
         if not known:
             raise InputError(f"a folder takes no setting; got {name!r}")
         check_choice("setting of a model", name, known)
+    if os.path.isfile(path):
+        network, schedule, settings = read_adm(path, settings)
+        return _made(path.stem, network, schedule, settings["prediction_type"], True, sha256_file(path), settings)
+    if os.path.isdir(path):
+        return _pipeline(path, path.absolute().name)
+    return _pipeline(download(str(source), settings.get("revision")), str(source))
 
 
 def _pipeline(folder, name):
     unet = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
-    config = _json(unet / "config.json", "a diffusers pipeline needs unet/config.json")
-    kinds = {"UNet2DModel": UNet2DModel, "InputSkipUNet": InputSkipUNet}
-    kind = config.get("_class_name")
-    if not isinstance(kind, str) or kind not in kinds:
-        raise InputError(f"{unet / 'config.json'} is of {shown(kind)}; it must be of UNet2DModel")
-    try:
-        check_channels(config.get("in_channels", 3), config.get("out_channels", 3))
-    except InputError as error:
-        raise InputError(f"{unet / 'config.json'}: {error}") from None
+    config = _mapping(unet / "config.json")
+    kind = check_choice(f"_class_name of {unet / 'config.json'}", config.get("_class_name"), _NETWORKS)
     path = next((unet / file for file in WEIGHTS if (unet / file).is_file()), None)
     if path is None:
         raise InputError(f"{unet} holds no weights; put {' or '.join(WEIGHTS)} there")
     read_weights(path)  # refused here, in one line, before the library opens it
-    network = _built(kinds[kind], unet, path)
+    network = _network(_NETWORKS[kind], unet, path)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     scheduler = scheduler if scheduler.is_file() else folder / "scheduler_config.json"
-    said = _json(scheduler, "a diffusers pipeline needs scheduler/scheduler_config.json")
+    said = _mapping(scheduler)
     schedule, prediction_type, clip = _process(said, scheduler)
-    if network.config.out_channels == 2 * network.config.in_channels and said.get("variance_type") == "learned":
-        raise InputError(f"{scheduler} says variance_type 'learned'; known is 'learned_range'")
     settings = {key: value for key, value in said.items() if not key.startswith("_")}
     if kind == "InputSkipUNet":
-        network.skip = _skip_table(unet / "config.json", config, schedule.T)
-        settings["skip"] = config["_skip"]
+        settings["skip"] = network.config["_skip"]
+        network.skip = torch.tensor(settings["skip"])
     return _made(name, network, schedule, prediction_type, clip, sha256_file(path), settings)
 
 
-def _skip_table(path, config, T):
-    table = config.get("_skip")
-    if not isinstance(table, list) or len(table) != T or not all(isinstance(one, float) for one in table):
-        raise InputError(f"{path} has _skip={shown(table, 30)}; an InputSkipUNet needs a list of {T} numbers")
-    return torch.tensor(table)
-
-
-def _built(kind, unet, path):
+def _network(kind, unet, path):
     """The network of a folder, by diffusers itself, which knows the names of earlier versions."""
     try:
         network, info = kind.from_pretrained(
@@ -172,54 +153,41 @@ def _built(kind, unet, path):
             output_loading_info=True,
             local_files_only=True,
         )
+        check_channels(network.config)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
-        raise InputError(f"{unet} is refused by diffusers: {' '.join(str(error).split())[:200]}") from None
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):  # the library would go on with random numbers
-        if info[kind]:
-            what, first = kind.replace("_", " "), sorted(map(str, info[kind]))[0]
-            raise InputError(f"{path} does not fit its config.json: {len(info[kind])} {what}, the first {first!r}")
+        raise InputError(f"{unet} is refused: {error}") from None
+    wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if names and kind.endswith("_keys")}
+    for kind, names in wrong.items():  # the library would go on with random numbers
+        what = kind.replace("_", " ")
+        raise InputError(f"{path} does not fit its config.json: {len(names)} {what}, the first {names[0]!r}")
     return network
 
 
 def _process(said, path):
     """(Schedule, prediction type, clip x0_hat?) of a scheduler's configuration."""
     kind = str(said.get("_class_name")).removesuffix("Scheduler")
-    if kind not in _SCHEDULERS:
-        raise InputError(f"{path} is of {shown(said.get('_class_name'))}; known: {', '.join(_SCHEDULERS)}, + Scheduler")
-    if said.get("use_flow_sigmas"):
-        raise InputError(f"{path} says use_flow_sigmas: flow matching; only variance-preserving schedules are known")
-    prediction_type = check_choice(f"prediction_type of {path}", _prediction_type(said, path), PREDICTION_TYPES)
+    check_choice(f"_class_name of {path}", kind, _SCHEDULERS)
+    if said.get("use_flow_sigmas") or said.get("variance_type") == "learned":
+        raise InputError(f"{path} is of flow matching or of variance_type 'learned', which are not known")
     try:
         scheduler = DDPMScheduler(**{key: said[key] for key in _BETAS if said.get(key) is not None})
         schedule = Schedule.from_diffusers(scheduler)
     except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{path} makes no schedule: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{path} makes no schedule: {error}") from None
     clip = bool(said.get("clip_sample", kind in ("DDPM", "DDIM")))
-    _say_left_out(said, path, clip)
-    return schedule, prediction_type, clip
+    if said.get("thresholding") or said.get("clip_sample_range", 1.0) != 1.0:
+        does = "clipped to [-1, 1]" if clip else "not clipped"
+        print(f"{path}: thresholding and clip_sample_range are not applied; x0_hat is {does}", file=sys.stderr)
+    return schedule, _prediction_type(said, path), clip
 
 
 def _prediction_type(said, path):
     """Before diffusers 0.10, predict_epsilon said whether the network predicts epsilon or x0."""
-    old = said.get("predict_epsilon")
-    if old is None:
-        return said.get("prediction_type", "epsilon")
-    check_choice(f"predict_epsilon of {path}", old, (True, False))
-    meant = "epsilon" if old else "sample"
-    new = said.get("prediction_type", meant)
-    if new != meant:
-        raise InputError(f"{path} says predict_epsilon={old} and prediction_type={shown(new)}")
-    return new
-
-
-def _say_left_out(said, path, clip):
-    """Name on stderr what the scheduler does to x0_hat and our samplers do not."""
-    left_out = [f"thresholding={said['thresholding']}"] if said.get("thresholding") else []
-    if clip and said.get("clip_sample_range", 1.0) != 1.0:
-        left_out.append(f"clip_sample_range={said['clip_sample_range']}")
-    if left_out:
-        does = "x0_hat is clipped to [-1, 1]" if clip else "x0_hat is not clipped"
-        print(f"{path}: {', '.join(left_out)} is not applied; {does}", file=sys.stderr)
+    old, new = said.get("predict_epsilon"), said.get("prediction_type")
+    meant = {"None": new or "epsilon", "True": "epsilon", "False": "sample"}.get(str(old))
+    if meant is None or new not in (None, meant):
+        raise InputError(f"{path} says predict_epsilon={shown(old)} and prediction_type={shown(new)}")
+    return check_choice(f"prediction_type of {path}", meant, PREDICTION_TYPES)
 
 
 def _made(name, network, schedule, prediction_type, clip, sha256, settings):
@@ -230,13 +198,8 @@ def _made(name, network, schedule, prediction_type, clip, sha256, settings):
     return Pretrained(name, network, schedule, prediction_type, clip, sha256, settings)
 
 
-def _json(path, needed):
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path} does not exist; {needed}") from None
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}") from None
+def _mapping(path):
+    said = read_json(path)
     if not isinstance(said, dict):
-        raise InputError(f"{path} holds no JSON object")
+        raise InputError(f"{path} is missing or holds no settings; a diffusers pipeline needs it")
     return said

@@ -20,8 +20,6 @@ from ..files import exclusive
 
 __all__ = ["World", "current_world", "processes", "shared_batches"]
 
-_LOCK_SECONDS = 60  # the other processes wait for the first at a collective meanwhile, which has a limit of its own
-
 
 @dataclass(frozen=True)
 class World:
@@ -41,9 +39,8 @@ class World:
 
     def backend(self, device):
         """The library that carries gradients between processes: "nccl", "gloo", or None for one process."""
-        if self.size == 1:
-            return None
-        return "nccl" if device.startswith("cuda") else "gloo"
+        kind = "nccl" if device.startswith("cuda") else "gloo"
+        return kind if self.size > 1 else None
 
     def check(self, device, batch_size):
         """Raise InputError if the processes cannot share this device or a batch of this size."""
@@ -70,9 +67,7 @@ class World:
 
         The first backward pass decides the order in which gradients are sent, so it must not be a step of the training.
         """
-        if self.size == 1:
-            return network
-        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+        return network if self.size == 1 else DistributedDataParallel(network, gradient_as_bucket_view=True)
 
     def exchanging(self, model, now):
         """A context for one forward and backward pass: gradients are exchanged in it if `now`, else summed up."""
@@ -87,33 +82,25 @@ class World:
         return values / self.size
 
     def all_max(self, *numbers):
-        """The largest of each whole number over the processes, as a list."""
-        if self.size == 1:
-            return list(numbers)
+        """The largest of each whole number over the processes, as a list. All wait here for each other."""
         values = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        if self.size > 1:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values.tolist()
 
     def broadcast(self, value):
         """The first process's `value`, in every process."""
-        if self.size == 1:
-            return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
-
-    def wait(self):
-        """Return when every process has come here."""
-        self.all_max(0)
 
     def exclusive(self, path, what):
         """A context in which the first process holds the lock file `path` for all; the others wait when they exchange.
 
         One process waits for the lock as long as it takes; several wait a minute and then raise InputError.
         """
-        if not self.first:
-            return nullcontext()
-        return exclusive(path, what, wait=None if self.size == 1 else _LOCK_SECONDS)
+        return exclusive(path, what, wait=None if self.size == 1 else 60) if self.first else nullcontext()
 
 
 def current_world():
@@ -134,12 +121,10 @@ def processes(minutes=10):
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    backend = "gloo"
-    if torch.cuda.is_available():
+    gpus, backend = torch.cuda.device_count(), "gloo"
+    if gpus:
         backend = "cpu:gloo,cuda:nccl"
-        local_rank = int(os.environ["LOCAL_RANK"])
-        if local_rank < torch.cuda.device_count():
-            torch.cuda.set_device(local_rank)  # "cuda" without a number is this GPU from here on
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)  # "cuda" without a number is this GPU from here on
     store, rank, size = next(dist.rendezvous("env://"))
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(minutes=minutes))
     try:
@@ -164,11 +149,12 @@ def shared_batches(world, seeds, batch_size, shape, draw):
     drawn = iter(draw(mine)) if mine else None
     for number, batch in enumerate(batches):
         owner = number % world.size
-        if owner == world.rank and world.first:
-            yield next(drawn)
-        elif owner == world.rank:
-            dist.send(torch.from_numpy(next(drawn)), dst=0)
+        images = torch.empty(len(batch), *shape, dtype=torch.uint8)
+        if owner == world.rank:
+            images = torch.from_numpy(next(drawn))
+            if not world.first:
+                dist.send(images, dst=0)
         elif world.first:
-            images = torch.empty(len(batch), *shape, dtype=torch.uint8)
             dist.recv(images, src=owner)
+        if world.first:
             yield images.numpy()

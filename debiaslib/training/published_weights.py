@@ -1,10 +1,8 @@
-"""EMA weights as they are published: float16, in folders that `load_model` reads, with a model card.
+"""EMA weights as they are published: float16, in folders that `load_model` reads, with a model card. Imports no torch.
 
-    weights/README.md             the card
-    weights/<run>/config.json     as of the training, without paths of its machine
-                  ema-*.safetensors, record.json      rounded to float16, with the sha256 before and after
-
-Imports no torch.
+weights/README.md             the card
+weights/<run>/config.json     as of the training, without paths of its machine
+              ema-*.safetensors, record.json      rounded to float16, with the sha256 before and after
 """
 
 from pathlib import Path
@@ -22,38 +20,7 @@ from .run import Run
 __all__ = ["WEIGHTS_LIMIT", "publish_weights", "take_published"]
 
 WEIGHTS_LIMIT = 40_000_000  # bytes of all together: they are committed
-_CARD = """\
----
-license: mit
-library_name: diffusers
-pipeline_tag: unconditional-image-generation
-tags: [diffusion, ddpm, loss-weighting, unet]
----
-
-# {title}
-
-EMA weights of networks that debiaslib trained in the experiment `{experiment}`: one U-Net, the same images, timesteps,
-noise and initial weights, and nothing different but the weight of the loss (Yu et al., "Unmasking Bias in Diffusion
-Model Training", ECCV 2024).
-
-| folder | loss weight | seed | images seen | parameters | bytes |
-|---|---|---|---|---|---|
-{rows}
-
-- **Network**: diffusers' `UNet2DModel`, whose arguments are `network` in `config.json`; it predicts {prediction_type}.
-- **Training**: {data}, {resolution}x{resolution}, batches of {batch_size}, learning rate {lr:g} ({lr_decay} decay),
-  {precision}, {schedule} schedule with T = {timesteps:,}, on {device}. EMA up to {ema_decay:g}.
-- **Rounding**: trained and measured in float32, published in float16. The numbers beside this folder are of the
-  float32 weights, whose sha256 is in `record.json`.
-- **Use**: to look at what a loss weight does. They are small networks, briefly trained, of one seed; they make poor
-  images, and what they show of an order between weights is one draw.
-
-```python
-from debiaslib import load_model
-
-network = load_model("weights/{first}")     # a UNet2DModel in float32, for evaluation
-```
-"""
+_CARD = Path(__file__).with_name("model_card.md")
 
 
 def publish_weights(experiment, folder, target):
@@ -91,9 +58,8 @@ def take_published(source, run):
 def _publish(run, target):
     source, record = run.snapshot(), run.record
     last = max(record["snapshots"], key=lambda entry: entry["images"])
-    tensors = load_file(source)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
-        rounded = {name: values.astype(np.float16) for name, values in tensors.items()}
+        rounded = {name: values.astype(np.float16) for name, values in load_file(source).items()}
     wrong = [name for name, values in rounded.items() if not np.isfinite(values).all()]
     if wrong:
         raise InputError(f"{source} has weights that float16 does not hold, in {wrong[0]}")
@@ -109,15 +75,17 @@ def _publish(run, target):
 
 
 def _card(experiment, runs, weights):
-    rows, config, record = [], runs[0].config, runs[0].record
-    for run in runs:
-        facts, [snapshot] = run.record, Run(weights / run.name).record["snapshots"]
-        label, size = parse_arm(run.config["weighting"]).label, (weights / run.name / snapshot["file"]).stat().st_size
-        cells = [f"`{run.name}`", label, run.config["seed"], f"{facts['images']:,}", f"{facts['parameters']:,}"]
-        rows.append("| " + " | ".join(map(str, [*cells, f"{size:,}"])) + " |")
-    names = ("prediction_type", "resolution", "batch_size", "lr", "lr_decay", "precision", "schedule", "timesteps")
-    facts = {name: config[name] for name in (*names, "ema_decay", "device")}
-    facts["data"] = f"{record['data']['images']:,} images of {record['data']['name']}"
-    title = " and ".join(parse_arm(run.config["weighting"]).label for run in runs)
-    title = f"{record['data']['name']}, {facts['resolution']}x{facts['resolution']}: {title}"
-    return _CARD.format(title=title, experiment=experiment.name, rows="\n".join(rows), first=runs[0].name, **facts)
+    config, data = runs[0].config, runs[0].record["data"]
+    labels, rows = [parse_arm(run.config["weighting"]).label for run in runs], []
+    for run, label in zip(runs, labels, strict=True):
+        size = next((weights / run.name).glob("*.safetensors")).stat().st_size
+        seen, parameters = run.record["images"], run.record["parameters"]
+        rows.append(f"| `{run.name}` | {label} | {run.config['seed']} | {seen:,} | {parameters:,} | {size:,} |")
+    return _CARD.read_text(encoding="utf-8").format(
+        title=f"{data['name']}, {config['resolution']}x{config['resolution']}: {' and '.join(labels)}",
+        experiment=experiment.name,
+        rows="\n".join(rows),
+        data=f"{data['images']:,} images of {data['name']}",
+        first=runs[0].name,
+        **config,
+    )

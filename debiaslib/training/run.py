@@ -55,6 +55,10 @@ class Run:
             raise InputError(f"{self.folder / name} holds {shown(made, 40)}; it must hold a mapping")
         return made
 
+    def weights(self, kind, images):
+        """Path of the weights of a kind, "ema" or "raw", after `images` images."""
+        return self.folder / f"{kind}-{images:09d}.safetensors"
+
     def log(self):
         """The training log: a list of dicts, one each few steps. A half-written last line is left out.
 
@@ -137,8 +141,6 @@ def check_settings(run, wanted, processes=None):
         ignored.add("processes")
     if made.get("data_fingerprint") == wanted["data_fingerprint"]:
         ignored.add("dataset")
-    if wanted.get("precision") == "auto":  # whatever the run was begun in
-        ignored.add("precision")
     difference = _first_difference(made, wanted, ignored)
     if difference is not None:
         field, old, new = difference
@@ -159,31 +161,31 @@ def _first_difference(made, wanted, ignored=()):
     return None
 
 
-def write_record(run, config, images, parameters, seconds, snapshots, raw, shares):
+def write_record(run, config, images, parameters, seconds, shares):
     """Write the record of a complete run; it names the files of weights, which must be there.
 
-    images: the `ImageSet`. seconds: of the steps alone. snapshots: {step: path} of the EMA weights. raw: the path of
-    the last step's weights. shares: (first step, processes, backend), in order of the steps: who took them.
+    images: the `ImageSet`. parameters: how many. seconds: of the steps alone. shares: (first step, processes, backend),
+    in order of the steps: who took them.
     """
     _, processes, backend = shares[-1]
-    ends = [first for first, _, _ in shares[1:]] + [config.steps]
+    ends, seen = [first for first, _, _ in shares[1:]] + [config.steps], config.steps * config.batch_size
     record = {
         "name": run.name,
         "config": run.config,
         "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images.images)},
         "parameters": parameters,
-        "images": config.steps * config.batch_size,
+        "images": seen,
         "steps": config.steps,
         "seconds": seconds,
-        "images_per_second": config.steps * config.batch_size / seconds,
+        "images_per_second": seen / seconds,
         "processes": processes,
         "backend": backend,
         "process_history": [
             {"steps": [first, end], "processes": number, "backend": carrier}
             for (first, number, carrier), end in zip(shares, ends, strict=True)
         ],
-        "snapshots": [{"images": step * config.batch_size, **_hashed(path)} for step, path in snapshots.items()],
-        "raw": _hashed(raw),
+        "snapshots": [{"images": n, **_hashed(run.weights("ema", n))} for n in config.snapshot_images],
+        "raw": _hashed(run.weights("raw", seen)),
         "log": _hashed(run.folder / "log.jsonl"),
         **provenance(config.device, config.threads),
     }

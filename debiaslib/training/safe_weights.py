@@ -1,6 +1,5 @@
 """Weights that others published, read without running anything: safetensors, or torch's loader of tensors alone."""
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -23,19 +22,9 @@ def read_weights(path):
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is refused: it is damaged, or holds more than tensors, which takes code to load ({_reason(error)})"
-        ) from None
     except Exception as error:  # a damaged file makes the readers raise nearly anything
-        raise InputError(f"{path} cannot be read as weights, it may be cut short: {_reason(error)}") from None
-    _check(path, state)
-    return state
-
-
-def _check(path, state):
+        reason = " ".join(str(error).split())[:60] or type(error).__name__
+        raise InputError(f"{path} is refused: it is damaged, or holds more than tensors ({reason})") from None
     if not isinstance(state, dict) or not state:
         raise InputError(f"{path} holds {shown(type(state).__name__)} and no state dict: {{name: tensor}}")
     for name, tensor in state.items():
@@ -43,10 +32,4 @@ def _check(path, state):
             raise InputError(f"{path} holds {shown(name)}, which is no tensor; give the state dict alone (its EMA)")
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise InputError(f"{path} holds a value that is not finite in {shown(name)}")
-
-
-def _reason(error):
-    """The sentence that says it, of torch's page of advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if "WeightsUnpickler error" in line or "unsupported" in line.lower()), "")
-    return (told or " ".join(lines) or type(error).__name__)[:60]
+    return state

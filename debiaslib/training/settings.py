@@ -14,16 +14,8 @@ from ..errors import InputError, check_choice, shown
 __all__ = ["Flag", "Mapping", "Number", "Text", "Whole", "check_name", "settings"]
 
 # What others call our settings, where the letters do not lead there.
-_ALSO_CALLED = {
-    "learning_rate": "lr",
-    "model": "network",
-    "unet": "network",
-    "steps": "images",
-    "epochs": "images",
-    "iterations": "images",
-    "fp16": "precision",
-    "mixed_precision": "precision",
-}
+_ALSO_CALLED = {"learning_rate": "lr", "model": "network", "unet": "network", "steps": "images", "epochs": "images",
+                "iterations": "images", "fp16": "precision", "mixed_precision": "precision"}  # fmt: skip
 # What pydantic's messages say, in the words of a YAML file.
 _PLAIN = {"Input should": "it must", "input was not": "it must be", "valid integer": "whole number",
           "valid number": "number", "valid string": "text", "a valid boolean": "true or false", "valid tuple": "list",

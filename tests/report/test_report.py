@@ -11,8 +11,7 @@ from finished_results import Page, write_results
 
 from debiaslib.errors import InputError
 from debiaslib.figures.draw import FIGURES
-from debiaslib.files import write_json
-from debiaslib.report.records import missing_runs, statement
+from debiaslib.report.records import missing_runs
 from debiaslib.report.report import build_report
 from debiaslib.study.experiment import Experiment
 from tests.report.test_notebook_html import loads
@@ -134,15 +133,6 @@ def test_almost_nothing_there(tmp_path):
         page.text.count("figure missing") == sum(not spec.extra for spec in FIGURES.values()) - 2
         and loads(page.text) == []
     )
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_the_precision_is_the_one_that_was_chosen(tmp_path, precision):
-    experiment = Experiment(name="one", preset="minifaces16", training={"precision": "auto"})
-    assert ", in auto on cpu." in statement(experiment, tmp_path)
-    record = {"data": {"images": 8, "name": "minifaces"}, "parameters": 3, "config": {"precision": precision}}
-    write_json(tmp_path / "runs" / "constant-s0" / "record.json", record)
-    assert f", in {precision} on cpu." in statement(experiment, tmp_path)
 
 
 def test_trainings_that_are_missing(tmp_path):

@@ -47,7 +47,7 @@ MISTAKES = [
     ("weightings: [pretrained]", "weighting 'pretrained' is unknown"),
     ("variants: ['debiased; lr=0']", "lr is 0.0; it must be > 0"),
     ("variants: ['debiased']", "variants lists 'debiased' twice"),
-    ("variants: ['debiased; precision=auto']", "must say which precision"),
+    ("variants: ['debiased; precision=auto']", "precision 'auto' is unknown"),
     ("variants: ['debiased; learning_rate=1']", "did you mean 'lr'?"),
     ("variants: ['debiased; network={dropout: 1}']", "setting of a variant 'network' is unknown"),
     ("sampler: dddim", "sampler 'dddim' is unknown; did you mean 'ddim'?"),

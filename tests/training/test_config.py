@@ -36,7 +36,6 @@ MISTAKES = [
     ({"weighting": None}, "weighting is None; it must be a text"),
     ({"weighting": "debaised"}, "weighting 'debaised' is unknown; did you mean 'debiased'?"),
     ({"variant": "lr=7"}, "variant is 'lr=7', but lr is 0.001"),
-    ({"variant": "precision=auto", "precision": "auto"}, "an arm must say which precision it is"),
     ({"prediction_type": "eps"}, "prediction_type 'eps' is unknown; did you mean 'epsilon'?"),
     ({"zero_terminal_snr": "yes"}, "zero_terminal_snr is 'yes'; it must be true or false"),
     ({"learned_variance": True, "timestep_sampling": "weight"}, "learned_variance needs timesteps drawn evenly"),

@@ -1,8 +1,6 @@
 """Networks that others trained: equal answers from a pipeline and a checkpoint; unsafe and damaged files refused."""
 
 import json
-import pickle
-import time
 from pathlib import Path
 
 import adm_weights
@@ -12,48 +10,29 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from debiaslib.diffusion.schedule import Schedule
-from debiaslib.errors import InputError
-from debiaslib.training import hub
 from debiaslib.training.adm import published_settings
 from debiaslib.training.load import load_model, load_pretrained
 from debiaslib.training.pretrained import parse_source, read_pretrained
 from debiaslib.training.safe_weights import read_weights
+from tests.training import tiny
 from tests.training.test_convert import SMALL, shapes
+from tests.training.tiny import ask, refused
 
-NETWORK = {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-    "norm_num_groups": 4,
-    "dropout": 0.3,
-}
+NETWORK = {**tiny.NETWORK, "block_out_channels": (8, 16), "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+           "up_block_types": ("AttnUpBlock2D", "UpBlock2D"), "add_attention": True, "dropout": 0.3}  # fmt: skip
 SAFE, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
+SCHEDULER = "scheduler/scheduler_config.json"
 
 
-def tiny(**changed):
+def unet(**changed):
     torch.manual_seed(0)
     return UNet2DModel(**{**NETWORK, **changed})
 
 
 def pipeline(folder, scheduler=None, safe=True, **changed):
     """A pipeline's folder as diffusers itself writes it."""
-    DDPMPipeline(tiny(**changed), scheduler or DDPMScheduler()).save_pretrained(folder, safe_serialization=safe)
+    DDPMPipeline(unet(**changed), scheduler or DDPMScheduler()).save_pretrained(folder, safe_serialization=safe)
     return folder
-
-
-def ask(network):
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        return network(torch.randn(4, 3, 8, 8, generator=generator), torch.tensor([0, 3, 500, 999])).sample
-
-
-def refused(call, *arguments, **settings):
-    with pytest.raises(InputError) as caught:
-        call(*arguments, **settings)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # Pipelines
@@ -63,7 +42,7 @@ def refused(call, *arguments, **settings):
 def test_a_pipeline_answers_as_diffusers_loads_it(tmp_path, safe):
     folder = pipeline(tmp_path / "some pipeline", safe=safe)
     made = load_pretrained(str(folder))
-    assert torch.equal(ask(made.network), ask(tiny().eval())) and torch.equal(
+    assert torch.equal(ask(made.network), ask(unet().eval())) and torch.equal(
         ask(load_model(folder)), ask(made.network)
     )
     assert not made.network.training and not any(p.requires_grad for p in made.network.parameters())
@@ -75,7 +54,7 @@ def test_a_pipeline_answers_as_diffusers_loads_it(tmp_path, safe):
 def test_the_files_at_the_top_as_the_first_pipelines_of_the_hub_have_them(tmp_path):
     """google/ddpm-cifar10-32 has no folders, and its attention's layers have the names of another age."""
     folder = pipeline(tmp_path)
-    for file in ("unet/config.json", f"unet/{SAFE}", "scheduler/scheduler_config.json"):
+    for file in ("unet/config.json", f"unet/{SAFE}", SCHEDULER):
         (folder / file).rename(folder / Path(file).name)
     state = load_file(folder / SAFE)
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -85,15 +64,15 @@ def test_the_files_at_the_top_as_the_first_pipelines_of_the_hub_have_them(tmp_pa
                 state[name.replace(f".{new}.", f".{before}.")] = state.pop(name)
     assert any("proj_attn" in name for name in state)
     save_file(state, folder / SAFE)
-    assert torch.equal(ask(load_model(folder)), ask(tiny().eval()))
+    assert torch.equal(ask(load_model(folder)), ask(unet().eval()))
 
 
 def test_half_precision_is_loaded_as_float32(tmp_path):
     folder = tmp_path / "half"
-    DDPMPipeline(tiny().half(), DDPMScheduler()).save_pretrained(folder)
+    DDPMPipeline(unet().half(), DDPMScheduler()).save_pretrained(folder)
     network = load_model(folder)
     assert {p.dtype for p in network.parameters()} == {torch.float32}
-    assert torch.equal(ask(network), ask(tiny().half().float().eval()))
+    assert torch.equal(ask(network), ask(unet().half().float().eval()))
 
 
 @pytest.mark.parametrize(
@@ -129,18 +108,14 @@ def changed_json(path, **values):
 @pytest.mark.parametrize(
     ("file", "values", "said"),
     [
-        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "it must be of UNet2DModel"),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "'UNet2DConditionModel' is unknown"),
         ("unet/config.json", {"num_class_embeds": 4}, "does not fit its config.json: 1 missing keys"),
-        ("unet/config.json", {"layers_per_block": 2}, "is refused by diffusers"),
-        ("unet/config.json", {"block_out_channels": [8, 24]}, "is refused by diffusers"),
-        ("unet/config.json", {"down_block_types": ["None2D", "None2D"]}, "is refused by diffusers"),
-        (
-            "scheduler/scheduler_config.json",
-            {"_class_name": "ScoreSdeVeScheduler"},
-            "is of 'ScoreSdeVeScheduler'; known",
-        ),
-        ("scheduler/scheduler_config.json", {"prediction_type": "flow_prediction"}, "'flow_prediction' is unknown"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "other"}, "makes no schedule"),
+        ("unet/config.json", {"layers_per_block": 2}, "unet is refused: "),
+        ("unet/config.json", {"down_block_types": ["None2D", "None2D"]}, "unet is refused: "),
+        (SCHEDULER, {"_class_name": "ScoreSdeVeScheduler"}, "'ScoreSdeVe' is unknown"),
+        (SCHEDULER, {"prediction_type": "flow_prediction"}, "'flow_prediction' is unknown"),
+        (SCHEDULER, {"use_flow_sigmas": True}, "is of flow matching"),
+        (SCHEDULER, {"beta_schedule": "other"}, "makes no schedule"),
     ],
 )
 def test_a_pipeline_that_does_not_fit_is_one_line(tmp_path, file, values, said):
@@ -149,7 +124,7 @@ def test_a_pipeline_that_does_not_fit_is_one_line(tmp_path, file, values, said):
     assert said in refused(load_model, folder)
 
 
-@pytest.mark.parametrize("gone", ["unet/config.json", f"unet/{SAFE}", "scheduler/scheduler_config.json"])
+@pytest.mark.parametrize("gone", ["unet/config.json", f"unet/{SAFE}", SCHEDULER])
 def test_a_pipeline_without_a_file_says_which(tmp_path, gone):
     folder = pipeline(tmp_path)
     (folder / gone).unlink()
@@ -185,7 +160,6 @@ def test_its_schedule_is_scaled_as_adm_does(tmp_path):
         ("schedule=sigmoid", "schedule 'sigmoid' is unknown"),
         ("prediction_type=x0", "prediction_type 'x0' is unknown"),
         ("timesteps=many", "timesteps is 'many'; it must be a whole number"),
-        ("new_attention_order=maybe", "new_attention_order 'maybe' is unknown"),
         ("resolution", "cannot be read; write it as 'source; name=value, ...'"),
         ("resolution=8, resolution=16", "cannot be read"),
         ("num_head_channels=32", "model.pt: the resolution cannot be told"),
@@ -228,12 +202,6 @@ def test_code_in_a_pickle_does_not_run(tmp_path, where):
     assert canary.exists()  # it would have run
 
 
-def test_a_bare_pickle_does_not_run_either(tmp_path):
-    path, canary = tmp_path / "model.pt", tmp_path / "ran"
-    path.write_bytes(pickle.dumps(Canary(canary)))
-    assert path.name in refused(load_model, path) and not canary.exists()
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -251,20 +219,12 @@ def test_other_content_is_named(tmp_path, content, said):
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
-@pytest.mark.parametrize("left", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
 def test_a_file_cut_short_is_one_line(tmp_path, suffix, left):
     path, state = tmp_path / f"model.{suffix}", {"a": torch.arange(1000.0), "b": torch.zeros(3)}
     save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
     path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
     assert path.name in refused(read_weights, path)
-
-
-def test_a_text_in_place_of_weights(tmp_path):
-    """Such as a pointer of Git LFS."""
-    for suffix in ("pt", "safetensors"):
-        path = tmp_path / f"model.{suffix}"
-        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-        assert path.name in refused(read_weights, path)
 
 
 # The hub
@@ -296,7 +256,7 @@ def test_a_pipeline_in_the_hubs_cache_needs_no_network(monkeypatch, tmp_path):
     (cache / "refs" / "main").write_text(commit)
     made = load_pretrained("some/faces")
     assert made.name == "some/faces" and made.slug.startswith("some-faces-")
-    assert torch.equal(ask(made.network), ask(tiny().eval()))
+    assert torch.equal(ask(made.network), ask(unet().eval()))
 
 
 # What a checkpoint does not say
@@ -354,25 +314,12 @@ def test_what_is_assumed_is_said(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_other_heads_on_the_way_up(tmp_path):
-    torch.save(adm_weights.weights(shapes("heads")), tmp_path / "model.pt")
-    plain, same, other = (
-        ask(read_pretrained(tmp_path / "model.pt", resolution=16, num_heads=4, **more).network)
-        for more in ({}, {"num_heads_upsample": 4}, {"num_heads_upsample": 2})
-    )
-    assert torch.equal(plain, same) and not torch.allclose(plain, other, atol=1e-4)
-    assert "num_heads_upsample is 2, which goes with num_heads" in refused(
-        read_pretrained, tmp_path / "model.pt", resolution=16, num_heads_upsample=2
-    )
-
-
 def test_a_super_resolution_network_is_refused_at_once(tmp_path):
     state = {name: torch.zeros(1).expand(shape) for name, shape in adm_shapes(192, (1, 1, 2, 2, 4, 4), 2, 6).items()}
     torch.save({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "64_256_upsampler.pt")
     assert "takes 6 channels (6: a super-resolution network" in refused(load_model, tmp_path / "64_256_upsampler.pt")
-    folder = pipeline(tmp_path / "p")
-    changed_json(folder / "unet" / "config.json", in_channels=1)
-    assert "takes 1 channels and answers 3; it must take 3" in refused(load_model, folder)
+    grey = pipeline(tmp_path / "p", in_channels=1, out_channels=1)
+    assert "takes 1 channels and answers 1; it must take 3" in refused(load_model, grey)
 
 
 # What a scheduler of another age or kind says
@@ -381,39 +328,22 @@ def test_a_super_resolution_network_is_refused_at_once(tmp_path):
 @pytest.mark.parametrize(("old", "kind"), [(True, "epsilon"), (False, "sample")])
 def test_predict_epsilon_of_before_diffusers_0_10(tmp_path, old, kind):
     folder = pipeline(tmp_path)
-    path = folder / "scheduler" / "scheduler_config.json"
+    path = folder / SCHEDULER
     said = json.loads(path.read_text())
     del said["prediction_type"]
     path.write_text(json.dumps({**said, "predict_epsilon": old}))
     assert load_pretrained(folder).prediction_type == kind
     path.write_text(json.dumps({**said, "predict_epsilon": old, "prediction_type": "v_prediction"}))
     assert "predict_epsilon" in refused(load_pretrained, folder)
-    for wrong in ("no", [True]):  # neither is read as epsilon in silence
-        path.write_text(json.dumps({**said, "predict_epsilon": wrong}))
-        assert f"{wrong!r} is unknown" in refused(load_pretrained, folder)
+    path.write_text(json.dumps({**said, "predict_epsilon": "no"}))
+    assert "predict_epsilon='no'" in refused(load_pretrained, folder)
 
 
 def test_keys_that_decide_the_answer_are_named(tmp_path, capsys):
     folder = pipeline(tmp_path)
-    path = folder / "scheduler" / "scheduler_config.json"
+    path = folder / SCHEDULER
     load_pretrained(folder)
     assert "not applied" not in capsys.readouterr().err
     changed_json(path, thresholding=True, clip_sample_range=2.0)
     load_pretrained(folder)
-    assert "thresholding=True, clip_sample_range=2.0 is not applied; x0_hat is clipped" in capsys.readouterr().err
-    changed_json(path, use_flow_sigmas=True)
-    assert "use_flow_sigmas" in refused(load_pretrained, folder)
-
-
-def test_a_hub_that_is_silent_is_waited_for_as_long_as_for_data_sets(monkeypatch, tmp_path):
-    import huggingface_hub
-
-    from debiaslib.data import hub as data_hub
-
-    assert hub._ANSWER_SECONDS == data_hub._ANSWER_SECONDS
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **k: time.sleep(60))
-    monkeypatch.setattr(hub, "_ANSWER_SECONDS", 0.2)
-    started = time.monotonic()
-    line = refused(load_model, "some/faces")
-    assert time.monotonic() - started < 5 and "the hub cannot be reached (no answer in 0.2 s)" in line
+    assert "clip_sample_range are not applied; x0_hat is clipped to [-1, 1]" in capsys.readouterr().err

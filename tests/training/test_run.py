@@ -191,7 +191,6 @@ SETTINGS = {**CONFIG.to_dict(), "data_fingerprint": "f"}
         ({"dataset": "b"}, None, False),
         ({"data_fingerprint": "g"}, "data_fingerprint='f', not 'g'", True),
         ({"dataset": "b", "data_fingerprint": "g"}, "dataset='a', not 'b'", True),
-        ({"precision": "auto"}, None, False),
         ({"device": "cuda", "threads": 8}, None, True),
         ({"device": "cuda"}, "device='cpu', not 'cuda'", False),  # half a run would be gone on with elsewhere
         ({"threads": 8}, "threads=1, not 8", False),

@@ -3,9 +3,11 @@
 import hashlib
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from debiaslib.errors import InputError
 from debiaslib.training import loop
 from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.config import TrainConfig
@@ -82,6 +84,14 @@ def until(monkeypatch, stop, act=die):
             act()
 
     monkeypatch.setattr(loop.Training, "one_step", step_then_act)
+
+
+def refused(call, *arguments, **settings):
+    """The line, one alone, by which a call refuses what it was given."""
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def equal(one, other):
