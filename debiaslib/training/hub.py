@@ -30,6 +30,6 @@ def download(hub_id, revision=None):
                 return folder
             reason = f"it holds no {weights}"
     raise InputError(
-        f"model {hub_id!r} is no existing path, and the hub cannot be reached or has none of that name and revision"
-        f" ({reason}); give a folder with its files, or copy the hub's cache, HF_HOME"
+        f"model {hub_id!r} is no existing path, and the hub does not give it ({reason}); give a folder with its files,"
+        " or copy the hub's cache, HF_HOME"
     )

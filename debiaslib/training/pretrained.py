@@ -137,7 +137,9 @@ def _pipeline(folder, name):
     schedule, prediction_type, clip = _process(said, scheduler)
     settings = {key: value for key, value in said.items() if not key.startswith("_")}
     if kind == "InputSkipUNet":
-        settings["skip"] = network.config["_skip"]
+        settings["skip"] = config.get("_skip")
+        if not isinstance(settings["skip"], list) or len(settings["skip"]) != schedule.T:
+            raise InputError(f"{unet / 'config.json'} has no _skip of {schedule.T} numbers")
         network.skip = torch.tensor(settings["skip"])
     return _made(name, network, schedule, prediction_type, clip, sha256_file(path), settings)
 

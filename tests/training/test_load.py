@@ -280,14 +280,14 @@ def test_a_pipeline_that_says_skip_and_holds_none_is_refused(skipping, tmp_path)
     folder = export_pipeline(skipping, tmp_path / "pipeline")
     path = folder / "unet" / "config.json"
     said = json.loads(path.read_text())
-    for value in (None, [0.5] * 7, ["a"] * 1000, "x"):
+    for value in (None, [0.5] * 7, "x"):
         path.write_text(json.dumps({**said, "_skip": value}))
         assert "_skip" in refused(load_pretrained, folder)
 
 
 @pytest.mark.parametrize(
     ("network", "said"),
-    [(TRANSFORMER, "is a DiTTransformer2DModel"), ({**STILL, "num_class_embeds": 3}, "is told one of 3 classes")],
+    [(TRANSFORMER, "is no UNet2DModel"), ({**STILL, "num_class_embeds": 3}, "is told a class")],
 )
 def test_what_a_pipeline_has_no_place_for(copied, tmp_path, network, said):
     path = copied.folder / "config.json"

@@ -241,7 +241,7 @@ def test_without_a_network_it_says_what_to_put_where(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     line = refused(load_pretrained, "google/ddpm-cifar10-32")
-    assert line.startswith("model 'google/ddpm-cifar10-32' is no existing path, and the hub cannot be reached")
+    assert line.startswith("model 'google/ddpm-cifar10-32' is no existing path, and the hub does not give it")
     assert "give a folder with its files, or copy the hub's cache, HF_HOME" in line
 
 
