@@ -64,7 +64,7 @@ def test_every_arm_survives_its_canonical_form(weighting, settings):
     "text, part",
     [
         ("debaised; lr=1", "did you mean 'debiased'?"),
-        ("debiased; lr", "write it as 'weighting' or 'weighting; name=value, ...'"),
+        ("debiased; lr", "write it as 'weighting; name=value, ...'"),
         ("debiased;", "cannot be read"),
         ("debiased; lr=", "cannot be read"),
         ("debiased; learning_rate=1", "setting of a variant 'learning_rate' is unknown; did you mean 'lr'?"),
