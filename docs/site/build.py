@@ -35,6 +35,7 @@ ROOMS = {  # the modules whose public names the API pages show
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 CARDS = re.compile(r"^\| chapter \|.*\n(?:\|.*\n)+", re.MULTILINE)  # a table that a phone shows as cards
+WIDE = re.compile(r"^!\[.*\]\(figures/(?:trainers|flow_matching)\.png\)$", re.MULTILINE)
 SHOWN = ("constant", "debiased", "optimum")
 
 
@@ -81,6 +82,7 @@ def gather(source, results, published):
     (source / "api.md").write_text(_api(source))
     for page in source.glob("*.md"):
         text = CARDS.sub(r'<div class="cards">\n\n\g<0>\n</div>\n', page.read_text(encoding="utf-8"))
+        text = WIDE.sub(r'<div class="wide">\n\n\g<0>\n\n</div>', text)
         page.write_text(_own_links(text, source), encoding="utf-8")
 
 
@@ -123,7 +125,7 @@ def _start_page(chapters):
 
 
 def _figure(record, name):
-    image = f'<div class="wide">\n\n![{html.escape(record["title"])}](gallery/{name}.png)\n\n</div>'
+    image = f'<div class="shown">\n\n![{html.escape(record["title"])}](gallery/{name}.png)\n\n</div>'
     return f"{image}\n\n*{record['title']}.* {record['caption']}\n"
 
 
