@@ -52,7 +52,7 @@ def report(options):
             seconds, images = paired(setup, on_disk, options.rounds, options.steps, options.clock)
             low, middle, high = ratios(seconds["data"], seconds["fixed"])
             medians = " | ".join(f"{statistics.median(seconds[side]) * 1e3:.1f}" for side in ("fixed", "data"))
-            where = "on disk, read ahead" if on_disk else "on the device"
+            where = "on disk" if on_disk else "on the device"
             print(
                 f"| {images.name} | {len(images.images):,} of 3x{setup.resolution}x{setup.resolution} | {where} "
                 f"| {setup.batch_size} | {medians} | {middle:.3f} | {low:.3f} | {high:.3f} |",

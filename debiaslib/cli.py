@@ -91,10 +91,11 @@ def _leave(status, line):
 def disk_line(error):
     """What an OSError of a disk comes to in one line: which file, and why."""
     what = "a file" if error.filename is None else repr(os.fsdecode(error.filename))
-    what = what if len(what) <= 100 else f"'...{what[-90:]}"  # the name of the file is at the end
     if error.errno in FULL:
-        return f"{what} could not be written: {_SAID[error.errno]}; the same command goes on when there is room"
-    return f"{what} cannot be opened or written: {_SAID[error.errno]}"
+        return one_line(
+            f"{what} could not be written: {_SAID[error.errno]}; the same command goes on when there is room"
+        )
+    return one_line(f"{what} cannot be opened or written: {_SAID[error.errno]}")
 
 
 def experiment_parser(description):

@@ -3,6 +3,7 @@
 import difflib
 import math
 import numbers
+import operator
 import re
 
 LONGEST = 188  # characters of a message: with "error: " or "InputError: " before it the line keeps within 200
@@ -11,9 +12,7 @@ _LONG_WORD = re.compile(r"(?<!\w)'.+?'(?!\w)|(?<!\w)\".+?\"(?!\w)|\S+")  # a pat
 
 
 class InputError(ValueError):
-    """Something that the user gave is wrong. The message is one line, `one_line` of what is given; in a notebook it
-    stands without a traceback.
-    """
+    """Something that the user gave is wrong. The message is one line; a notebook shows it without a traceback."""
 
     def __init__(self, message):
         super().__init__(one_line(message))
@@ -80,18 +79,7 @@ def check_choice(name, value, known, meant=None):
     text = value[:80] if isinstance(value, str) else shown(value)
     near = [meant] if meant in known else difflib.get_close_matches(text, map(str, known), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    line = f"{name} {shown(value)} is unknown; {hint}known: "
-    raise InputError(line + _listed(known, LONGEST - len(" and 999 more") - len(line)))
-
-
-def _listed(known, width):
-    """Names separated by commas; of a list that makes a line too long, as many as fit and the number of the others."""
-    names = [str(one) for one in known]
-    shown_names = len(names)
-    while shown_names > 1 and len(", ".join(names[:shown_names])) > width:
-        shown_names -= 1
-    rest = len(names) - shown_names
-    return ", ".join(names[:shown_names]) + (f" and {rest} more" if rest else "")
+    raise InputError(f"{name} {shown(value)} is unknown; {hint}known: {', '.join(map(str, known))}")
 
 
 def check_number(name, value, *, minimum=None, maximum=None, above=None, below=None, integer=False):
@@ -99,19 +87,15 @@ def check_number(name, value, *, minimum=None, maximum=None, above=None, below=N
 
     `minimum` and `maximum` are allowed themselves, `above` and `below` are not.
     """
-    wanted = _describe(minimum, maximum, above, below, integer)
+    bounds = [(">=", minimum, operator.ge), (">", above, operator.gt), ("<=", maximum, operator.le),
+              ("<", below, operator.lt)]  # fmt: skip
+    bounds = [(sign, bound, holds) for sign, bound, holds in bounds if bound is not None]
     number = isinstance(value, numbers.Integral if integer else numbers.Real) and not isinstance(value, bool)
-    if not number or not _is_finite(value):
-        raise InputError(f"{name} is {shown(value)}; it must be {wanted}")
-    outside = (
-        (minimum is not None and value < minimum)
-        or (maximum is not None and value > maximum)
-        or (above is not None and value <= above)
-        or (below is not None and value >= below)
-    )
-    if outside:
-        raise InputError(f"{name} is {shown(value)}; it must be {wanted}")
-    return value
+    if number and _is_finite(value) and all(holds(value, bound) for _, bound, holds in bounds):
+        return value
+    kind = "a whole number" if integer else "a finite number"
+    allowed = " and ".join(f"{sign} {bound:g}" for sign, bound, _ in bounds)
+    raise InputError(f"{name} is {shown(value)}; it must be {kind} {allowed}".rstrip())
 
 
 def check_finite(name, tensor):
@@ -128,13 +112,3 @@ def _is_finite(value):
         return math.isfinite(value)
     except OverflowError:  # a whole number that no float holds, as YAML and JSON can carry
         return False
-
-
-def _describe(minimum, maximum, above, below, integer):
-    kind = "a whole number" if integer else "a finite number"
-    bounds = [
-        f"{sign} {bound:g}"
-        for sign, bound in ((">=", minimum), (">", above), ("<=", maximum), ("<", below))
-        if bound is not None
-    ]
-    return " ".join([kind, " and ".join(bounds)]).strip()

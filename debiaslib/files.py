@@ -9,8 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,8 +24,7 @@ _HARDLY_ANY = 1 << 16  # bytes left on a disk that is full
 def atomic_path(path):
     """Yields a temporary path in the folder of `path`; on leaving it is synced and renamed, on an error removed.
 
-    What was there before an error is still there after it. Where the disk is full, the error is an OSError that names
-    `path`.
+    An error leaves what was there before. Raises OSError that names `path` where the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,10 +46,7 @@ def atomic_path(path):
 
 @contextmanager
 def name_file_in_errors(path, temporary=None):
-    """Within it the error of a full disk is an OSError that names `path`, unless it is about another file.
-
-    temporary: the file that is written in the place of `path`.
-    """
+    """Within it the error of a full disk is an OSError that names `path`, for which `temporary` is written."""
     try:
         yield
     except InputError:
@@ -67,21 +62,15 @@ def name_file_in_errors(path, temporary=None):
 
 
 def _temporary_prefix(path):
-    """How the names of its temporary files begin, and no other file's; a very long name is cut, and its hash added."""
+    """How the names of its temporary files begin, and of no other file's."""
     stem = os.fsencode(path.stem)
     return f".{path.stem}-" if len(stem) <= 100 else f".{path.stem[:20]}-{hashlib.sha256(stem).hexdigest()[:16]}-"
 
 
-def remove_leftovers(path, older_than=0):
-    """Remove temporary files that killed writers of `path` left. The caller holds the lock that its writers take.
-
-    older_than: seconds; for files that are written without a lock, longer than any writer takes.
-    """
-    pattern = f"{glob.escape(_temporary_prefix(path))}{'?' * 8}{glob.escape(path.suffix)}"  # 8 letters of tempfile's
-    for leftover in path.parent.glob(pattern):
-        with suppress(FileNotFoundError):  # another process may remove it, too
-            if time.time() - leftover.stat().st_mtime >= older_than:
-                leftover.unlink()
+def remove_leftovers(path):
+    """Remove temporary files that killed writers of `path` left. The caller holds the lock that its writers take."""
+    for leftover in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}????????{glob.escape(path.suffix)}"):
+        leftover.unlink(missing_ok=True)
 
 
 def _sync_folder(folder):
@@ -103,15 +92,6 @@ def write_json(path, value):
     write_text(path, as_json(value))
 
 
-naming = name_file_in_errors  # until all callers have the new name
-
-
-def fill_json(temporary, path, value):
-    """Until all callers use `store.save_with_note`."""
-    with naming(path, temporary):
-        temporary.write_text(as_json(value), encoding="utf-8")
-
-
 def as_json(value):
     """The text of JSON, indented, keys in their order. NaN and infinity are refused (ValueError)."""
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
@@ -128,10 +108,7 @@ def write_npy(path, array):
 
 
 def read_json(path):
-    """The JSON in `path`, or None if there is no such file. Raises InputError if it is no JSON.
-
-    Files of earlier versions end with a seal, which is left out.
-    """
+    """The JSON in `path`, without the seal of earlier versions, or None for no file. Raises InputError if damaged."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -157,10 +134,9 @@ def sha256_json(value):
 
 @contextmanager
 def exclusive(path, what, wait=None):
-    """Hold the lock file `path`; the system frees it when the process ends, however it ends.
+    """Hold the lock file `path`, which the system frees when the process ends, however it ends.
 
-    Waits for `wait` seconds (None: for ever), and says so when it takes longer than half a second. Raises InputError
-    after that.
+    Waits for `wait` seconds (None: for ever), with a line on stderr after half a second, and then raises InputError.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,21 +3,16 @@
 No path depends on the working folder unless the user gave it.
 """
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
 
 from .errors import InputError, shown
 
-_LONGEST_NAME = 255  # bytes, on every file system that is common
-# Where other programs keep what is theirs, by the variable that sends it elsewhere.
-_AT_HOME = {
-    "XDG_CACHE_HOME": ".cache",
-    "XDG_CONFIG_HOME": ".config",
-    "XDG_DATA_HOME": ".local/share",
-    "IPYTHONDIR": ".ipython",
-}
-# What is fetched once and only read afterwards stays where it is.
+# Where other programs keep what is theirs, by the variable that sends it elsewhere; and what they only read there.
+_AT_HOME = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share",
+            "IPYTHONDIR": ".ipython"}  # fmt: skip
 _READ_AT_HOME = {"TORCH_HOME": ".cache/torch", "HF_HOME": ".cache/huggingface"}
 
 
@@ -60,11 +55,11 @@ def _folder(name, given):
     """The absolute path of a folder, which need not exist. Raises InputError for what can be none."""
     path = user_path(given).absolute()
     try:
-        longest = max(len(os.fsencode(part)) for part in path.parts)
-    except UnicodeEncodeError:
-        longest = _LONGEST_NAME + 1
-    if "\0" in given or longest > _LONGEST_NAME:
-        raise InputError(f"{name} is {shown(given)}; it must be the path of a folder, which need not exist yet")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            os.stat(path)
+    except (OSError, ValueError):  # too long a name, or letters that no path may have
+        allowed = "the path of a folder, which need not exist yet"
+        raise InputError(f"{name} is {shown(given)}; it must be {allowed}") from None
     nearest = next((folder for folder in (path, *path.parents) if os.path.exists(folder)), path)
     if not nearest.is_dir():
         raise InputError(f"{name} is {shown(given)}, and {str(nearest)!r} is a file; it must be a folder")
@@ -92,10 +87,7 @@ def check_results_folder(name, results=""):
 
 
 def cache_root():
-    """The folder of decoded data sets and features: $DEBIASLIB_CACHE, else ~/.cache/debiaslib.
-
-    It can be deleted at any time.
-    """
+    """The folder of decoded images and features, which can be deleted: $DEBIASLIB_CACHE, else ~/.cache/debiaslib."""
     given = os.environ.get("DEBIASLIB_CACHE", "")
     if given:
         return user_path(given).absolute()
@@ -106,9 +98,9 @@ def cache_root():
 
 
 def home_substitutes():
-    """{variable: folder} that keeps Snakemake, Jupyter and matplotlib from a home that cannot be written.
+    """{variable: folder below our cache} for Snakemake, Jupyter and matplotlib, where home cannot be written.
 
-    What they would keep there goes below our cache. Empty where home is a usual one; what is set already is left.
+    Empty where it can be; what is set already is left.
     """
     home, elsewhere = os.path.expanduser("~"), cache_root() / "home"
     barred = {name: folder for name, folder in _AT_HOME.items() if not _can_be_made(os.path.join(home, folder))}

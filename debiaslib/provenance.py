@@ -7,8 +7,6 @@ import platform
 import subprocess
 from pathlib import Path
 
-__all__ = ["git_state", "package_versions", "provenance"]
-
 _PACKAGES = ("debiaslib", "torch", "torchvision", "diffusers", "datasets", "torch-fidelity", "numpy", "pandas",
              "papermill", "matplotlib", "snakemake")  # fmt: skip
 

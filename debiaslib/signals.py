@@ -11,8 +11,7 @@ SUPERVISED = "DEBIASLIB_SUPERVISED"  # for workers that the pipeline starts: the
 class StopFlag:
     """Within this context SIGINT and SIGTERM set `.signal` instead of ending the process; a second one acts as usual.
 
-    patient: further ones change nothing. That is for processes whose launcher repeats what they were sent themselves,
-    as torchrun does under Slurm, which signals both, and which ends them by SIGKILL if they take too long.
+    patient: further ones change nothing, for processes whose launcher repeats the signal (torchrun under Slurm).
     Outside the main thread, where Python allows no handlers, the flag is never set.
     """
 
@@ -41,14 +40,12 @@ class StopFlag:
         self._restore()
 
     def leave(self, number=None):
-        """End as the signal would have: KeyboardInterrupt for SIGINT (exit 130), SystemExit(143) for SIGTERM.
+        """End as the signal, this process's or `number`, would have: exit status 130 for SIGINT, 143 for SIGTERM."""
+        _end(number or self.signal)
 
-        number: of the signal, where another process received it; else the one that came here.
-        """
-        number = number or self.signal
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
+
+def _end(number):
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def end_with_parent(parent):
@@ -72,9 +69,7 @@ def end_after_signal(seconds):
         timer = threading.Timer(seconds, os._exit, [128 + number])
         timer.daemon = True
         timer.start()
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
+        _end(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -61,27 +60,6 @@ def test_an_error_leaves_the_old_file_and_nothing_beside(tmp_path, error):
     assert os.listdir(tmp_path) == ["record.json"]
 
 
-def test_an_error_where_there_was_no_file_leaves_none(tmp_path):
-    with pytest.raises(ValueError), atomic_path(tmp_path / "record.json") as temporary:
-        temporary.write_text("half")
-        raise ValueError
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_full_or_forbidden_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
-    def fails(*arguments):
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "record.json"
-    path.write_text("old")
-    monkeypatch.setattr(files.os, step, fails)
-    with pytest.raises(OSError):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["record.json"]
-
-
 def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     done = []
     for name in ("fsync", "replace"):
@@ -99,23 +77,6 @@ def test_a_read_only_old_file_is_replaced_and_stays_open_to_its_readers(tmp_path
         write_text(path, "new")
         assert reader.read() == "old"
     assert path.read_text() == "new"
-
-
-def test_readers_never_see_half_a_file(tmp_path):
-    path, seen, stop = tmp_path / "state.json", set(), threading.Event()
-    write_json(path, {"rows": [0] * 1000})
-
-    def read():
-        while not stop.is_set():
-            seen.add(len(read_json(path)["rows"]))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for size in [1000, 20_000] * 10:
-        write_json(path, {"rows": [0] * size})
-    stop.set()
-    reader.join()
-    assert seen <= {1000, 20_000} and seen
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path):
@@ -138,11 +99,6 @@ def test_json_and_back(tmp_path):
     assert read_json(tmp_path / "x.json") == value
     text = (tmp_path / "x.json").read_text()
     assert list(json.loads(text)) == ["b", "a", "tiny", "digits"] and text.endswith("}\n") and "\n  " in text
-
-
-def test_the_seal_of_an_earlier_version_is_left_out(tmp_path):
-    (tmp_path / "x.json").write_text(json.dumps({"images": 20, "seal": "ab"}))
-    assert read_json(tmp_path / "x.json") == {"images": 20}
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
@@ -173,11 +129,6 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path, content):
 def test_sha256_of_a_file(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     assert sha256_file(tmp_path / "x") == hashlib.sha256(content).hexdigest()
-
-
-def test_sha256_of_nothing_is_the_known_one(tmp_path):
-    (tmp_path / "x").touch()
-    assert sha256_file(tmp_path / "x") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -274,12 +225,3 @@ def test_leftovers_are_those_of_one_file(tmp_path):
         files.remove_leftovers(tmp_path / name)
         assert not left.pop(name).exists() and all(path.exists() for path in left.values())
         assert (tmp_path / name).read_text() == "whole"
-
-
-def test_leftovers_of_a_writer_without_a_lock_are_old(tmp_path):
-    for age in (10, 7200):
-        left = tmp_path / f".snr-{age:08}.png"
-        left.write_text("half")
-        os.utime(left, (time.time() - age,) * 2)
-    files.remove_leftovers(tmp_path / "snr.png", older_than=3600)
-    assert [path.name for path in tmp_path.iterdir()] == [".snr-00000010.png"]

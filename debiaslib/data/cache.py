@@ -1,12 +1,10 @@
-"""Decoded images and labels under `paths.cache_root()`: made once, whole or not at all. Imports no torch."""
+"""Decoded images and labels under `paths.cache_root()`, kept by `store`. Imports no torch."""
 
 import contextlib
 import hashlib
 import os
 import re
 import shutil
-import sys
-import tempfile
 
 import numpy as np
 
@@ -17,7 +15,6 @@ from ..store import note_of, stored
 from .decode import decoder
 
 _HASHED_BYTES = 1_000_000_000  # of larger files, size and time of change are looked at
-_DARK = 32  # 12-bit data in 16-bit files reach 16 of 255
 
 
 def _folder():
@@ -75,28 +72,24 @@ class _NoSuchSplit(Exception):
 
 
 def _decode_to(path, name, count, images, resolution, progress):
-    """Write `count` images as a .npy file and return what its note says of them.
+    """Write `count` images as a .npy file, one after the other, and return what its note says of them.
 
-    They are written one after the other, not through a mapping: a full disk is then an error, not the end of the
-    process, and memory stays flat.
+    With a mapping instead, a full disk would end the process, and memory would grow.
     """
     from tqdm import tqdm
 
     shape = (count, 3, resolution, resolution)
     _check_room(path.parent, name, shape)
-    digest, written, brightest = hashlib.sha256(f"uint8 {'x'.join(map(str, shape))}\n".encode()), 0, 0
+    digest, written = hashlib.sha256(f"uint8 {'x'.join(map(str, shape))}\n".encode()), 0
     bar = {"desc": f"decoding {name}", "unit": "image", "delay": 5, "mininterval": 2, "leave": False}
-    with open(path, "wb") as file, tqdm(images, total=count, disable=not progress, **bar) as shown_images:
+    with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for image in shown_images:
+        for image in tqdm(images, total=count, disable=not progress, **bar):
             file.write(image)
             digest.update(image)
-            written, brightest = written + 1, max(brightest, image.max())
+            written += 1
     if written != count:
         raise InputError(f"data set {name} gave {written} images where {count} were announced; get it again")
-    if brightest < _DARK:
-        dark = f"all images of {name} are dark: the brightest value is {brightest} of 255"
-        print(f"{dark}; 12-bit data in 16-bit files must be multiplied by 16 first", file=sys.stderr, flush=True)
     stat = path.stat()
     return {"name": name, "fingerprint": digest.hexdigest(), "file": [stat.st_size, stat.st_mtime_ns]}
 
@@ -106,10 +99,8 @@ def _check_room(folder, name, shape):
         raise InputError(f"data set {name} holds {shape[0]} images; it must hold at least 2")
     needed, free = int(np.prod(shape, dtype=np.int64)), shutil.disk_usage(folder).free
     if needed > free:
-        raise InputError(
-            f"the images of {name} need {needed / 1e9:.1f} GB and {str(folder)!r} has {free / 1e9:.1f} GB left; "
-            "set DEBIASLIB_CACHE to a folder with more room"
-        )
+        sizes = f"{needed / 1e9:.1f} GB and {str(folder)!r} has {free / 1e9:.1f} GB left"
+        raise InputError(f"the images of {name} need {sizes}; set DEBIASLIB_CACHE to a folder with more room")
 
 
 @contextlib.contextmanager
@@ -117,14 +108,10 @@ def _writing(folder):
     """Turn what the system says of an unusable cache folder into one line."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
         yield
     except OSError as error:
-        raise InputError(
-            f"the cache folder {str(folder)!r} cannot be written ({error.strerror or error}); "
-            "set DEBIASLIB_CACHE to a folder that can"
-        ) from None
+        reason = f"({error.strerror or error}); set DEBIASLIB_CACHE to a folder that can"
+        raise InputError(f"the cache folder {str(folder)!r} cannot be written {reason}") from None
 
 
 def decoded_revisions(hub_id, resolution, split):

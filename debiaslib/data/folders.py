@@ -47,15 +47,18 @@ def local_source(path, split):
     """
     root = user_path(path).resolve()
     if root.is_file():
-        return _source(root.stem, root, [root], {}) if split == "train" else None
+        return _parquet(root.stem, root, [root]) if split == "train" else None
     left_out = _walk(root)
     images = sorted(file for suffix in SUFFIXES for file in left_out.pop(suffix, []))
     shards = left_out.pop(".parquet", [])
     if shards and images:
         left_out["images beside parquet files"] = images
     files = _of_split(shards or images, root, split)
+    if files and shards:
+        check_shards(files, root)
+        return _parquet(root.name, root, files, left_out)
     if files:
-        return _source(root.name, root, files, left_out, None if shards else _of_split(images, root, "train"))
+        return _images(root, files, _of_split(images, root, "train"), left_out)
     if split != "train":
         return None
     if shards or images:
@@ -64,24 +67,28 @@ def local_source(path, split):
     raise InputError(f"the folder {str(path)!r} holds no images; looked for {looked}, and for parquet files")
 
 
-def _source(name, root, files, left_out, trained=None):
-    """left_out: {kind: files}; trained: the training images, where `files` are images and not parquet."""
-    if trained is None and files != [root]:
-        check_shards(files, root)
-
+def _parquet(name, root, files, left_out=()):
     def start(resolution):
-        if left_out:
-            count = sum(map(len, left_out.values()))
-            kinds = ", ".join(f"{len(files)} {kind}" for kind, files in sorted(left_out.items()))
-            print(f"left out {count} file{'s' * (count > 1)} of {str(root)!r}: {kinds}", file=sys.stderr, flush=True)
-        if trained is None:
-            return open_shards(files, resolution)
+        _tell(left_out, root)
+        return open_shards(files, resolution)
+
+    return Source(name, _identity(root, files), start, lambda: shard_labels(files))
+
+
+def _images(root, files, trained, left_out):
+    def start(resolution):
+        _tell(left_out, root)
         return len(files), decode_all(_contents(files), resolution)
 
-    def labels():
-        return shard_labels(files) if trained is None else _folder_labels(files, trained, root)
+    return Source(root.name, _identity(root, files), start, lambda: _folder_labels(files, trained, root))
 
-    return Source(name, {"path": str(root), "files": len(files), "state": _state(files)}, start, labels)
+
+def _tell(left_out, root):
+    """left_out: {kind: files}."""
+    if left_out:
+        count = sum(map(len, left_out.values()))
+        kinds = ", ".join(f"{len(files)} {kind}" for kind, files in sorted(left_out.items()))
+        print(f"left out {count} file{'s' * (count > 1)} of {str(root)!r}: {kinds}", file=sys.stderr, flush=True)
 
 
 def _walk(root):
@@ -98,11 +105,14 @@ def _walk(root):
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in (os.path.join(folder, name) for name in files if not name.startswith(".")):
-            suffix = os.path.splitext(path)[1].lower() or "without suffix"
-            # To open a pipe would block. A link to nowhere stays: it is an image that is missing.
-            found["pipe or device" if os.path.exists(path) and not os.path.isfile(path) else suffix].append(path)
-    return {suffix: [Path(path) for path in sorted(paths)] for suffix, paths in found.items()}
+        for name in files:
+            if not name.startswith("."):
+                found[os.path.splitext(name)[1].lower() or "without suffix"].append(Path(folder, name))
+    return {suffix: sorted(paths) for suffix, paths in found.items()}
+
+
+def _identity(root, files):
+    return {"path": str(root), "files": len(files), "state": _state(files)}
 
 
 def _state(files):

@@ -1,16 +1,14 @@
 """Images of a Gaussian law with a 1/f^2 power spectrum: the truth E[x0 | x_t] is known at every t. Imports no torch.
 
-Before rounding an image is Gaussian and stationary on the torus: no pixel differs in law from another. Its mean is the
-colour `MEAN`, each channel of each pixel has the standard deviation `SD`, two channels of a pixel have the correlation
-`CORRELATION` (ten times the variance in the grey direction of what there is across it), and its power at the frequency
-(u, v), in cycles per image, goes as 1/(u^2 + v^2), as in photographs. The mean of an image (u = v = 0) has the power of
-f = 1/2. White and black lie at least 5 standard deviations from the mean, so that about 1 pixel in 5 million is
-clipped (2.6e-7 of red and of blue, 3e-8 of green).
+Before rounding an image is Gaussian and stationary on the torus. Its mean is the colour `MEAN`, each channel of each
+pixel has the standard deviation `SD`, two channels of a pixel have the correlation `CORRELATION`, and its power at the
+frequency (u, v), in cycles per image, goes as 1/(u^2 + v^2), as in photographs; at u = v = 0 it is that of f = 1/2.
+White and black lie at least 5 standard deviations from the mean: about 1 pixel in 5 million is clipped.
 
 Image i of a seed is a pure function of (seed, i, resolution); seed 0 (training) and seed 1 (held out) share none. The
 bits come from numpy's Philox, whose stream numpy keeps. Logarithm and cosine may differ between machines in the last
 bit; they are rounded to `_STEP`, after which all sums are exact in whatever order a matrix product takes them. Two
-machines then agree but for a number in about 1e10 that lay on the edge of a step and seldom reaches a grey level.
+machines then agree but for a number in about 1e10 that lay on the edge of a step.
 """
 
 import math
@@ -18,8 +16,6 @@ import math
 import numpy as np
 
 from ..errors import InputError, check_number
-
-__all__ = ["CORRELATION", "MEAN", "SD", "gaussian_law", "render"]
 
 MEAN = (140.0, 127.5, 115.0)  # grey levels of red, green and blue
 SD = 23.0  # grey levels
@@ -55,10 +51,8 @@ def gaussian_law(resolution=16):
     """(mean (D,), covariance (D, D)) of the images as x/127.5 - 1, flattened to D = 3 resolution^2: float64.
 
     The covariance includes rounding to whole grey levels, which adds 1/12 level^2 to each variance (Sheppard's
-    correction: the images vary by more than 3 levels in every direction, so the error of rounding is uniform and
-    independent of the image). Clipping is left out. The mean and covariance determine the best linear estimate of x0;
-    it is E[x0 | x_t] up to the shape of the error of rounding, which is uniform and no Gaussian. Raises InputError
-    for a resolution outside 4 .. 32.
+    correction); clipping is left out. They determine the best linear estimate of x0, which is E[x0 | x_t] up to the
+    shape of the error of rounding. Raises InputError for a resolution outside 4 .. 32.
     """
     _check_resolution(resolution)
     space, colour = _spatial_root(resolution), np.array(_colour_root())

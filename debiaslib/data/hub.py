@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import queue
 import sys
 import threading
 from pathlib import Path
@@ -21,12 +22,10 @@ def hub_source(hub_id, split, decoded):
     decoded already), what `datasets` has prepared, and the files in the hub's cache. Raises InputError if there is none
     of them, or the hub has no such data set.
     """
-    revision, reason = _ask(hub_id)
+    revision = _newest_commit(hub_id)
     if revision:
         load = functools.cache(lambda: (revision, _load(hub_id, revision, split)))
     else:
-        if reason:
-            print(f"no answer from the hub ({reason}); looking for {hub_id} in its caches", file=sys.stderr, flush=True)
         wanted = (decoded() or [None])[-1]
         load = functools.cache(lambda: _load_offline(hub_id, wanted, split))
         revision = wanted or load()[0]
@@ -38,30 +37,42 @@ def hub_source(hub_id, split, decoded):
     return Source(hub_id, identity, of_split(lambda one: one.open), of_split(lambda one: one.labels))
 
 
-def _ask(hub_id):
-    """(newest commit, None), or (None, why there is no answer: empty if the user asked to be offline)."""
+def ask_hub(ask):
+    """What `ask()` returns or raises. Raises TimeoutError after 10 s; no time-out of the hub's library covers DNS."""
+    answers = queue.SimpleQueue()
+
+    def put():
+        try:
+            answers.put((ask(), None))
+        except Exception as error:  # raised where the answer is awaited
+            answers.put((None, error))
+
+    threading.Thread(target=put, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=_ANSWER_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {_ANSWER_SECONDS} s") from None
+    if error is not None:
+        raise error
+    return answer
+
+
+def _newest_commit(hub_id):
+    """The commit that the hub names now, or None, with a line on stderr, where it does not answer."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
-    answer = {"error": TimeoutError(f"no answer in {_ANSWER_SECONDS} s")}
-
-    def ask():
-        try:
-            answer["revision"] = HfApi().dataset_info(hub_id, timeout=_ANSWER_SECONDS / 2).sha
-        except Exception as error:  # of the HTTP library's many, and handed to the thread that waits
-            answer["error"] = error
-
-    # In a thread, as no time-out of the library covers the look-up of the host's name.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_ANSWER_SECONDS)
-    if answer.get("revision"):
-        return answer["revision"], None
-    if isinstance(answer["error"], RepositoryNotFoundError):
-        raise InputError(
-            f"data set {hub_id!r} is no existing path and not on the hub, or it is private and needs `hf auth login`"
-        )
-    return None, "" if isinstance(answer["error"], OfflineModeIsEnabled) else _one_line(answer["error"])
+    try:
+        return ask_hub(lambda: HfApi().dataset_info(hub_id, timeout=_ANSWER_SECONDS / 2).sha)
+    except RepositoryNotFoundError:
+        private = "it is private and needs `hf auth login`"
+        raise InputError(f"data set {hub_id!r} is no existing path and not on the hub, or {private}") from None
+    except OfflineModeIsEnabled:  # as the user asked for
+        return None
+    except Exception as error:  # of the HTTP library's many
+        said = f"no answer from the hub ({_one_line(error)}); looking for {hub_id} in its caches"
+        print(said, file=sys.stderr, flush=True)
+        return None
 
 
 def _one_line(error):
@@ -91,13 +102,12 @@ def _contents(rows, where):
 
     column = image_column(rows.features, where)
     rows = rows.select_columns([column]).cast_column(column, Image(decode=False))
-    for start in range(0, len(rows), 64):
-        for row, image in enumerate(rows[start : start + 64][column], start):
-            try:  # a data set of single files lies beside its table
-                data = image["bytes"] or Path(image["path"]).read_bytes()
-            except (OSError, TypeError):
-                raise InputError(f"row {row} (from 0) of {where} holds no image") from None
-            yield f"row {row} (from 0) of {where}", data
+    for number, row in enumerate(rows):
+        try:  # a data set of single files lies beside its table
+            data = row[column]["bytes"] or Path(row[column]["path"]).read_bytes()
+        except (OSError, TypeError):
+            raise InputError(f"row {number} (from 0) of {where} holds no image") from None
+        yield f"row {number} (from 0) of {where}", data
 
 
 def _load(hub_id, revision, split):
@@ -138,10 +148,8 @@ def _load_offline(hub_id, wanted, split):
                 if wanted in (None, commit):
                     break
         else:
-            raise InputError(
-                f"data set {hub_id!r} is no existing path, and the hub cannot be reached; give a folder of its images "
-                "or parquet files (DATASET=path), or copy the hub's cache, HF_HOME"
-            )
+            instead = "give a folder of its images or parquet files (DATASET=path), or copy the hub's cache, HF_HOME"
+            raise InputError(f"data set {hub_id!r} is no existing path, and the hub cannot be reached; {instead}")
         return commit, source()
     finally:
         constants.HF_HUB_OFFLINE = before

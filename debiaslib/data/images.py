@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,11 +74,10 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
     or what is called test, else validation. Returns None where there are no held-out images.
 
     Images are turned by their EXIF orientation, converted to RGB (grey repeated, alpha dropped), cut to the largest
-    central square and resized as the authors do (`decode.decode`); those that have the size already stay as they are.
-    This is done once. The result lies under `paths.cache_root()` and is made again if the files' names, sizes or times,
-    the hub's commit, or the versions of Pillow and its codecs are others, or if it is damaged: its sha256 is verified
-    at each loading, or its size and time of change if it is larger than 1 GB. Files that are no images are left out,
-    with a line on stderr.
+    central square and resized as the authors do (`decode.decode`). The result lies under `paths.cache_root()`. It is
+    made again if the files' names, sizes or times, the hub's commit, or the versions of Pillow and its codecs are
+    others, or if it is damaged: its sha256 is verified at each loading, above 1 GB its size and time of change. Files
+    that are no images are left out, with a line on stderr.
 
     With `classes`, the number of them, the images come with their labels: of a column of whole numbers, or by
     sub-folder. Held-out images without labels, which the hub marks by -1, come without.
@@ -116,14 +114,13 @@ def _find_source(dataset, resolution, split):
     if dataset in BY_HAND:
         raise InputError(BY_HAND[dataset])
     if _HUB_ID.fullmatch(dataset):
-        from .hub import hub_source  # it is the only one that needs the hub's libraries
+        from .hub import hub_source
 
         return hub_source(dataset, split, lambda: decoded_revisions(dataset, resolution, split))
     if Path(dataset).name != dataset or dataset.startswith("~"):
         raise InputError(f"data set {dataset!r} is neither an existing path nor a hub id, which looks like owner/name")
-    known = [*_DRAWN, *sorted({*IMAGES} - {*_DRAWN})]
     try:
-        check_choice("data set", dataset, known)
+        check_choice("data set", dataset, IMAGES)
     except InputError as error:
         raise InputError(f"{error}, or an existing path, or a hub id, which looks like owner/name") from None
 
@@ -144,26 +141,21 @@ def _checked(labels, classes, name, split):
     """Return labels that fit a network of `classes` classes, or None for held-out images that have none."""
     if split == "heldout" and (labels == -1).all():  # as the hub marks that there is none
         return None
+    network = f"the network's num_class_embeds {shown(classes)}"
     if len(labels) == 0:
-        raise InputError(
-            f"data set {name} has no class labels for the network's num_class_embeds {shown(classes)}; they are a "
-            "column of whole numbers called label, or a sub-folder for each class"
-        )
+        where = "they are a column of whole numbers called label, or a sub-folder for each class"
+        raise InputError(f"data set {name} has no class labels for {network}; {where}")
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(outside):
-        raise InputError(
-            f"data set {name} has the label {outside[0]}; it must be 0 .. {classes - 1} for the network's "
-            f"num_class_embeds {classes}"
-        )
+        raise InputError(f"data set {name} has the label {outside[0]}; it must be 0 .. {classes - 1} for {network}")
     return labels
 
 
 class Pixels:
     """Rows of `images`, uint8 (N, C, H, W), an array or a memory map, given out on `device`.
 
-    Up to `limit` bytes are copied to the device. Of more nothing is kept: a thread reads the rows of the next step
-    while this one is computed. The process's own memory then holds two batches, and a third while rows are gathered;
-    the system gives back its page cache of the file when memory is asked for.
+    Up to `limit` bytes are copied to the device. Of more, a batch is read from the file at a time, and the system's
+    page cache holds what memory there is.
     """
 
     def __init__(self, images, device="cpu", limit=ON_DEVICE_BYTES):
@@ -171,32 +163,16 @@ class Pixels:
 
         self.images, self.device = images, torch.device(device)
         self.resident = torch.from_numpy(np.array(images)).to(device) if images.nbytes <= limit else None
-        self._reader = None if self.resident is not None else ThreadPoolExecutor(1, "pixels")
-        self._ahead = None  # (rows, future of their pixels)
 
     def __len__(self):
         return len(self.images)
 
-    def take(self, index, upcoming=None):
-        """The rows `index` (int64 (B,) on the CPU), uint8 (B, C, H, W).
-
-        upcoming: a function that says which rows the next call will want; asked only where they are read ahead. What is
-        given out never depends on it, only how soon.
-        """
-        if self.resident is not None:
-            return self.resident[index.to(self.device, non_blocking=self.device.type == "cuda")]
-        waiting, self._ahead = self._ahead, None
-        known = waiting is not None and waiting[0].tolist() == index.tolist()
-        batch = waiting[1].result() if known else self._read(index)
-        if upcoming is not None:
-            rows = upcoming()
-            self._ahead = rows, self._reader.submit(self._read, rows)
-        return batch.to(self.device, non_blocking=batch.is_pinned())
-
-    def _read(self, index):
-        """The rows in their order, read in the order of the file; in pinned memory where a GPU will fetch them."""
+    def take(self, index):
+        """The rows `index` (int64 (B,) on the CPU), uint8 (B, C, H, W)."""
         import torch
 
-        rows, order = torch.unique(index, return_inverse=True)
+        if self.resident is not None:
+            return self.resident[index.to(self.device, non_blocking=self.device.type == "cuda")]
+        rows, order = torch.unique(index, return_inverse=True)  # read in the order of the file
         batch = torch.from_numpy(self.images[rows.numpy()])[order]
-        return batch.pin_memory() if self.device.type == "cuda" else batch
+        return batch.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else batch

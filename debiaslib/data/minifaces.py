@@ -19,9 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError, check_number
-
-__all__ = ["FACTORS", "Factor", "factors", "render"]
+from ..errors import InputError, check_number, shown
 
 
 class Factor(NamedTuple):
@@ -67,17 +65,15 @@ _CHUNK_PIXELS = 1 << 20
 def render(indices, resolution=16, seed=0):
     """Draw the images `indices` of `seed`: uint8 (N, 3, resolution, resolution), RGB.
 
-    `indices` is anything that gives N whole numbers >= 0 (a range, a list, an integer array); their order and company
-    do not matter. Raises InputError for other indices, for a seed below 0 and for a resolution outside 8 .. 256.
+    `indices` gives N whole numbers >= 0; their order and company do not matter. Raises InputError for other indices,
+    for a seed below 0 and for a resolution outside 8 .. 256.
     """
     check_number("resolution", resolution, minimum=8, maximum=256, integer=True)
     every = factors(indices, seed)
-    count = len(every["skin"])
-    # Two sub-pixels a side where an eye is only a few pixels wide.
-    finer = 2 if resolution < 64 else 1
+    finer = 2 if resolution < 64 else 1  # two sub-pixels a side where an eye is only a few pixels wide
     chunk = max(1, _CHUNK_PIXELS // (resolution * finer) ** 2)
-    images = np.empty((count, 3, resolution, resolution), np.uint8)
-    for start in range(0, count, chunk):
+    images = np.empty((len(every["skin"]), 3, resolution, resolution), np.uint8)
+    for start in range(0, len(images), chunk):
         part = slice(start, start + chunk)
         canvas = _paint({name: value[part, None, None] for name, value in every.items()}, resolution * finer)
         if finer == 2:
@@ -93,28 +89,19 @@ def factors(indices, seed=0):
 
     Raises InputError for indices that are not whole numbers >= 0 and for a seed below 0.
     """
-    indices = _check_indices(indices)
+    indices = np.atleast_1d(np.asarray(indices))
+    indices = indices if indices.size else np.zeros(0, np.uint64)
+    if indices.dtype.kind not in "iu" or indices.ndim != 1 or (indices < 0).any():
+        raise InputError(f"indices are {shown(indices)}; they must be whole numbers >= 0 in one row")
     check_number("seed", seed, minimum=0, maximum=2**63 - 1, integer=True)
-    uniform = _uniform(indices, seed, len(FACTORS))
+    uniform = _uniform(indices.astype(np.uint64), seed, len(FACTORS))
     return {
         name: (factor.low + (factor.high - factor.low) * column).astype(np.float32)
         for (name, factor), column in zip(FACTORS.items(), uniform, strict=True)
     }
 
 
-def _check_indices(indices):
-    array = np.atleast_1d(np.asarray(indices))
-    if array.size == 0 and array.ndim == 1:
-        return np.zeros(0, np.uint64)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise InputError(f"indices are {array.dtype} of shape {array.shape}; they must be whole numbers in one row")
-    if array.min() < 0:
-        raise InputError(f"indices reach down to {array.min()}; they must be >= 0")
-    return array.astype(np.uint64)
-
-
-# Randomness is counter-based: SplitMix64 (Steele, Lea and Flood 2014), which is a bijection of 64-bit words. numpy's
-# Generator is no alternative, for its streams may change between versions.
+# SplitMix64 (Steele, Lea and Flood 2014), a bijection of 64-bit words; the streams of numpy's Generator may change.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -29,7 +29,7 @@ class Batches:
         """The batch of a step. The whole one is drawn in every process, and this one's part returned."""
         config, size, mine = self.config, self.config.batch_size, self.world.part(self.config.batch_size)
         rows = self._rows(step)
-        x0 = to_float(self.pixels.take(rows, lambda: self._rows(step + 1)))
+        x0 = to_float(self.pixels.take(rows))
         t = self.objective.timesteps(step)[mine]
         if config.horizontal_flip:
             flip = torch.rand(size, generator=stream(config.seed, "flips", step))[mine] < 0.5

@@ -1,6 +1,5 @@
 """Class labels from files to samples: every image keeps its own, and data without labels notice nothing."""
 
-import dataclasses
 import hashlib
 
 import numpy as np
@@ -17,12 +16,11 @@ from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
 from debiaslib.study.experiment import Experiment
-from debiaslib.study.measurements import gradient_noise, mse, one_step, samples
+from debiaslib.study.measurements import one_step
 from debiaslib.study.study import Study
 from debiaslib.training.config import TrainConfig
 from debiaslib.training.load import load_model
 from debiaslib.training.loop import train
-from debiaslib.training.run import find_run
 
 CLASSES = 3
 NETWORK = {
@@ -116,19 +114,13 @@ def test_labels_are_cached_beside_images_that_stay_as_they_are(tmp_path, cache, 
         patch.setattr("debiaslib.data.folders.shard_labels", None)  # nor are labels read again
         assert load_images(root, 8, classes=3).labels_fingerprint == found.labels_fingerprint
     assert found.fingerprint == before.fingerprint and found.labels.tolist() == [2, 0, 1]
+    wanted = b"int64 3\n" + np.array([2, 0, 1], np.int64).tobytes()  # as run folders hold it
+    assert found.labels_fingerprint == hashlib.sha256(wanted).hexdigest()
     assert pixels.stat().st_mtime_ns == written
     assert before.identity == {"data_fingerprint": before.fingerprint}
     assert found.identity == {**before.identity, "labels_fingerprint": found.labels_fingerprint}
     np.save(pixels.with_suffix(".labels.npy"), np.array([0, 0, 0]))  # damage
     assert load_images(root, 8, classes=3).labels.tolist() == [2, 0, 1]
-
-
-def test_the_fingerprint_is_the_one_that_run_folders_hold(tmp_path):
-    found = load_images(parquet(tmp_path / "a.parquet", [0, 0, 1]), 8, classes=3)
-    wanted = b"int64 3\n" + np.array([0, 0, 1], np.int64).tobytes()
-    assert found.labels_fingerprint == hashlib.sha256(wanted).hexdigest()
-    other = load_images(parquet(tmp_path / "b.parquet", [0, 1, 1]), 8, classes=3)
-    assert other.labels_fingerprint != found.labels_fingerprint
 
 
 # Mistakes
@@ -168,13 +160,6 @@ def test_held_out_images_without_labels_come_without(tmp_path):
     assert found.labels is None and len(found.images) == 2
 
 
-@pytest.mark.parametrize("classes", [0, -1, 2.5, "ten", True])
-def test_a_number_of_classes_that_is_none(classes):
-    settings = {"dataset": "x", "resolution": 8, "images": 8, "batch_size": 4, "lr": 1e-3}
-    line = message(TrainConfig, network={**NETWORK, "num_class_embeds": classes}, **settings)
-    assert "num_class_embeds of the network" in line and "a whole number >= 1" in line
-
-
 # Training
 
 
@@ -209,12 +194,6 @@ def test_the_configuration_of_a_run_names_its_labels(run, labelled, results, tmp
     assert train(config(labelled), results, "labelled", progress=False).record == run.record  # and comes back at once
 
 
-def test_a_run_with_other_labels_is_refused(run, labelled, results, monkeypatch):
-    other = dataclasses.replace(load_images(labelled, 8, classes=CLASSES), labels_fingerprint="0" * 64)
-    monkeypatch.setattr("debiaslib.training.loop.load_images", lambda *a, **k: other)
-    assert "labels_fingerprint" in message(train, config(labelled), results, "labelled", progress=False)
-
-
 def test_every_image_is_trained_with_its_own_label(labelled, results, monkeypatch):
     from debiaslib.training.objective import Objective
 
@@ -230,28 +209,6 @@ def test_every_image_is_trained_with_its_own_label(labelled, results, monkeypatc
     monkeypatch.setattr(Objective, "loss", loss)
     train(config(labelled, seed=7), results, "labelled", progress=False)
     assert len(seen) == 64 + 8 and all(seen)  # eight steps, and the look at the next batch before the last checkpoint
-
-
-def test_labels_have_no_part_in_what_else_is_drawn(labelled, tmp_path):
-    """With embeddings of 0 that cannot learn, the same losses as without classes."""
-    import debiaslib.training.network as models
-
-    original = models.UNet2DModel
-
-    class Silent(original):
-        def __init__(self, **settings):
-            super().__init__(**{key: value for key, value in settings.items() if key != "num_class_embeds"})
-
-        def forward(self, sample, timestep, class_labels=None, **more):
-            return super().forward(sample, timestep, **more)
-
-    logs = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models._CLASSES["UNet2DModel"], False, Silent)
-        for name, network in (("with", CONDITIONAL), ("without", NETWORK)):
-            made = train(config(labelled, network=network), tmp_path, name, progress=False)
-            logs.append([row["loss"] for row in made.log()])
-    assert logs[0] == logs[1]
 
 
 # Sampling
@@ -284,26 +241,6 @@ def test_every_call_is_told_the_class(sampler):
     sample(model, Schedule.linear(), [4, 9, 2], labels=np.array([2, 0, 1]), sampler=sampler, steps=3, shape=(3, 4, 4),
            batch_size=2)  # fmt: skip
     assert {tuple(call) for call in calls} == {(2, 0), (1, 0)}  # the last batch is padded
-
-
-@pytest.mark.parametrize(
-    "labels, named",
-    [
-        ([0], "labels has 1 entries; it must have one for each of 2 seeds"),
-        ([0, 3], "label is 3"),
-        ([0, -1], "label is -1"),
-        ([0, 1.5], "label is 1.5"),
-    ],
-)
-def test_labels_that_are_no_classes(run, labels, named):
-    assert named in message(sample, load_model(run), Schedule.linear(), [0, 1], labels=labels, steps=1)
-
-
-def test_labels_for_a_network_without_classes():
-    from diffusers import UNet2DModel
-
-    line = message(sample, UNet2DModel(**NETWORK), Schedule.linear(), [0], labels=[0], steps=1)
-    assert "takes no classes" in line
 
 
 # Measurements
@@ -342,20 +279,6 @@ def test_the_optimum_of_a_class_is_the_mean_over_its_images(study):
         exponent = -((x_t.reshape(-1) - ab**0.5 * chosen) ** 2).sum(1) / (2 * (1 - ab))
         p = np.exp(exponent - exponent.max())
         assert np.allclose(found.reshape(-1), p @ chosen / p.sum(), atol=1e-5)
-
-
-def test_the_tables_of_networks_with_classes(study):
-    table = mse(study)
-    assert set(table.split) == {"train", "heldout"} and set(table.model) == {
-        "constant",
-        "debiased",
-        "initial",
-        "optimum",
-    }
-    assert table[table.quantity == "x0_mse"]["mean"].notna().all()
-    assert samples(study, "debiased", 0)["images"].shape == (1, 4, 3, 8, 8)
-    assert set(gradient_noise(study).way) == {"factor", "factor, stratified"}
-    assert "labels_fingerprint" in find_run("classes", "debiased", 0, study.results).config
 
 
 def test_errors_by_timestep_pair_images_and_classes():
