@@ -1,15 +1,14 @@
-"""Decoded images and labels under `paths.cache_root()`, kept by `store`. Imports no torch."""
+"""Decoded images under `paths.cache_root()`, kept by `store`. Imports no torch."""
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 
 import numpy as np
 
 from ..errors import InputError
-from ..files import read_json, sha256_json, write_npy
+from ..files import read_json, sha256_json
 from ..paths import cache_root
 from ..store import note_of, stored
 from .decode import decoder
@@ -17,18 +16,14 @@ from .decode import decoder
 _HASHED_BYTES = 1_000_000_000  # of larger files, size and time of change are looked at
 
 
-def _folder():
-    return cache_root() / "images"
-
-
 class Cached:
-    """The place of a `Source`'s decoded images and labels."""
+    """The place of a `Source`'s decoded images."""
 
     def __init__(self, source, resolution, split):
         self.source, self.resolution = source, resolution
         self.inputs = {"source": source.identity, "split": split, "resolution": resolution}
         name = re.sub(r"[^\w.-]", "_", source.name, flags=re.ASCII)[-40:]
-        self.path = _folder() / f"{name}-{sha256_json(self.inputs)[:24]}.npy"
+        self.path = cache_root() / "images" / f"{name}-{sha256_json(self.inputs)[:24]}.npy"
         self.inputs["decoder"] = None if source.drawn else decoder()
 
     def images(self, progress):
@@ -45,18 +40,6 @@ class Cached:
             if not self._untouched():
                 stored(self.path, self.inputs, make, facts=lambda: facts)
             return np.load(self.path, mmap_mode="r", allow_pickle=False), read_json(note_of(self.path))["fingerprint"]
-
-    def labels(self, check):
-        """`check` of the labels, int64 (N,), of length 0 where there are none. What it refuses is not kept."""
-
-        def make(temporary):
-            labels = self.source.labels()
-            labels = np.zeros(0, np.int64) if labels is None else labels
-            check(labels)
-            write_npy(temporary, labels)
-
-        with _writing(self.path.parent):
-            return check(np.load(stored(self.path.with_suffix(".labels.npy"), self.inputs, make), allow_pickle=False))
 
     def _untouched(self):
         """Whether a file too large to be hashed at each start has the recorded inputs, size and time of change."""
@@ -112,14 +95,3 @@ def _writing(folder):
     except OSError as error:
         reason = f"({error.strerror or error}); set DEBIASLIB_CACHE to a folder that can"
         raise InputError(f"the cache folder {str(folder)!r} cannot be written {reason}") from None
-
-
-def decoded_revisions(hub_id, resolution, split):
-    """Commits of a hub data set that the cache holds decoded, the newest last."""
-    found = []
-    for file in _folder().glob("*.npy.json"):
-        with contextlib.suppress(InputError, OSError, KeyError, TypeError, AttributeError):
-            inputs = read_json(file)["inputs"]
-            if [inputs["source"].get("hub"), inputs["split"], inputs["resolution"]] == [hub_id, split, resolution]:
-                found.append((os.stat(file).st_mtime_ns, inputs["source"]["revision"]))
-    return [revision for _, revision in sorted(found)]

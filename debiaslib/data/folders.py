@@ -129,14 +129,11 @@ def _state(files):
 
 
 def _contents(files):
-    before = _state(files)
     for file in files:
         try:
             yield f"the image {str(file)!r}", file.read_bytes()
         except OSError as error:
             raise InputError(f"the image {str(file)!r} cannot be read: {error.strerror}") from None
-    if _state(files) != before:
-        raise InputError(f"the images beside {str(files[0])!r} changed while they were read; try again")
 
 
 def _of_split(files, root, split):

@@ -1,6 +1,5 @@
-"""Data sets of the Hugging Face hub, by `datasets`; without a network, from what its caches hold. Imports no torch."""
+"""Data sets of the Hugging Face hub, by `datasets`; without a network, from its cache. Imports no torch."""
 
-import contextlib
 import functools
 import queue
 import sys
@@ -9,29 +8,28 @@ from pathlib import Path
 
 from ..errors import InputError
 from .decode import decode_all
-from .folders import HELD_OUT, Source, local_source
+from .folders import HELD_OUT, Source
 from .tables import image_column, label_column, whole_labels
 
 _ANSWER_SECONDS = 10
 
 
-def hub_source(hub_id, split, decoded):
+def hub_source(hub_id, split):
     """The `Source` of a split of the hub's data set `hub_id`. It is identified by the commit that the hub names now.
 
-    Where the hub does not answer within 10 s it is, in this order, the newest of `decoded()` (commits whose images are
-    decoded already), what `datasets` has prepared, and the files in the hub's cache. Raises InputError if there is none
-    of them, or the hub has no such data set.
+    Where the hub does not answer within 10 s, it is what `datasets` has prepared before. Raises InputError if there is
+    nothing, or the hub has no such data set.
     """
     revision = _newest_commit(hub_id)
-    if revision:
-        load = functools.cache(lambda: (revision, _load(hub_id, revision, split)))
-    else:
-        wanted = (decoded() or [None])[-1]
-        load = functools.cache(lambda: _load_offline(hub_id, wanted, split))
-        revision = wanted or load()[0]
+    load = functools.cache(lambda: _load(hub_id, revision))
+    revision = revision or _prepared_commit(load())
 
     def of_split(read):  # what is decoded already need not be loaded
-        return lambda *given: load()[1] and read(load()[1])(*given)
+        def ask(*given):
+            source = _table(hub_id, load(), split)
+            return source and read(source)(*given)
+
+        return ask
 
     identity = {"hub": hub_id, "revision": revision}
     return Source(hub_id, identity, of_split(lambda one: one.open), of_split(lambda one: one.labels))
@@ -110,46 +108,26 @@ def _contents(rows, where):
         yield f"row {number} (from 0) of {where}", data
 
 
-def _load(hub_id, revision, split):
-    """The `Source` of a split, downloaded where needed."""
+def _load(hub_id, revision):
+    """The DatasetDict, downloaded where needed; without a revision, what `datasets` has prepared before."""
     import datasets
+    from huggingface_hub import constants
 
-    print(f"loading {hub_id} from the hub, commit {revision[:12]}", file=sys.stderr, flush=True)
+    offline = constants.HF_HUB_OFFLINE
+    if revision:
+        print(f"loading {hub_id} from the hub, commit {revision[:12]}", file=sys.stderr, flush=True)
     try:
-        splits = datasets.load_dataset(hub_id, revision=revision)
+        constants.HF_HUB_OFFLINE = offline or not revision  # or `datasets` asks the silent hub for 23 s
+        return datasets.load_dataset(hub_id, revision=revision)
     except Exception as error:  # the library's own, pyarrow's, the network's
-        raise InputError(f"the hub data set {hub_id!r} cannot be loaded: {_one_line(error)}") from None
-    return _table(hub_id, splits, split)
-
-
-def _load_offline(hub_id, wanted, split):
-    """(commit, `Source` of a split) of what `datasets` prepared earlier, or of files in the hub's cache.
-
-    `datasets` does not look into the hub's cache by itself. wanted: the commit, or None for any.
-    """
-    import datasets
-    from huggingface_hub import constants, snapshot_download
-
-    def prepared():
-        splits = datasets.load_dataset(hub_id)
-        commit = Path(next(iter(splits.values())).cache_files[0]["filename"]).parent.name
-        return commit, lambda: _table(hub_id, splits, split)
-
-    def downloaded():
-        folder = Path(snapshot_download(hub_id, repo_type="dataset", local_files_only=True))
-        local_source(folder, "train")
-        return folder.name, lambda: local_source(folder, split)
-
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True  # or `datasets` tries again for 23 s
-    try:
-        for find in (prepared, downloaded):
-            with contextlib.suppress(Exception):  # they say in many ways that there is nothing
-                commit, source = find()
-                if wanted in (None, commit):
-                    break
-        else:
-            instead = "give a folder of its images or parquet files (DATASET=path), or copy the hub's cache, HF_HOME"
-            raise InputError(f"data set {hub_id!r} is no existing path, and the hub cannot be reached; {instead}")
-        return commit, source()
+        if revision:
+            raise InputError(f"the hub data set {hub_id!r} cannot be loaded: {_one_line(error)}") from None
+        instead = "give a folder of its images or parquet files (DATASET=path), or copy the hub's cache, HF_HOME"
+        raise InputError(f"data set {hub_id!r} is no existing path, and the hub cannot be reached; {instead}") from None
     finally:
-        constants.HF_HUB_OFFLINE = before
+        constants.HF_HUB_OFFLINE = offline
+
+
+def _prepared_commit(splits):
+    """`datasets` keeps what it has prepared in a folder that is named by the commit."""
+    return Path(next(iter(splits.values())).cache_files[0]["filename"]).parent.name

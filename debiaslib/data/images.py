@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError, check_choice, check_number, shown
 from ..paths import user_path
 from . import gaussian, minifaces
-from .cache import Cached, decoded_revisions
+from .cache import Cached
 from .folders import Source, local_source
 
 __all__ = ["ImageSet", "Pixels", "load_images"]
@@ -93,10 +93,9 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
     source = _find_source(str(dataset), resolution, split)
     if source is None:
         return None
-    cached = Cached(source, resolution, split)
     # The labels first: that there are none is said now, not after hours of decoding.
-    labels = None if classes is None else cached.labels(lambda found: _checked(found, classes, source.name, split))
-    found = cached.images(progress)
+    labels = None if classes is None else _checked(source.labels(), classes, source.name, split)
+    found = Cached(source, resolution, split).images(progress)
     if found is None or labels is None:
         return found and ImageSet(found[0], source.name, found[1], split)
     if len(labels) != len(found[0]):
@@ -116,7 +115,7 @@ def _find_source(dataset, resolution, split):
     if _HUB_ID.fullmatch(dataset):
         from .hub import hub_source
 
-        return hub_source(dataset, split, lambda: decoded_revisions(dataset, resolution, split))
+        return hub_source(dataset, split)
     if Path(dataset).name != dataset or dataset.startswith("~"):
         raise InputError(f"data set {dataset!r} is neither an existing path nor a hub id, which looks like owner/name")
     try:
@@ -139,6 +138,7 @@ def _drawn(name, resolution, split):
 
 def _checked(labels, classes, name, split):
     """Return labels that fit a network of `classes` classes, or None for held-out images that have none."""
+    labels = np.zeros(0, np.int64) if labels is None else labels
     if split == "heldout" and (labels == -1).all():  # as the hub marks that there is none
         return None
     network = f"the network's num_class_embeds {shown(classes)}"

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from .lines import TIMESTEP, band, curve, dots, listed, number_range, preferred, seed_list, summarise
+from .lines import TIMESTEP, band, curve, dots, listed, number_range, preferred, seed_list, spread, summarise
 from .mse_curves import FLOOR, NOTEBOOK
 from .registry import NothingToDraw, figure
 from .style import label, log_axis, look, ordered, panel_grid
@@ -21,13 +21,12 @@ def load_bias(tables):
     table = tables.frame(*tables.find(TABLE), "quantity split model seed t channel frequency weight value se n")
     table = table[table.split == "train"]
     shown = preferred([who for who in table.model.unique() if who != "optimum" and ";" not in who])
-    seeds = seed_list(table.seed.dropna())
-    spread = f"{seeds}; intervals: 95 % over the images, without the spread between seeds"
-    if table.seed.nunique() > 1:
-        spread = f"mean over {seeds}; intervals: 95 % t-intervals over them"
-    facts = {"weightings": listed(shown), "n": number_range(table.n), "seeds": seeds, "spread": spread}
-    facts["times"] = ", ".join(map(str, shown_timesteps(table.t)))
-    return facts, table[table.model.isin([*shown, "optimum"])]
+    over = spread(
+        table[table.model != "optimum"], "; intervals: 95 % over the images, without the spread between seeds", "model"
+    )
+    facts = {"weightings": listed(shown), "n": number_range(table.n), "seeds": seed_list(table.seed.dropna())}
+    times = ", ".join(map(str, shown_timesteps(table.t)))
+    return {**facts, "spread": over, "times": times}, table[table.model.isin([*shown, "optimum"])]
 
 
 @figure("The signed bias of one-step estimates", NOTEBOOK, TABLE, load_bias)

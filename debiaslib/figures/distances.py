@@ -5,7 +5,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from ..errors import InputError
 from ..metrics.statistics import HIGHER_IS_BETTER, check_equal_n
-from .lines import curves, dots, few, fewer_seeds, number_range, real_line, summarise
+from .lines import curves, dots, few, number_range, real_line, spread, summarise
 from .registry import NothingToDraw, figure
 from .style import count, log_axis, panel_grid
 
@@ -68,14 +68,10 @@ def _of(table, real, metrics):
     table = table[table.metric.isin(metrics)]
     if table.empty:
         raise NothingToDraw(f"Not measured in this experiment: {', '.join(metrics)}.")
-    seeds = table.seed.nunique()
-    spread = "one training seed; intervals, where drawn: 95 % from the metric's own standard error, not between seeds"
-    if seeds > 1:
-        spread = f"mean over {seeds} training seeds, intervals 95 % t-intervals over them"
-        spread += fewer_seeds(table, "weighting")
+    alone = "; intervals, where drawn: 95 % from the metric's own standard error, not between seeds"
     grey = " Grey: other real images in the place of samples, n as in their table, what a perfect sampler would get."
     facts = {
-        "spread": spread,
+        "spread": spread(table, alone),
         "n": number_range(table.n),
         "n_reference": number_range(table.n_reference),
         "samplers": ", ".join(sorted(table.sampler.dropna().astype(str).unique())),

@@ -136,8 +136,14 @@ def number_range(counts):
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def fewer_seeds(table, column):
-    """Which weightings have fewer training seeds than others; empty where all have as many."""
-    counts = table.groupby(column).seed.nunique()
-    some = [f"{label(who)} ({counts[who]})" for who in ordered(counts.index) if counts[who] < counts.max()]
-    return f", but for those with fewer seeds: {', '.join(some)}" if some else ""
+def spread(table, alone, who="weighting"):
+    """What means and intervals are over; `alone`: what is said of the intervals of one training seed.
+
+    Weightings with fewer training seeds than others are named.
+    """
+    counts = table.groupby(who).seed.nunique()
+    if counts.max() <= 1:
+        return f"{seed_list(table.seed.dropna())}{alone}"
+    some = [f"{label(one)} ({counts[one]})" for one in ordered(counts.index) if counts[one] < counts.max()]
+    fewer = f", but for those with fewer seeds: {', '.join(some)}" if some else ""
+    return f"mean over {seed_list(table.seed.dropna())}; intervals: 95 % t-intervals over them{fewer}"

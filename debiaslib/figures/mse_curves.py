@@ -3,7 +3,7 @@
 Those on its sign and its parts are in `bias.py`.
 """
 
-from .lines import TIMESTEP, curves, fewer_seeds, seed_list, summarise
+from .lines import TIMESTEP, curves, spread, summarise
 from .registry import NothingToDraw, figure
 from .style import label, legend_below, log_axis, look, new_figure, ordered, panel_grid
 
@@ -26,10 +26,7 @@ def load_errors(tables, split="train"):
     if table.empty:
         raise NothingToDraw("This data set has no held-out images." if split == "heldout" else f"No {split} images.")
     trained = table[~table.model.isin(["optimum", "initial"])]
-    over = f", {seed_list(trained.seed)}; bands: 95 % intervals over the images, without the spread between seeds"
-    if trained.seed.nunique() > 1:
-        over = f" and, of its logarithm, over {seed_list(trained.seed)}; bands: 95 % t-intervals over the seeds"
-        over += fewer_seeds(trained, "model")
+    over = spread(trained, "; intervals: 95 % over the images, without the spread between seeds", "model")
     return {"n": int(table.n.max()), "over": over}, table
 
 

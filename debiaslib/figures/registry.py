@@ -11,7 +11,7 @@ _WORDS = {  # what several captions say
     "not chosen; no error bars.",
     "RATIO": "Initial: x_t itself in the place of the estimate. All see the same images, timesteps and noise, so the "
     "ratio's interval is that of paired differences. Training images.",
-    "BANDS": "Lines: mean over {n} images{over}.",
+    "BANDS": "Lines and bands: mean over {n} images and, of its logarithm, over training seeds ({over}).",
 }
 
 

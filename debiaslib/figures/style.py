@@ -7,6 +7,7 @@ name, so a weighting that an experiment lacks does not shift the others.
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -18,39 +19,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from ..diffusion.strategies import KNOWN, parse_strategy
 
 WIDTH = 6.0  # inches: on a telephone (390 pixels) the smallest type, 9 points, is then 8 pixels high
-
 TITLE = 0.32  # inches that a title takes
 
-_TICKS = {"color": "0.55", "labelcolor": "0.2", "labelsize": 9, "major.size": 3.5}
-_RC = {
-    **seaborn.axes_style("ticks"),
-    "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same letters, hence the same bytes, on every machine
-    "font.size": 9.5,
-    "figure.dpi": 100,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "debiaslib",  # else its names are random, and no two drawings the same
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9.5,
-    "axes.labelcolor": "0.15",
-    "axes.edgecolor": "0.55",
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "0.92",
-    "grid.linewidth": 0.8,
-    **{f"{axis}tick.{key}": value for axis in "xy" for key, value in _TICKS.items()},
-    "lines.linewidth": 1.7,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "legend.handlelength": 3.0,
-    "legend.columnspacing": 1.4,
-    "figure.titlesize": 12,
-    "pdf.fonttype": 42,
-}
+_OURS = matplotlib.rc_params_from_file(Path(__file__).with_name("figures.mplstyle"), use_default_template=False)
+_RC = {**seaborn.axes_style("ticks"), **_OURS}
 
 # name: colour, marker, dashes. The yellow is darker than Okabe and Ito's, which is faint as a line on white.
 _LOOKS = {
@@ -70,12 +42,8 @@ _LOOKS = {
     "real": ("#7F7F7F", "", (0, (7, 2))),
 }
 _VARIANT_DASHES = {-1: (0, (2.5, 1)), 1: (0, (5, 1, 1, 1, 1, 1, 1, 1))}
-_SPECIAL_LABELS = {
-    "pretrained": "pretrained network",
-    "optimum": "optimum $E[x_0|x_t]$",
-    "initial": "initial ($x_t$ itself)",
-    "real": "real images",
-}
+_SPECIAL_LABELS = {"pretrained": "pretrained network", "optimum": "optimum $E[x_0|x_t]$",
+                   "initial": "initial ($x_t$ itself)", "real": "real images"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -174,11 +142,9 @@ def new_figure(rows=1, columns=1, *, height, panels=None, **subplots):
 
 def add_title(figure, text):
     """Write the title into the picture, at its upper left corner."""
-    if figure.get_layout_engine():
-        figure.suptitle(text, x=0.012, ha="left")
-    else:  # a grid of images keeps the place for it
-        height = figure.get_figheight()
-        figure.text(0.012, 1 - 0.07 / height, text, ha="left", va="top", fontsize=12)
+    # A grid of images has no layout engine, and keeps the place for the title.
+    above = {} if figure.get_layout_engine() else {"y": 1 - 0.07 / figure.get_figheight()}
+    figure.suptitle(text, x=0.012, ha="left", va="top", **above)
 
 
 def panel_grid(keys, paint, *, height, base=0.5, columns=2, **subplots):

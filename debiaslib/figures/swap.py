@@ -3,7 +3,7 @@
 import pandas as pd
 
 from .grids import Row, image_grid
-from .lines import curve, listed, seed_list, summarise
+from .lines import curve, listed, spread, summarise
 from .mse_curves import NOTEBOOK
 from .one_step import short
 from .registry import NothingToDraw, figure
@@ -21,10 +21,8 @@ def load_swap(tables):
     table = tables.frame(*tables.find("tables/oracle_swap.csv"), "above below t_star seed steps metric value")
     table = table[table.seed.astype(str) != "mean"]  # the answer of all seeds' networks together
     table = table[table.steps == table.steps.max()].assign(seed=pd.to_numeric(table.seed))
-    seeds = seed_list(table.seed)
-    spread = f"mean over {seeds}; bands: 95 % t-intervals over them" if table.seed.nunique() > 1 else ""
     n = f"{int(table.n.max()):,}" if "n" in table else "equally many"
-    return {"steps": int(table.steps.max()), "n": n, "spread": spread or f"{seeds}, no error bars"}, table
+    return {"steps": int(table.steps.max()), "n": n, "spread": spread(table, ", no error bars", "steps")}, table
 
 
 @figure("Which part of the error spoils the samples?", NOTEBOOK, "tables/oracle_swap.csv", load_swap, extra=True)

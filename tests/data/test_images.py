@@ -194,18 +194,3 @@ load_images({str(tmp_path / "x.parquet")!r}, 8)
 print({{"torch", "datasets", "pyarrow", "pandas"}} & set(sys.modules))
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout == b"set()\n"
-
-
-# What is wrong with the input is in tests/reliability/test_bad_data.py
-
-
-def test_files_that_change_while_they_are_read(tmp_path, monkeypatch):
-    root = folder_of(tmp_path / "x")
-    read = Path.read_bytes
-
-    def changing(path):
-        os.utime(root / "00.png")
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", changing)
-    assert "changed while they were read; try again" in message(root, 8)

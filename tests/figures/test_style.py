@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from debiaslib.diffusion.strategies import KNOWN
 from debiaslib.errors import InputError
 from debiaslib.figures import grids, lines, style
-from debiaslib.figures.lines import fewer_seeds, number_range, preferred
+from debiaslib.figures.lines import number_range, preferred, spread
 
 
 def test_every_weighting_has_its_own_colour_marker_and_dashes():
@@ -84,7 +84,9 @@ def test_words_of_captions():
     assert preferred(["p2(k=1,gamma=1)", "edm", "constant"], ("constant", "p2")) == ["constant", "p2(k=1,gamma=1)"]
     assert [number_range(pd.Series(v)) for v in ([500, 500], [500, 1000], [None])] == ["500", "500 to 1,000", "?"]
     table = pd.DataFrame({"model": ["constant", "constant", "debiased"], "seed": [0, 1, 0]})
-    assert fewer_seeds(table, "model").endswith("debiased (1)") and not fewer_seeds(table[:2], "model")
+    assert spread(table, "; alone", "model").endswith("debiased (1)")
+    assert spread(table[:2], "; alone", "model") == "mean over seeds 0, 1; intervals: 95 % t-intervals over them"
+    assert spread(table[2:], "; alone", "model") == "seed 0; alone"
 
 
 def test_images_are_tiled_exactly_and_floats_are_clipped():

@@ -191,8 +191,8 @@ def test_papermills_own_command_killed_interrupted_or_at_its_time_limit(checkout
 )
 def test_a_pipeline_whose_notebook_fails_has_failed_and_the_next_call_completes(checkout, tmp_path, victim, does):
     with reproduce(checkout, tmp_path, does) as trial:
-        code, said = fails(trial, tmp_path, victim, KILL) if victim else trial.end(300)
+        code, said = fails(trial, tmp_path, victim, KILL) if victim else trial.end()
     assert code in (1, 3) and "done in" not in said and not ran_to_its_end(tmp_path / "tiny", NAME), said
     with reproduce(checkout, tmp_path) as trial:
-        code, said = trial.end(300)
+        code, said = trial.end()
     assert code == 0 and ran_to_its_end(tmp_path / "tiny", NAME), said

@@ -242,7 +242,7 @@ def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys):
         (tmp_path / "x" / f"{seed}").mkdir(parents=True)
         (tmp_path / "x" / f"{seed}" / "a.png").write_bytes(_png(seed))
     wanted = np.array(load_images(tmp_path / "x", 8, classes=2).images)
-    for path in (tmp_path / "c" / "images").glob("*.npy"):  # images and labels
+    for path in (tmp_path / "c" / "images").glob("*.npy"):
         objects(path, canary)
     again = load_images(tmp_path / "x", 8, classes=2)
     assert np.array_equal(again.images, wanted) and again.labels.tolist() == [0, 1] and not canary.exists()
@@ -288,7 +288,7 @@ def test_a_loading_script_in_a_data_set(tmp_path, canary, monkeypatch):
     for name in ("evil.py", "__init__.py", "dataset.py", "conftest.py", "setup.py"):
         (root / name).write_text(code)
     assert "holds no images" in refused(canary, load_images, root, 8)
-    assert "cannot be loaded" in refused(canary, hub._load, str(root), "main", "train")  # by the library itself
+    assert "cannot be loaded" in refused(canary, hub._load, str(root), "main")  # by the library itself
     for seed in range(2):
         (root / f"{seed}.png").write_bytes(_png(seed))
     assert len(load_images(root, 8).images) == 2 and not canary.exists()

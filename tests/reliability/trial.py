@@ -90,7 +90,7 @@ class Trial:
         """The pid of the process with `part` in its command line that has lived the longest."""
         return min((pid for pid, line in self.alive().items() if part in line), default=None)
 
-    def wait_for(self, condition, seconds=120):
+    def wait_for(self, condition, seconds=900):
         """What `condition()` gives once that is true; fails when the command ends before, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
@@ -99,7 +99,7 @@ class Trial:
             time.sleep(0.05)
         return found
 
-    def end(self, seconds=120):
+    def end(self, seconds=900):
         """(exit status, what was printed) once the command has ended."""
         said, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, said
