@@ -10,9 +10,7 @@ from debiaslib.errors import WorkFailed
 
 NAMED = [  # of every command that takes an experiment
     ("--experiment qick", "experiment 'qick'", "did you mean 'quick'?"),
-    ("--experiment none.yaml", "'none.yaml'", "does not exist"),
     ("--experiment bad.yaml", "'weighting'", "did you mean 'weightings'?"),
-    ("--experiment", "argument --experiment", "expected one argument"),
     ("--experimnet=quick", "argument '--experimnet'", "did you mean '--experiment'?"),
 ]
 HOME = [  # of every command that finds its results folder
@@ -31,16 +29,11 @@ COMMANDS = {
     "training.__main__": [
         ("", "--weighting", "required"),
         *after("--weighting debiased", [*NAMED, *HOME]),
-        ("--weighting debaised", "weighting 'debaised'", "did you mean 'debiased'?"),
         ("--weighting debiased;learning_rate=1", "'learning_rate'", "did you mean 'lr'?"),
         ("--weighting debiased --seed 1.5", "argument --seed: invalid int value: '1.5'", "int"),
-        ("--weighting debiased --seed -1", "seed is -1", ">= 0"),
         ("--weighting debiased --dataset no/where/at/all", "'no/where/at/all'", "an existing path"),
-        ("--weighting debiased --dataset empty", "'empty' holds no images", "looked for"),
         ("--weighting debiased extra", "argument 'extra'", "known:"),
-        ("--weighting debiased --experiment cuda.yaml", "device is 'cuda'", "use device='cpu'"),
         ("--weighting debiased --experiment zero.yaml", "is infinite where SNR = 0", "max_weight"),
-        ("--weighting debiased --experiment groups.yaml", "refused by diffusers", "block_out_channels"),
     ],
     "study.measurements": [
         ("", "names", "required"),
@@ -53,7 +46,6 @@ COMMANDS = {
         *NAMED,
         *HOME,
         ("--jobs 0", "jobs is 0", ">= 1"),
-        ("--jobs two", "argument --jobs: invalid int value: 'two'", "int"),
         ("--minutes 5", "argument '--minutes'", "known:"),
         ("--profile nowhere", "profile is 'nowhere'", "a folder with a config.yaml"),
         ("--dataset no/where/at/all", "'no/where/at/all'", "an existing path"),

@@ -100,14 +100,6 @@ def reproduce(checkout, results, does="", *more):
     return Trial(command, checkout, does)
 
 
-def papermill(checkout, results, does="", *more):
-    """papermill's own command, with the results where `ran_to_its_end` looks for them."""
-    out = results / "tiny" / "notebooks" / f"{NAME}.ipynb"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    command = ["-m", "papermill", f"notebooks/{NAME}.ipynb", out, "--no-progress-bar", "-p", "results", results, *more]
-    return Trial(command, checkout, does)
-
-
 def fails(trial, results, victim, number):
     """Send a signal to a victim once the notebook writes, and return what `leaves` does."""
     kernel, _ = trial.wait_for(lambda: heartbeat(results))
@@ -168,21 +160,6 @@ def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same(number, 
         trial.process.send_signal(number)
         assert trial.last_of_them(LIMIT) < LIMIT
         assert trial.end() == (code, f"{said}\nready\n")
-
-
-@pytest.mark.slow
-def test_papermills_own_command_killed_interrupted_or_at_its_time_limit(checkout, tmp_path):
-    """A notebook run without our pipeline: papermill's exit status is its own, and the kernel must not live on."""
-    for number, (more, victim) in enumerate([((), "kernel"), ((), "itself"), (("--execution-timeout", "2"), None)]):
-        results = tmp_path / str(number)
-        with papermill(checkout, results, "wait", *more) as trial:
-            if victim is None:
-                trial.wait_for(lambda at=results: heartbeat(at))
-                time.sleep(2)
-            code, *_ = fails(trial, results, victim, KILL) if victim else leaves(trial, results)
-            assert code != 0
-        with papermill(checkout, results) as trial:
-            assert trial.end()[0] == 0
 
 
 @pytest.mark.slow
