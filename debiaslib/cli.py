@@ -13,14 +13,7 @@ from .signals import SUPERVISED, end_with_parent
 
 NOT_WRITTEN = 74  # exit status, EX_IOERR of sysexits.h
 _STATUS = "exit status: 0 done, 1 a job failed, 2 wrong input, 3 killed, 4 no memory, 74 disk, 130 or 143 stopped"
-_SAID = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file may not grow that large",
-    errno.EROFS: "the disk may only be read",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-}
+_DISK = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # full, read-only, or without the permission
 
 
 def run_command(main):
@@ -43,9 +36,9 @@ def run_command(main):
             raise
         _leave(WorkFailed.MEMORY, f"there is too little memory: {error}")
     except OSError as error:
-        if error.errno not in _SAID:
+        if error.errno not in _DISK:
             raise
-        _leave(NOT_WRITTEN, disk_line(error))
+        _leave(NOT_WRITTEN, _disk_line(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -88,14 +81,10 @@ def _leave(status, line):
     sys.exit(status)
 
 
-def disk_line(error):
-    """What an OSError of a disk comes to in one line: which file, and why."""
+def _disk_line(error):
     what = "a file" if error.filename is None else repr(os.fsdecode(error.filename))
-    if error.errno in FULL:
-        return one_line(
-            f"{what} could not be written: {_SAID[error.errno]}; the same command goes on when there is room"
-        )
-    return one_line(f"{what} cannot be opened or written: {_SAID[error.errno]}")
+    then = "; the same command goes on when there is room" if error.errno in FULL else ""
+    return one_line(f"{what} cannot be opened or written: {os.strerror(error.errno)}{then}")
 
 
 def experiment_parser(description):

@@ -23,7 +23,7 @@ class InputError(ValueError):
 
 
 class WorkFailed(InputError):
-    """Something that was rightly asked for did not end well; `status` is the exit status of the command.
+    """Work that was asked for has failed; `status` is the exit status of the command.
 
     FAILED: a job or a notebook's cell failed; KILLED: a process was ended from outside; MEMORY: there was too little.
     """

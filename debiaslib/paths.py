@@ -1,4 +1,4 @@
-"""Where things lie: the checkout, results, the cache. Imports no torch.
+"""The folders of the checkout, of the results and of the cache. Imports no torch.
 
 No path depends on the working folder unless the user gave it.
 """

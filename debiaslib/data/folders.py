@@ -1,4 +1,4 @@
-"""What lies under a path: images in folders, or parquet shards, by split and class. Imports no torch.
+"""Local data sets: images in folders, or parquet shards, by split and class. Imports no torch.
 
 Not `datasets`' imagefolder: it takes a file called test_1.png for a split of its own, and drops the others in silence.
 """

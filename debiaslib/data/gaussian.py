@@ -28,7 +28,7 @@ _CHUNK = 1024  # images at once: bounds the memory at about 20 MB for 16x16
 def render(indices, resolution=16, seed=0):
     """Draw the images `indices` of `seed`: uint8 (N, 3, resolution, resolution), RGB.
 
-    `indices` gives N whole numbers >= 0; their order and company do not matter. Raises InputError for other indices,
+    `indices` gives N whole numbers >= 0; an image depends on its own index alone. Raises InputError for other indices,
     for a seed below 0 and for a resolution outside 4 .. 32.
     """
     _check_resolution(resolution)

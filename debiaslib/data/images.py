@@ -152,10 +152,10 @@ def _checked(labels, classes, name, split):
 
 
 class Pixels:
-    """Rows of `images`, uint8 (N, C, H, W), an array or a memory map, given out on `device`.
+    """Rows of `images`, uint8 (N, C, H, W), an array or a memory map; batches of them lie on `device`.
 
-    Up to `limit` bytes are copied to the device. Of more, a batch is read from the file at a time, and the system's
-    page cache holds what memory there is.
+    Images of up to `limit` bytes are copied to the device. Of larger data each batch is read from the file, which the
+    system's page cache keeps in memory as far as there is room.
     """
 
     def __init__(self, images, device="cpu", limit=ON_DEVICE_BYTES):

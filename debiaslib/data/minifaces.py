@@ -65,7 +65,7 @@ _CHUNK_PIXELS = 1 << 20
 def render(indices, resolution=16, seed=0):
     """Draw the images `indices` of `seed`: uint8 (N, 3, resolution, resolution), RGB.
 
-    `indices` gives N whole numbers >= 0; their order and company do not matter. Raises InputError for other indices,
+    `indices` gives N whole numbers >= 0; an image depends on its own index alone. Raises InputError for other indices,
     for a seed below 0 and for a resolution outside 8 .. 256.
     """
     check_number("resolution", resolution, minimum=8, maximum=256, integer=True)

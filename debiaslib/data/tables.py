@@ -63,13 +63,11 @@ def check_shards(files, root):
 
 def open_shards(files, resolution):
     """(N, iterator of uint8 (3, R, R)). Every file is opened before any is decoded, to find a wrong one at once."""
-    shards = []
-    for file in files:
-        shard, features = _open_shard(file)
-        shards.append((file, shard, image_column(features, repr(str(file)))))
+    shards = [(file, *_open_shard(file)) for file in files]
+    columns = [image_column(features, repr(str(file))) for file, _, features in shards]
 
     def items():
-        for file, shard, column in shards:
+        for (file, shard, _), column in zip(shards, columns, strict=True):
             for row, image in enumerate(_rows(file, shard, column)):
                 where = f"row {row} (from 0) of {str(file)!r}"
                 data = image.get("bytes") if isinstance(image, dict) else image
@@ -88,17 +86,17 @@ def shard_labels(files):
         column = label_column(features)
         if column is None:
             return None
-        with _reading(file, "is damaged"):
-            table = shard.read([column], use_threads=False)
-        parts.append(whole_labels(table.column(0), repr(str(file))))
+        with _reading(file):
+            parts.append(whole_labels(shard.read([column], use_threads=False).column(0), repr(str(file))))
     return np.concatenate(parts)
 
 
 def _open_shard(file):
+    """(parquet file, `datasets.Features`)."""
     from datasets import Features
     from pyarrow.parquet import ParquetFile
 
-    with _reading(file, "is no parquet file that can be read"):
+    with _reading(file):
         # Buffered and not ahead, and row group by row group below: pyarrow holds the whole file otherwise.
         shard = ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
     schema = shard.schema_arrow
@@ -109,17 +107,18 @@ def _open_shard(file):
 
 
 def _rows(file, shard, column):
-    with _reading(file, "is damaged"):
+    with _reading(file):
         for group in range(shard.num_row_groups):
             for batch in shard.iter_batches(64, row_groups=[group], columns=[column], use_threads=False):
                 yield from batch.column(0).to_pylist()
 
 
 @contextlib.contextmanager
-def _reading(file, problem):
+def _reading(file):
     import pyarrow
 
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{str(file)!r} {problem}: {' '.join(str(error).split())}") from None
+        said = " ".join(str(error).split())
+        raise InputError(f"{str(file)!r} is damaged, or no parquet file that can be read: {said}") from None

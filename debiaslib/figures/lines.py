@@ -137,7 +137,7 @@ def number_range(counts):
 
 
 def spread(table, alone, who="weighting"):
-    """What means and intervals are over; `alone`: what is said of the intervals of one training seed.
+    """The caption's words on what means and intervals are over; `alone`: those on a single training seed's interval.
 
     Weightings with fewer training seeds than others are named.
     """

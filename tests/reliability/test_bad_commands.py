@@ -118,7 +118,11 @@ STATUS = [
     (MemoryError("Unable to allocate 9 TiB"), 4, "there is too little memory: Unable to allocate 9 TiB"),
     (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), 4, "there is too little memory"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 4, "there is too little memory"),
-    (OSError(28, "No space left on device", "a.csv"), 74, "'a.csv' could not be written: the disk is full"),
+    (
+        OSError(28, "No space left on device", "a.csv"),
+        74,
+        "'a.csv' cannot be opened or written: No space left on device",
+    ),
     (KeyboardInterrupt(), 130, ""),
 ]
 
