@@ -91,8 +91,6 @@ def _to_rgb(image):
         return Image.fromarray((np.asarray(image, np.float32) / 257 + 0.5).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise InputError(f"its mode {image.mode!r} does not say what is white; allowed: 8 bits a channel, 16-bit grey")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB gives the same colours, and a warning
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

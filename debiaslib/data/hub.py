@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .decode import decode_all
 from .folders import HELD_OUT, Source
 from .tables import image_column, label_column, whole_labels
@@ -68,13 +68,9 @@ def _newest_commit(hub_id):
     except OfflineModeIsEnabled:  # as the user asked for
         return None
     except Exception as error:  # of the HTTP library's many
-        said = f"no answer from the hub ({_one_line(error)}); looking for {hub_id} in its caches"
+        said = f"no answer from the hub ({one_line(error)}); looking for {hub_id} in its caches"
         print(said, file=sys.stderr, flush=True)
         return None
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _table(hub_id, splits, split):
@@ -121,7 +117,7 @@ def _load(hub_id, revision):
         return datasets.load_dataset(hub_id, revision=revision)
     except Exception as error:  # the library's own, pyarrow's, the network's
         if revision:
-            raise InputError(f"the hub data set {hub_id!r} cannot be loaded: {_one_line(error)}") from None
+            raise InputError(f"the hub data set {hub_id!r} cannot be loaded: {one_line(error)}") from None
         instead = "give a folder of its images or parquet files (DATASET=path), or copy the hub's cache, HF_HOME"
         raise InputError(f"data set {hub_id!r} is no existing path, and the hub cannot be reached; {instead}") from None
     finally:

@@ -15,21 +15,14 @@ Only +, -, *, / and sqrt touch the pixels. IEEE 754 fixes their results, so the 
 every machine, for any numpy; cosines are therefore polynomials here, and sums are written out.
 """
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
 from ..errors import InputError, check_number, shown
 
-
-class Factor(NamedTuple):
-    """A factor of variation, uniform on [low, high). Lengths are in units of the image's side, y points down."""
-
-    low: float
-    high: float
-    meaning: str
-
-
+# Uniform on [low, high). Lengths are in units of the image's side, y points down.
+Factor = namedtuple("Factor", "low high meaning")
 FACTORS = {
     "background_hue": Factor(0.0, 1.0, "hue of the background, in turns: 0 red, 1/3 green, 2/3 blue"),
     "background_shade": Factor(0.15, 0.85, "mean of the background's R, G and B: 0 black, 1 white"),

@@ -144,6 +144,6 @@ def spread(table, alone, who="weighting"):
     counts = table.groupby(who).seed.nunique()
     if counts.max() <= 1:
         return f"{seed_list(table.seed.dropna())}{alone}"
-    some = [f"{label(one)} ({counts[one]})" for one in ordered(counts.index) if counts[one] < counts.max()]
+    some = [f"{label(one)} ({counts[one]})" for one in ordered(counts.index[counts < counts.max()])]
     fewer = f", but for those with fewer seeds: {', '.join(some)}" if some else ""
     return f"mean over {seed_list(table.seed.dropna())}; intervals: 95 % t-intervals over them{fewer}"

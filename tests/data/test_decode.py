@@ -27,13 +27,6 @@ def test_modes():
         decode(encoded(np.zeros((8, 8), np.float32), "TIFF"), 8)
 
 
-def test_a_palette_with_transparency(tmp_path, recwarn):
-    palette = Image.fromarray(RGB).quantize(16)
-    palette.save(tmp_path / "x.png", transparency=3)
-    assert np.array_equal(decode((tmp_path / "x.png").read_bytes(), 8), chw(np.asarray(palette.convert("RGB"))))
-    assert not recwarn
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_every_orientation(kind):
     for orientation in range(10):
