@@ -4,8 +4,11 @@ import difflib
 import math
 import numbers
 import operator
+import re
 
 LONGEST = 188  # characters of a message: with "error: " or "InputError: " before it the line keeps within 200
+_SHORTEST = 40  # what is left of a path that is cut: enough to know the file by
+_LONG_WORD = re.compile(r"(?<!\w)'.+?'(?!\w)|(?<!\w)\".+?\"(?!\w)|\S+")  # a path may have spaces if it is quoted
 
 
 class InputError(ValueError):
@@ -35,12 +38,24 @@ class WorkFailed(InputError):
 def one_line(text, width=LONGEST):
     """The text as one line of at most `width` characters that can be printed anywhere.
 
-    Line ends become spaces, and what cannot be printed is escaped. A longer line is cut in its middle, so that it still
-    begins with the thing and ends with a file's name or with what is allowed.
+    Line ends become spaces, and what cannot be printed is escaped. Where the line is too long, the longest paths and
+    other words are cut in their middle, so that the end of a path, which names the file, is kept; only then the line.
     """
-    text = " ".join(str(text)[: 100 * width].split())
+    text = " ".join(str(text).split())
+    text = text if len(text) <= 20 * width else _cut(text, 20 * width, 10 * width)  # not in quadratic time
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return text if len(text) <= width else f"{text[: width // 2]}...{text[width // 2 + 3 - width :]}"
+    while len(text) > width:
+        longest = max(_LONG_WORD.finditer(text), key=lambda word: len(word[0]))
+        room = max(_SHORTEST, len(longest[0]) - (len(text) - width))
+        if len(longest[0]) <= room:
+            return _cut(text, width, 2 * width // 3)
+        text = text[: longest.start()] + _cut(longest[0], room, room // 3) + text[longest.end() :]
+    return text
+
+
+def _cut(text, width, head):
+    """The first `head` characters and, after three dots, as many of the last as make `width`."""
+    return f"{text[:head]}...{text[head + 3 - width :]}"
 
 
 def shown(value, width=80):
