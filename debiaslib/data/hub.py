@@ -1,9 +1,7 @@
 """Data sets of the Hugging Face hub, by `datasets`; without a network, from its cache. Imports no torch."""
 
 import functools
-import queue
 import sys
-import threading
 from pathlib import Path
 
 from ..errors import InputError, one_line
@@ -35,33 +33,13 @@ def hub_source(hub_id, split):
     return Source(hub_id, identity, of_split(lambda one: one.open), of_split(lambda one: one.labels))
 
 
-def ask_hub(ask):
-    """What `ask()` returns or raises. Raises TimeoutError after 10 s; no time-out of the hub's library covers DNS."""
-    answers = queue.SimpleQueue()
-
-    def put():
-        try:
-            answers.put((ask(), None))
-        except Exception as error:  # raised where the answer is awaited
-            answers.put((None, error))
-
-    threading.Thread(target=put, daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=_ANSWER_SECONDS)
-    except queue.Empty:
-        raise TimeoutError(f"no answer in {_ANSWER_SECONDS} s") from None
-    if error is not None:
-        raise error
-    return answer
-
-
 def _newest_commit(hub_id):
     """The commit that the hub names now, or None, with a line on stderr, where it does not answer."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
     try:
-        return ask_hub(lambda: HfApi().dataset_info(hub_id, timeout=_ANSWER_SECONDS / 2).sha)
+        return HfApi().dataset_info(hub_id, timeout=_ANSWER_SECONDS).sha
     except RepositoryNotFoundError:
         private = "it is private and needs `hf auth login`"
         raise InputError(f"data set {hub_id!r} is no existing path and not on the hub, or {private}") from None
