@@ -10,8 +10,6 @@ from PIL import Image
 
 from debiaslib.data import cache as caching
 from debiaslib.data.images import load_images
-from debiaslib.diffusion.one_step import mse_by_timestep, one_step_estimate
-from debiaslib.diffusion.prediction import network_output
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
@@ -260,24 +258,3 @@ def test_one_step_estimates_use_the_true_classes(study):
         a, s = study.schedule.alpha_bar[t].sqrt().item(), (1 - study.schedule.alpha_bar[t]).sqrt().item()
         x0_hat = (arrays["x_t"][k] - s * output.numpy()) / a
         assert np.allclose(arrays["x0_hat"][1, k], x0_hat, atol=1e-3 / a)
-
-
-def test_the_optimum_of_a_class_is_the_mean_over_its_images(study):
-    arrays, images = one_step(study), study.images()
-    pixels = (images.images / 127.5 - 1).reshape(len(images.images), -1)
-    ab = study.schedule.alpha_bar[900].item()
-    for x0, x_t, found in zip(arrays["x0"], arrays["x_t"][1], arrays["x0_hat"][2, 1], strict=True):
-        label = images.labels[np.abs(pixels - x0.reshape(-1)).max(1).argmin()]
-        chosen = pixels[images.labels == label]
-        exponent = -((x_t.reshape(-1) - ab**0.5 * chosen) ** 2).sum(1) / (2 * (1 - ab))
-        p = np.exp(exponent - exponent.max())
-        assert np.allclose(found.reshape(-1), p @ chosen / p.sum(), atol=1e-5)
-
-
-def test_errors_by_timestep_pair_images_and_classes():
-    x0, labels = torch.zeros(5, 3, 4, 4), torch.tensor([2, 0, 1, 1, 0])
-    table = mse_by_timestep({"told": told}, x0, [500], Schedule.linear(), labels=labels)
-    noise = one_step_estimate(told, x0, 500, torch.zeros_like(x0), Schedule.linear(), batch_size=2, labels=labels)
-    assert torch.allclose(noise.epsilon_hat[:, 0, 0, 0], 0.01 * labels)
-    assert len(table) == 2 * 3 * 5
-    assert torch.equal(network_output(told, x0, 0, labels), told(x0, 0, class_labels=labels))

@@ -16,15 +16,14 @@ from debiaslib.figures.bias import (
     shown_timesteps,
     signed_bias,
 )
-from debiaslib.figures.controls import control_ratios, grouped, learning_rates
+from debiaslib.figures.controls import control_ratios, grouped
 from debiaslib.figures.distances import SPREADS, colour_spread, dot_panels
 from debiaslib.figures.existence import samples_by_steps
 from debiaslib.figures.mse_curves import error_and_ratio
-from debiaslib.figures.one_step import one_step_estimates
 from debiaslib.figures.paper import load_paper, paper_fid
 from debiaslib.figures.registry import NothingToDraw
 from debiaslib.figures.style import look, style
-from debiaslib.figures.swap import load_swap, oracle_swap, oracle_swap_samples
+from debiaslib.figures.swap import load_swap, oracle_swap
 from debiaslib.study.saved_tables import Tables
 from tests.synthetic_results import write_synthetic_results
 
@@ -167,13 +166,6 @@ def test_samples_have_a_real_row_eight_columns_and_a_row_for_each_number_of_step
         samples_by_steps(samples)
 
 
-def test_an_estimate_has_its_error_before_clipping_below_it():
-    x0 = np.zeros((1, 3, 4, 4))
-    arrays = {"names": np.array(TWO), "t": np.array([900]), "x0": x0, "x0_hat": np.stack([x0[None] + 9, x0[None] + 3])}
-    texts = [text.get_text() for text in one_step_estimates(arrays, TWO).axes[0].texts]
-    assert "9" in texts and "3" in texts
-
-
 def test_the_ratios_beside_the_papers_are_paired_by_seed(folder):
     facts, table, ratios = load_paper(Tables(folder))
     assert "fd_minifaces" not in facts["ours"] and "MiniFaces features" in facts["ours"]
@@ -203,12 +195,6 @@ def test_controls_are_grouped_and_in_words():
     [ax] = control_ratios(table).axes
     dots = [one for one in ax.get_lines() if one.get_marker() == "s"]
     assert len(dots) == 1 and len(set(dots[0].get_ydata())) == len(conditions)
-
-
-def test_learning_rates_show_each_arm_once(folder):
-    table = pd.read_csv(folder / "tables/learning_rates.csv")
-    for ax in learning_rates(table).axes:
-        assert [one.get_label() for one in ax.get_lines()] == TWO
 
 
 @pytest.fixture
@@ -242,11 +228,3 @@ def test_the_oracle_swap_has_a_line_for_each_pair_and_the_interval_over_seeds(sw
     assert len(crossed.collections) == 2
     one = load_swap(Tables(swapped))[1].query("seed == 0")
     assert not any(ax.collections for ax in oracle_swap(one).axes)
-
-
-def test_the_samples_of_the_swap():
-    names = np.array(["constant | constant", "optimum | constant", "constant | debiased"])
-    arrays = {"names": names, "t_star": np.array([300, 700]), "images": np.zeros((3, 2, 4, 3, 16, 16), np.uint8)}
-    texts = [text.get_text() for text in oracle_swap_samples(arrays).axes[0].texts]
-    assert "optimum above\nconstant below" in texts and "constant above\ndebiased below" in texts
-    assert "constant above\nconstant below" not in texts

@@ -8,7 +8,6 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from debiaslib.diffusion.strategies import KNOWN
-from debiaslib.errors import InputError
 from debiaslib.figures import grids, lines, style
 from debiaslib.figures.lines import number_range, preferred, spread
 
@@ -28,14 +27,6 @@ def test_variants_share_the_marker_but_not_shade_dashes_or_face():
     assert (usual.hollow, low.hollow, high.hollow) == (False, True, True)
     below, above, opposite = (style.look(f"sigmoid(bias={bias})") for bias in (-3, 0, 1))
     assert below.hollow and above.hollow and opposite.hollow and below.colour != above.colour
-
-
-def test_order_and_labels_do_not_depend_on_what_else_is_there():
-    assert style.ordered(["optimum", "p2", "debiased", "p2"]) == ["debiased", "p2", "optimum"]
-    assert style.label("min_snr(gamma=1)") == "Min-SNR-1"
-    assert style.label("real") == "real images"
-    with pytest.raises(InputError, match="did you mean 'debiased'"):
-        style.look("debaised")
 
 
 def test_type_is_eight_pixels_high_on_a_telephone():
@@ -61,12 +52,6 @@ def test_an_interval_of_shares_stays_between_zero_and_one():
     low, high = stats.t.interval(0.95, 2, odds.mean(), stats.sem(odds))
     assert [found["mean"], found.low, found.high] == pytest.approx(expit([odds.mean(), low, high]))
     assert 0 < found.low < found.high < 1
-
-
-def test_few_numbers_of_steps():
-    assert lines.few([5, 10, 20, 50, 100]) == [5, 20, 100]
-    assert lines.few([20, 50, 100, 250, 500, 1000]) == [20, 100, 1000]
-    assert lines.few([5, 20]) == [5, 20] and lines.few([7, 7]) == [7]
 
 
 def test_words_of_captions():

@@ -64,10 +64,6 @@ def draw_twice(tmp_path, names):
     assert [file for file in drawn[0] if drawn[0][file] != drawn[1][file]] == []
 
 
-def test_figures_drawn_twice(tmp_path):
-    draw_twice(tmp_path, ["snr", "one_step_estimates"])
-
-
 @pytest.mark.slow
 def test_every_figure_drawn_twice(tmp_path):
     draw_twice(tmp_path, [name for name, spec in FIGURES.items() if not spec.extra])
