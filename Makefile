@@ -61,12 +61,13 @@ lab: setup  ## open the notebooks in JupyterLab
 site: setup  ## the pages of the project as a web site in site/, from the published notebooks; nothing is executed
 	@exec $(PY) docs/site/build.py $(ARGS)
 
-# One thread for each test process: with more, JOBS processes would fight for the same cores.
+# One thread for each test process: with more, JOBS processes would fight for the same cores. A file is one process's work:
+# what its tests share is made once.
 test: setup  ## the tests, without the slow ones
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} exec $(PY) -m pytest -q -n "$$JOBS" -m "not slow" $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} exec $(PY) -m pytest -q -n "$$JOBS" --dist loadfile -m "not slow" $(ARGS)
 
 test-all: setup  ## all tests
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} exec $(PY) -m pytest -q -n "$$JOBS" $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} exec $(PY) -m pytest -q -n "$$JOBS" --dist loadfile $(ARGS)
 
 test-slurm: setup  ## the Snakefile on a Slurm of one node that the test starts (root, slurm-wlm, munge); else skipped
 	@OMP_NUM_THREADS=1 exec $(PY) -m pytest -q -rs -n 0 tests/test_slurm.py $(ARGS)
@@ -77,7 +78,7 @@ mutation: setup  ## change schedule, weighting and prediction in small ways: do 
 # All may write into the folder of the data: a test runs the pipeline as a user who owns nothing.
 coverage: setup  ## branch coverage of debiaslib by all tests, slow ones too; an error below 90 %
 	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d && \
-	{ OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m coverage run -m pytest -q -n "$$JOBS" $(ARGS); status=$$?; \
+	{ OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m coverage run -m pytest -q -n "$$JOBS" --dist loadfile $(ARGS); status=$$?; \
 	  $(PY) -m coverage combine -q && $(PY) -m coverage report && exit $$status; }
 
 lock:  ## uv.lock and requirements.lock anew from pyproject.toml (needs uv)

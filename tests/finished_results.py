@@ -28,7 +28,7 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.links, self.tables, self._cell = [], {}, None
-        self.text = Path(path).read_text(encoding="utf-8")
+        self.text = " ".join(Path(path).read_text(encoding="utf-8").split())
         self.feed(self.text)
 
     def handle_starttag(self, tag, attributes):

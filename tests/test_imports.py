@@ -53,9 +53,12 @@ def bare(code):
 
 
 def test_the_bare_environment_is_bare():
-    for name in ("diffusers", "pandas", "matplotlib", "filelock", "yaml", "scipy", "datasets", "tqdm", "PIL"):
-        done = bare(f"import {name}")
-        assert done.returncode != 0 and "not in a bare environment" in done.stderr, name
+    names = ["diffusers", "pandas", "matplotlib", "filelock", "yaml", "scipy", "datasets", "tqdm", "PIL"]
+    done = bare(
+        f"import importlib\nfor name in {names}:\n    try:\n        importlib.import_module(name)\n"
+        "    except ModuleNotFoundError as error:\n        print(error)\n"
+    )
+    assert done.stdout.splitlines() == [f"{name} is not in a bare environment" for name in names]
 
 
 def test_the_weight_needs_torch_and_numpy_alone():
@@ -72,11 +75,12 @@ def test_the_weight_needs_torch_and_numpy_alone():
     assert done.stdout == "17.82\n", done.stderr
 
 
-@pytest.mark.parametrize("name", WITHOUT_TORCH)
-def test_no_torch(name):
-    code = f"import debiaslib.{name}, sys; print(sorted({{'torch', 'diffusers', 'torchvision'}} & set(sys.modules)))"
-    done = python(code)
-    assert done.stdout == "[]\n", done.stderr
+def test_no_torch():
+    done = python(
+        f"import importlib, sys\nfor name in {WITHOUT_TORCH}:\n    importlib.import_module('debiaslib.' + name)\n"
+        "    assert not {'torch', 'diffusers', 'torchvision'} & set(sys.modules), name\n"
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_package_itself_imports_nothing():

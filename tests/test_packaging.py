@@ -110,6 +110,7 @@ def test_the_citation():
     assert [one["value"] for one in paper["identifiers"]] == ["arXiv:2310.08442"]
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_its_weights(tmp_path):
     # In a copy: a build leaves its folder behind, and what lies there gets into the next wheel.
     source = tmp_path / "source"

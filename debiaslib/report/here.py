@@ -18,13 +18,11 @@ from ..figures.registry import Sentence
 from . import verdicts as judged
 from .results_read import ResultTables
 
-__all__ = [
-    "Table", "colour_error", "colours", "distances", "epsilon_plateau", "excess", "few_steps", "one_call", "swap",
-    "verdicts", "x0_errors",
-]  # fmt: skip
+__all__ = ["Table", "colour_error", "colours", "distances", "epsilon_plateau", "excess", "few_steps", "one_call",
+           "swap", "verdicts", "x0_errors"]  # fmt: skip
 
 _NOT_MEASURED = Sentence("Here: the tables of this experiment do not hold these numbers.")
-_OURS, _BASE, _OPTIMUM = "debiased", "constant", "optimum"
+_OURS, _BASE, _OPTIMUM, _LATE = "debiased", "constant", "optimum", 900
 _CELL = 'style="text-align: left; vertical-align: top; white-space: normal"'
 
 
@@ -55,13 +53,7 @@ def swap(folder):
 
 
 def _table(frame):
-    if frame.empty:
-        return Sentence("The tables of this experiment judge none of these claims.")
-    return Table(frame)
-
-
-def _tables(folder):
-    return ResultTables(Path(folder) / "tables")
+    return Sentence("The tables of this experiment judge none of these claims.") if frame.empty else Table(frame)
 
 
 def _name(arm):
@@ -71,55 +63,53 @@ def _name(arm):
         return str(arm)
 
 
-def _of_each(values):
+def _of_each(values, form="{:.3g}"):
     """ "constant 0.5, debiased 0.3" of {arm: value}."""
-    return ", ".join(f"{_name(arm)} {value:.3g}" for arm, value in values.items())
+    return ", ".join(f"{_name(arm)} {form.format(value)}" for arm, value in values.items())
 
 
-def one_call(folder, near=900):
-    """How far off one call's estimate is: root mean square error of each network and of the optimum."""
+def one_call(folder):
+    """How far off one call's estimate is near t = 900: root mean square error of each network and of the optimum."""
     path = Path(folder) / "tables" / "one_step.npz"
     if not path.is_file():
         return _NOT_MEASURED
     with np.load(path, allow_pickle=False) as arrays:
-        at = int(np.abs(arrays["t"] - near).argmin())
+        at = int(np.abs(arrays["t"] - _LATE).argmin())
         rms = np.sqrt(((arrays["x0_hat"][:, at] - arrays["x0"]) ** 2).mean(axis=(1, 2, 3, 4)))
         t, n, names = int(arrays["t"][at]), len(arrays["x0"]), [str(name) for name in arrays["names"]]
     found = dict(zip(names, rms, strict=True))
-    optimum = found.pop(_OPTIMUM, None)
-    best = "" if optimum is None else f"; the optimum {optimum:.3g}, which no network can beat on average"
-    return Sentence(f"Here: at t = {t}, over {n} images, the root mean square errors are {_of_each(found)}{best}.")
-
-
-def colour_error(folder, near=900):
-    """The colour error at a large t beside the optimum's."""
-    return _beside_the_optimum(folder, "colour_mse", "the mean colour", near)
-
-
-def _beside_the_optimum(folder, quantity, what, near):
-    tables = _tables(folder)
-    t = tables.timestep(near)
-    best = tables.errors(quantity, t, _OPTIMUM) if t is not None else ()
-    if not len(best) or not tables.arms:
-        return _NOT_MEASURED
-    times = {arm: tables.errors(quantity, t, arm).mean() / best.mean() for arm in tables.arms}
+    optimum = found.pop(_OPTIMUM)
     return Sentence(
-        f"Here: at t = {t} the squared error of {what} is {best.mean():.3g} for the optimum. "
+        f"Here: at t = {t}, over {n} images, the root mean square errors are {_of_each(found)}; "
+        f"the optimum {optimum:.3g}, which no network can beat on average."
+    )
+
+
+def colour_error(folder):
+    """The colour error near t = 900 beside the optimum's."""
+    tables = ResultTables(folder)
+    t = tables.timestep(_LATE)
+    best = tables.errors("colour_mse", t, _OPTIMUM).mean()
+    if np.isnan(best) or not tables.arms:
+        return _NOT_MEASURED
+    times = {arm: tables.errors("colour_mse", t, arm).mean() / best for arm in tables.arms}
+    return Sentence(
+        f"Here: at t = {t} the squared error of the mean colour is {best:.3g} for the optimum. "
         f"The networks have so many times that: {_of_each(times)}."
     )
 
 
 def epsilon_plateau(folder):
     """Whether a network's error of epsilon goes on falling at large t, as the optimum's does."""
-    tables = _tables(folder)
+    tables = ResultTables(folder)
     t, late = tables.timestep(700), tables.timestep(950)
-    who = _BASE if _BASE in tables.arms else next(iter(tables.arms), None)
-    if who is None or t == late:
+    if not tables.arms or t == late:
         return _NOT_MEASURED
-    share = {}
-    for one in (who, _OPTIMUM):
-        first, last = (tables.errors("epsilon_mse", at, one).mean() for at in (t, late))
-        share[one] = last / first
+    who = _BASE if _BASE in tables.arms else tables.arms[0]
+    share = {
+        one: tables.errors("epsilon_mse", late, one).mean() / tables.errors("epsilon_mse", t, one).mean()
+        for one in (who, _OPTIMUM)
+    }
     return Sentence(
         f"Here: from t = {t} to t = {late} the error of epsilon of {_name(who)} falls to {share[who]:.0%} of what it "
         f"was, and the optimum's to {share[_OPTIMUM]:.0%}."
@@ -128,19 +118,19 @@ def epsilon_plateau(folder):
 
 def x0_errors(folder):
     """Where debiased's error of x0 is smaller than constant's, where it is larger, and by how much at most."""
-    tables = _tables(folder)
+    tables = ResultTables(folder)
     if not {_OURS, _BASE} <= set(tables.arms):
         return _NOT_MEASURED
     times = sorted(set(tables["mse.csv"].t))
     ratio = {t: _ratio(tables.errors("x0_mse", t, _OURS), tables.errors("x0_mse", t, _BASE)) for t in times}
-    smaller, larger = ([t for t in times if sign * (ratio[t] - 1) > 0] for sign in (-1, 1))
     parts = []
-    if smaller:
-        best = min(smaller, key=ratio.get)
-        parts.append(f"smaller than constant's at t = {_listed(smaller)} ({ratio[best]:.2f} times it at t = {best})")
-    if larger:
-        worst = max(larger, key=ratio.get)
-        parts.append(f"larger at t = {_listed(larger)} ({ratio[worst]:.2f} times it at t = {worst})")
+    for word, furthest, found in (
+        ("smaller than constant's", min, [t for t in times if ratio[t] < 1]),
+        ("larger", max, [t for t in times if ratio[t] > 1]),
+    ):
+        if found:
+            t = furthest(found, key=ratio.get)
+            parts.append(f"{word} at t = {', '.join(f'{t:g}' for t in found)} ({ratio[t]:.2f} times it at t = {t})")
     seeds = tables["mse.csv"].seed.nunique()
     over = "one training seed" if seeds == 1 else f"mean of {seeds} training seeds"
     return Sentence(f"Here: debiased's error of x0 is {' and '.join(parts) or 'equal'}; {over}.")
@@ -151,27 +141,22 @@ def _ratio(ours, base):
     return float(np.exp(np.log(ours / base).mean()))
 
 
-def _listed(values):
-    return ", ".join(f"{value:g}" for value in values)
-
-
-def excess(folder, near=900):
-    """How much of each network's error of x0 at a large t could be avoided."""
-    tables = _tables(folder)
-    t = tables.timestep(near)
-    floor = tables.errors("floor", t, _OPTIMUM) if t is not None else ()
-    if not len(floor) or not tables.arms:
+def excess(folder):
+    """How much of each network's error of x0 near t = 900 could be avoided."""
+    tables = ResultTables(folder)
+    t = tables.timestep(_LATE)
+    floor = tables.errors("floor", t, _OPTIMUM).mean()
+    if np.isnan(floor) or not tables.arms:
         return _NOT_MEASURED
-    left, whole = ({arm: tables.errors(name, t, arm).mean() for arm in tables.arms} for name in ("excess", "x0_mse"))
-    shares = ", ".join(f"{_name(arm)} {left[arm] / whole[arm]:.0%}" for arm in tables.arms)
-    return Sentence(f"Here: at t = {t} the floor is {floor.mean():.3g}. Share of the excess in the error: {shares}.")
+    parts = {arm: [tables.errors(name, t, arm).mean() for name in ("excess", "x0_mse")] for arm in tables.arms}
+    shares = _of_each({arm: left / whole for arm, (left, whole) in parts.items()}, "{:.0%}")
+    return Sentence(f"Here: at t = {t} the floor is {floor:.3g}. Share of the excess in the error: {shares}.")
 
 
 def distances(folder, metric=""):
     """A distance of every weighting at the fewest and the most steps, beside other real images in their place."""
-    tables = _tables(folder)
-    metric = metric or tables.feature_distance
-    lines = []
+    tables = ResultTables(folder)
+    metric, lines, real = metric or tables.feature_distance, [], tables["distances-real.csv"]
     for steps in dict.fromkeys((*tables.steps[:1], *tables.steps[-1:])):
         values = {arm: tables.distances(metric, steps, arm).mean() for arm in tables.arms}
         values = {arm: value for arm, value in values.items() if np.isfinite(value)}
@@ -179,7 +164,6 @@ def distances(folder, metric=""):
             lines.append(f"at {steps} steps {_of_each(values)}")
     if not lines:
         return _NOT_MEASURED
-    real = tables["distances-real.csv"]
     real = real[real.metric == metric]["value"] if real is not None else ()
     last = f"; other real images {real.mean():.3g}" if len(real) else ""
     return Sentence(f"Here: {metric} is {'; '.join(lines)}{last}.")
@@ -192,19 +176,16 @@ def colours(folder):
 
 def few_steps(folder):
     """Is debiased further ahead with few steps than with many, as in the paper? Its ratio to each other weighting."""
-    tables = _tables(folder)
-    metric, steps, said = tables.feature_distance, tables.steps, []
-    for other in tables.rivals(_OURS) if len(steps) > 1 else ():
-        few, many = (
-            _ratio(tables.distances(metric, count, _OURS), tables.distances(metric, count, other))
-            for count in (steps[0], steps[-1])
-        )
+    tables = ResultTables(folder)
+    metric, ends, said = tables.feature_distance, (tables.steps or [0])[:: max(1, len(tables.steps) - 1)], []
+    for other in tables.rivals(_OURS) if len(ends) > 1 else ():
+        few, many = (_ratio(*(tables.distances(metric, n, arm) for arm in (_OURS, other))) for n in ends)
         if np.isfinite([few, many]).all():
             where = "few" if few < many else "many"
             said.append(f"{_name(other)} {few:.2f} and {many:.2f} (lower with {where})")
     if not said:
         return _NOT_MEASURED
     return Sentence(
-        f"Here: {metric} of debiased over that of another weighting, at {steps[0]} and at {steps[-1]} steps: "
+        f"Here: {metric} of debiased over that of another weighting, at {ends[0]} and at {ends[1]} steps: "
         f"{'; '.join(said)}."
     )

@@ -35,8 +35,7 @@ def markdown_to_html(text, **options):
 
     Raises InputError, naming the formula, for one that cannot be converted.
     """
-    renderer = _PageRenderer(exclude_anchor_links=True, **options)
-    return MarkdownWithMath(renderer=renderer).render(text)
+    return MarkdownWithMath(renderer=_PageRenderer(exclude_anchor_links=True, **options)).render(text)
 
 
 def to_mathml(tex, display=False):
@@ -49,13 +48,10 @@ def to_mathml(tex, display=False):
         converted = convert(_known_tex(tex), display="block" if display else "inline")
         _check(converted)
     except Exception as error:  # latex2mathml raises its own classes and, for some inputs, IndexError or StopIteration
-        raise InputError(
-            f"the formula {tex!r} cannot be converted to MathML: {error or type(error).__name__}"
-        ) from None
+        why = error or type(error).__name__
+        raise InputError(f"the formula {tex!r} cannot be converted to MathML: {why}") from None
     converted = converted.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # \sim is a relation
-    converted = converted.replace(
-        'mathvariant="bold-italic"', 'style="font-weight:bold"'
-    )  # MathML Core has no variants
+    converted = converted.replace('mathvariant="bold-italic"', 'style="font-weight:bold"')  # MathML Core has none
     return converted.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', f' alttext="{html.escape(tex)}"')
 
 

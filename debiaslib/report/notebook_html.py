@@ -1,22 +1,16 @@
-"""An executed notebook as one HTML page that holds all it needs: nothing to load, readable offline.
-
-    python -m debiaslib.report.notebook_html results/quick/notebooks/03_mse_step_curves.ipynb page.html
-
-nbconvert renders it. The page's content security policy makes a browser refuse scripts and all that is not in the page.
-"""
+"""An executed notebook as one HTML page that holds all it needs: nothing to load, readable offline. By nbconvert."""
 
 import html
 import re
 from pathlib import Path
 
+import jinja2
 import nbformat
-from jinja2 import pass_context
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from ..cli import Parser, run_command
 from ..errors import InputError
-from ..files import read_json, write_text
+from ..files import read_json
 from .mathml import markdown_to_html
 
 __all__ = ["add_captions", "describe_commit", "make_page", "read_notebook", "render_notebook"]
@@ -24,22 +18,10 @@ __all__ = ["add_captions", "describe_commit", "make_page", "read_notebook", "ren
 _SHOWN_PACKAGES = ("debiaslib", "torch", "diffusers", "torch-fidelity", "numpy")
 _SHOWN_DATA = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 _DRAWN = re.compile(r"""\bdraw\(\s*["'](\w+)["']""")
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>
-{css}</style>
-</head>
-<body>
-<main>{body}</main>
-</body>
-</html>
-"""
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
 
 
 class _Exporter(HTMLExporter):
@@ -50,7 +32,7 @@ class _Exporter(HTMLExporter):
         config = Config({"NbConvertBase": {"display_data_priority": _SHOWN_DATA}, **progress_bars})
         super().__init__(config, template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
 
-    @pass_context
+    @jinja2.pass_context
     def markdown2html(self, context, source):
         cell, path = context.get("cell", {}), context["resources"]["metadata"]["path"]
         attachments = cell.get("attachments", {})
@@ -60,7 +42,7 @@ class _Exporter(HTMLExporter):
 def render_notebook(path):
     """The HTML page, a str, of an executed notebook.
 
-    Beside the notebook, <name>.json (its record) and ../figures/<figure>.json (captions) are shown where they are.
+    Its record, <name>.json, and the captions, ../figures/<figure>.json, are shown where they are.
     Raises InputError, naming the notebook, where it is none and for a formula that cannot be converted.
     """
     path = Path(path)
@@ -108,9 +90,8 @@ def add_captions(notebook, figures):
 
 
 def make_page(title, body):
-    """A whole page around `body`, which is HTML."""
-    css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    return _PAGE.format(title=html.escape(title), policy=_POLICY, css=css, body=body)
+    """A whole page around `body`, which is HTML. Its policy forbids scripts and all that is not in the page."""
+    return TEMPLATES.get_template("page.html.j2").render(title=title, body=body)
 
 
 def _describe(record):
@@ -127,16 +108,3 @@ def describe_commit(record):
     if not record.get("commit"):
         return "no commit known"
     return f"commit {record['commit'][:12]}" + ("" if record.get("clean") else ", with changes")
-
-
-def main():
-    """The command line: one notebook in, one page out."""
-    parser = Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("notebook", type=Path, help="an executed notebook")
-    parser.add_argument("page", type=Path, help="the HTML file to write")
-    arguments = parser.parse_args()
-    write_text(arguments.page, render_notebook(arguments.notebook))
-
-
-if __name__ == "__main__":
-    run_command(main)

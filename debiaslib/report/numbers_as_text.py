@@ -2,11 +2,7 @@
 
 import math
 
-import numpy as np
-
-from ..metrics.statistics import mean_interval
-
-__all__ = ["bracketed", "count_range", "describe_spread", "duration", "mean_text", "number", "with_interval"]
+__all__ = ["bracketed", "describe_spread", "duration", "number", "with_interval"]
 
 
 def number(value):
@@ -36,22 +32,11 @@ def bracketed(value, low, high):
     return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low) and math.isfinite(high) else f"{value:.2f}"
 
 
-def mean_text(values, se=math.nan):
-    """Mean over seeds ± half its 95 % t-interval, for three seeds or more; for one seed ± `se`, if it has one."""
-    values = np.asarray(values, dtype=float)
-    if not len(values):
-        return "–"
-    if len(values) < 3 or not np.isfinite(values).all():
-        return with_interval(values.mean(), se if len(values) == 1 else math.nan)
-    mean, _, high = mean_interval(values)
-    return with_interval(mean, high - mean)
-
-
-def describe_spread(seeds, one="one seed, no interval"):
+def describe_spread(seeds):
     """What stands behind ± in a table of so many seeds."""
-    if seeds == 1:
-        return one
-    return "mean over 2 seeds, no interval" if seeds == 2 else f"mean ± half the 95 % t-interval over {seeds} seeds"
+    if seeds in (1, 2):
+        return "one seed, no interval" if seeds == 1 else "mean over 2 seeds, no interval"
+    return f"mean ± half the 95 % t-interval over {seeds} seeds"
 
 
 def duration(seconds):
@@ -60,9 +45,3 @@ def duration(seconds):
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def count_range(counts):
-    """`500`, or `200 to 500` where they differ."""
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -6,8 +6,6 @@ The notebooks stay .ipynb, which the web page of a repository shows with its out
 or one execution: paths, times, progress bars, warnings. Any other text that names a folder of this machine is refused.
 """
 
-import base64
-import io
 import re
 import socket
 import sys
@@ -42,18 +40,20 @@ def publish(folder, target, experiment=""):
     """Copy what is to be committed of results/<experiment> `folder` into `target`; return the paths written, sorted.
 
     With it go the EMA weights that the experiment's `published_weights` names. experiment: its YAML file, where it is
-    not the one of config/ with the folder's name. Copies of an earlier time that are not made again are removed. Raises
-    InputError if `target` holds something else than an earlier publication, for a notebook of more than 2 MB, and for a
-    text that names this machine.
+    not the one of config/ with the folder's name. Old copies that are not made again are removed. Raises InputError if
+    `target` holds something else than an earlier publication, for a notebook above 2 MB, and for a text that names this
+    machine.
     """
     folder, target = Path(folder), Path(target)
     settings = load_experiment(experiment or folder.name)
     _check_folders(folder, target)
     contents = {}  # all are checked before one is written
     for name, patterns in _COPIED.items():
-        for path in [path for pattern in patterns for path in sorted(folder.glob(pattern)) if _is_result(path)]:
-            copy = f"{path.parent.name}.json" if path.name == "record.json" else path.name
-            contents[target / name / copy] = _published(path, folder)
+        for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
+            # not a file of a lock or a killed writer, a failed notebook, or what `compare` found, of no use to others
+            if not path.name.startswith(".") and ".failed." not in path.name and path.name != "compare.csv":
+                copy = f"{path.parent.name}.json" if path.name == "record.json" else path.name
+                contents[target / name / copy] = _published(path, folder)
     copied = [target / name for name in publish_weights(settings, folder, target)]
     for copy, content in contents.items():
         with atomic_path(copy) as temporary:
@@ -64,11 +64,6 @@ def publish(folder, target, experiment=""):
     return sorted([*copied, *contents])
 
 
-def _is_result(path):
-    """Not a file of a lock or a killed writer, a failed notebook, or what `compare` found, of no use to others."""
-    return not path.name.startswith(".") and not path.match("*.failed.ipynb") and path.name != "compare.csv"
-
-
 def _check_folders(folder, target):
     if not folder.is_dir():
         raise InputError(f"results is {str(folder)!r}; it must be the folder of an experiment, such as results/quick")
@@ -76,7 +71,7 @@ def _check_folders(folder, target):
         raise InputError(f"{target} is not a folder; name one to publish to, such as results/reference/{folder.name}")
     if target.is_dir() and any(target.iterdir()) and not (target / "tables").is_dir():
         raise InputError(f"{target} holds something else than published results; name an empty or a new folder")
-    if target.resolve() == folder.resolve() or folder.resolve() in target.resolve().parents:
+    if folder.resolve() in (target.resolve(), *target.resolve().parents):
         raise InputError(f"{target} lies within {folder}, the results to publish; name another folder")
 
 
@@ -100,14 +95,9 @@ def _notebook_text(path, figures):
     notebook = clean_notebook(read_notebook(path))
     add_captions(notebook, figures)
     text = nbformat.writes(notebook)
-    if len(text.encode()) > NOTEBOOK_LIMIT:
-        for cell in notebook.cells:
-            for output in cell.get("outputs", []):
-                _lighten(output)
-        text = nbformat.writes(notebook)
-    size = len(text.encode()) / 1e6
-    if size > NOTEBOOK_LIMIT / 1e6:
-        raise InputError(f"{path} has {size:.2f} MB; it may have {NOTEBOOK_LIMIT / 1e6:g} MB: show fewer images")
+    size = len(text.encode())
+    if size > NOTEBOOK_LIMIT:
+        raise InputError(f"{path} has {size / 1e6:.2f} MB; it may have {NOTEBOOK_LIMIT / 1e6:g} MB: show fewer images")
     return text + "\n"
 
 
@@ -117,34 +107,15 @@ def clean_notebook(notebook):
     Times, papermill's metadata and stderr (progress bars, warnings) go. A parameter that is an absolute path becomes
     its last part.
     """
-    for key in ("papermill", "widgets"):
-        notebook.metadata.pop(key, None)
+    for part in (notebook, *notebook.cells):
+        for key in ("papermill", "widgets", "execution"):
+            part.metadata.pop(key, None)
     for cell in notebook.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.source = _PATH_IN_QUOTES.sub(lambda path: f'"{path[0][:-1].rpartition("/")[2]}"', cell.source)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return notebook
-
-
-def _lighten(output):
-    """Replace a large PNG of an output by a JPEG, where that is smaller."""
-    from PIL import Image
-
-    data = output.get("data", {})
-    if len(data.get("image/png", "")) < 100_000:
-        return
-    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGBA")
-    file = io.BytesIO()
-    Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB").save(file, "JPEG", quality=85)
-    lighter = base64.b64encode(file.getvalue()).decode()
-    if len(lighter) < len(data["image/png"]):
-        del data["image/png"]
-        data["image/jpeg"] = lighter
-        if "image/png" in output.metadata:
-            output.metadata["image/jpeg"] = output.metadata.pop("image/png")
 
 
 def _check_private(text, path, folder):
@@ -154,9 +125,7 @@ def _check_private(text, path, folder):
         found = re.search(rf"(?<![\w.~-]){re.escape(name)}(?![\w-])", text) if len(name) > 3 else None
         if found and name != "localhost":
             near = " ".join(text[max(0, found.start() - 40) : found.end() + 20].split())
-            raise InputError(
-                f"{path} names {name}, which is of this machine: ...{near}...; remove that and publish again"
-            )
+            raise InputError(f"{path} names {name}, which is of this machine: ...{near}...; remove that")
 
 
 def main(arguments=None):
@@ -164,12 +133,11 @@ def main(arguments=None):
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", required=True, help="the experiment's results, such as results/quick")
     parser.add_argument("--to", required=True, help="where they are committed, such as results/reference/quick")
-    parser.add_argument(
-        "--experiment", default="", help="its YAML file; default: that of config/ with the folder's name"
-    )
-    arguments = parser.parse_args(arguments)
-    copied = publish(arguments.results, arguments.to, arguments.experiment)
-    print(f"{len(copied)} files, {sum(path.stat().st_size for path in copied) / 1e6:.1f} MB, in {arguments.to}")
+    default = "its YAML file; default: that of config/ with the folder's name"
+    parser.add_argument("--experiment", default="", help=default)
+    options = parser.parse_args(arguments)
+    copied = publish(options.results, options.to, options.experiment)
+    print(f"{len(copied)} files, {sum(path.stat().st_size for path in copied) / 1e6:.1f} MB, in {options.to}")
 
 
 if __name__ == "__main__":

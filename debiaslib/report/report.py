@@ -10,8 +10,6 @@ import html
 import re
 from pathlib import Path
 
-import jinja2
-
 from ..cli import experiment_parser, run_command
 from ..errors import InputError
 from ..figures.draw import FIGURES
@@ -19,19 +17,13 @@ from ..files import read_json, write_text
 from ..paths import results_root
 from ..study.experiment import load_experiment
 from ..training.config import run_name
-from . import records as report_records
-from . import tables as report_tables
+from . import tables
 from .mathml import markdown_to_html
-from .notebook_html import describe_commit, make_page, render_notebook
+from .notebook_html import TEMPLATES, describe_commit, make_page, render_notebook
 from .result_tables import write_result_tables
 from .verdicts import all_verdicts
 
 __all__ = ["build_report", "main"]
-
-_JINJA = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True,
-)  # fmt: skip
 
 
 def build_report(experiment, dataset="", results=""):
@@ -55,49 +47,42 @@ def build_report(experiment, dataset="", results=""):
 
 
 def _report_page(experiment, folder, judged):
-    made, figures = report_records.records(experiment, folder), _figures(folder)
-    makers = (report_tables.runs, report_tables.distances, report_tables.errors, report_tables.shares)
+    made, figures, title = tables.records(experiment, folder), _figures(folder), f"Experiment {experiment.name}"
+    config, trained = experiment.train_config(*experiment.runs[0]), [made[k] for k in made if k.startswith("training ")]
     pages = sorted(folder.glob("notebooks/[!.]*.html"))
     commits = dict.fromkeys(describe_commit(record) for record in made.values())
-    title = f"Experiment {experiment.name}"
-    body = _JINJA.get_template("report.html.j2").render(
+    body = TEMPLATES.get_template("report.html.j2").render(
         title=title,
         record=" · ".join([f"{len(figures)} figures", f"{len(experiment.runs)} trainings", *commits]),
+        experiment=experiment,
+        config=config,
+        dataset=Path(config.dataset).name,
+        weightings=", ".join(map(tables.label, experiment.weightings)),
+        made=next(iter(trained), None),
+        complete=len(trained),
         gate=_gate(experiment, folder),
-        statement=report_records.statement(experiment, folder),
-        verdicts=None if judged.empty else _verdicts(judged),
+        verdicts=None if judged.empty else judged.set_index("chapter"),
         notebooks=[(f"notebooks/{page.name}", _heading(page)) for page in pages],
         figures=figures,
-        missing=_missing(experiment, folder, figures, [page.stem for page in pages]),
-        tables=[table for make in makers for table in make(experiment, folder)],
-        times=report_records.times(made),
-        provenance=report_records.provenance(made),
-        settings=report_records.settings(experiment),
+        missing=_missing(experiment, folder, [page.stem for page in pages]),
+        runs=tables.runs(experiment, folder),
+        distances=tables.distances(experiment, folder),
+        times=tables.times(made),
+        provenance=tables.provenance(made),
+        settings=tables.settings(experiment),
     )
     return make_page(title, body)
 
 
 def _gate(experiment, folder):
     """(whether all networks pass the gate, the sentence about it, its table) of tables/gate.csv, or None without it."""
-    table = report_tables.read(folder, "gate")
+    table = tables.read(folder, "gate")
     if table is None:
         return None
     from ..study.gate import gate_line  # lazy: it needs torch
 
     passed = table[table.arm.isin(experiment.weightings)].passes.all()
-    return bool(passed), gate_line(table, experiment.weightings), report_tables.gate(table)
-
-
-def _verdicts(judged):
-    caption = (
-        "Each claim, what would refute it, and what the tables say, computed. A ratio is paired by training seed; its "
-        "brackets are the 95 % interval. Holds or refuted: the interval lies on one side of 1. No difference: it lies "
-        "within 0.9 to 1.1. Open: none of these. One seed shows a direction and has no interval. From "
-        "tables/verdicts.csv."
-    )
-    return report_tables.ReportTable(
-        "What the chapters claim, and what was found", caption, judged.set_index("chapter")
-    )
+    return bool(passed), gate_line(table, experiment.weightings), tables.gate(table)
 
 
 def _figures(folder):
@@ -111,25 +96,18 @@ def _figures(folder):
     return shown
 
 
-def _missing(experiment, folder, figures, pages):
+def _missing(experiment, folder, pages):
     """What the experiment asks for and is not there, a line each."""
-    there = {figure["name"] for figure in figures}
-    lines = report_records.missing_runs(experiment, folder)
-    lines += [
+    lines = [
         f"figure missing: {spec.title} ({name}), which notebook {spec.notebook} draws"
         for name, spec in FIGURES.items()
-        if name not in there
-        and spec.notebook in experiment.notebooks
-        and not (spec.extra or _is_sentence(folder, name))
+        if spec.notebook in experiment.notebooks
+        and not spec.extra
+        and not (folder / "figures" / f"{name}.json").exists()  # one that is a sentence has it too
     ]
     lines += [f"notebook not executed: {name}" for name in experiment.notebooks if name not in pages]
-    tables = ["weights", "mse", "gradient_noise", *(f"distances-{run_name(*run)}" for run in experiment.runs)]
-    return lines + [f"table missing: {name}.csv" for name in tables if not (folder / "tables" / f"{name}.csv").exists()]
-
-
-def _is_sentence(folder, name):
-    """Did `draw` say in words why there is no picture?"""
-    return "sentence" in (read_json(folder / "figures" / f"{name}.json") or {})
+    names = ["weights", "mse", "gradient_noise", *(f"distances-{run_name(*run)}" for run in experiment.runs)]
+    return lines + [f"table missing: {name}.csv" for name in names if not (folder / "tables" / f"{name}.csv").exists()]
 
 
 def _heading(page):
@@ -138,10 +116,10 @@ def _heading(page):
     return html.unescape(found[1]) if found else page.stem
 
 
-def main():
+def main(arguments=None):
     """The command line: write the report of an experiment."""
-    arguments = experiment_parser(__doc__.splitlines()[0]).parse_args()
-    print(build_report(arguments.experiment, arguments.dataset, arguments.results))
+    options = experiment_parser(__doc__.splitlines()[0]).parse_args(arguments)
+    print(build_report(options.experiment, options.dataset, options.results))
 
 
 if __name__ == "__main__":

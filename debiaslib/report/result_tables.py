@@ -17,8 +17,7 @@ from .numbers_as_text import describe_spread, with_interval
 
 __all__ = ["as_latex", "as_markdown", "grids", "read_summary", "summarise_distances", "write_result_tables"]
 
-# statistics of the samples' colours, neither better nor worse
-_DESCRIPTIVE = ("mean_", "spread_")
+_DESCRIPTIVE = ("mean_", "spread_")  # statistics of the samples' colours, neither better nor worse
 _GROUP = ["metric", "features", "sampler", "steps"]
 
 
@@ -32,8 +31,7 @@ def summarise_distances(table):
     """
     last = table.groupby(["weighting", "seed"]).images_seen.transform("max")
     table = table[(table.images_seen == last) & (table.network == "ema") & (table.variant == "")]
-    table = table[~table.metric.str.startswith(_DESCRIPTIVE)]
-    check_equal_n(table)
+    table = check_equal_n(table[~table.metric.str.startswith(_DESCRIPTIVE)])
     rows = []
     for key, part in table.groupby(_GROUP, sort=False):
         values = part.pivot(index="seed", columns="weighting", values="value")
@@ -79,14 +77,11 @@ def write_result_tables(folder, runs):
     summary, path = read_summary(folder, runs), folder / "tables" / "results"
     if summary is None:
         return []
-    written = {
-        path.with_suffix(".csv"): summary.to_csv(index=False, float_format="%.6g"),
-        path.with_suffix(".md"): as_markdown(summary),
-        path.with_suffix(".tex"): as_latex(summary),
-    }
-    for file, text in written.items():
-        write_text(file, text)
-    return list(written)
+    texts = {".csv": summary.to_csv(index=False, float_format="%.6g"), ".md": as_markdown(summary)}
+    texts[".tex"] = as_latex(summary)
+    for suffix, text in texts.items():
+        write_text(path.with_suffix(suffix), text)
+    return [path.with_suffix(suffix) for suffix in texts]
 
 
 def as_markdown(summary):
@@ -99,9 +94,9 @@ def as_latex(summary):
     r"""The summary as LaTeX (booktabs): a table for each metric and sampler, `mean $\pm$ half`."""
     parts = []
     for _, title, table in grids(summary, r"\textbf{{{}}}"):
-        escaped = table.rename_axis(index=None, columns=None).rename(index=_escape, columns=_escape).map(_plus_minus)
+        table = table.rename_axis(index=None, columns=None).rename(index=_escape, columns=_escape).map(_plus_minus)
         columns = "l" + "r" * table.shape[1]
-        parts.append(escaped.style.to_latex(hrules=True, caption=_escape(title), column_format=columns))
+        parts.append(table.style.to_latex(hrules=True, caption=_escape(title), column_format=columns))
     return "\n".join(parts)
 
 
@@ -120,20 +115,18 @@ def grids(summary, bold):
 
     bold: a format such as "**{}**", for the best weighting of a column.
     """
+
+    def cell(row):
+        text = with_interval(row.mean, (row.high - row.low) / 2)
+        return bold.format(text) if row.best else text
+
     for key, part in summary.groupby(_GROUP[:3], sort=False):
         metric, features, sampler = key
         better = "higher" if metric in HIGHER_IS_BETTER else "lower"
         few, many, n, m = part.seeds.min(), part.seeds.max(), int(part.n.iloc[0]), int(part.n_reference.iloc[0])
+        judged = f"{better} is better; {n:,} images, {m:,} references"
         spread = describe_spread(many if few == many else f"{few} to {many}")
-        title = (
-            f"{metric} ({features}), {sampler}, by steps: {better} is better; {n:,} images, {m:,} references; {spread}"
-        )
-        part = part.assign(text=[_cell(row, bold) for row in part.itertuples()])
+        part = part.assign(text=[cell(row) for row in part.itertuples()])
         table = part.pivot(index="weighting", columns="steps", values="text").loc[ordered(part.weighting)].fillna("")
         table.columns = [f"{steps:g}" for steps in table.columns]
-        yield key, title, table.rename(index=label)
-
-
-def _cell(row, bold):
-    text = with_interval(row.mean, (row.high - row.low) / 2)
-    return bold.format(text) if row.best else text
+        yield key, f"{metric} ({features}), {sampler}, by steps: {judged}; {spread}", table.rename(index=label)

@@ -1,18 +1,22 @@
 """The saved tables of an experiment as verdicts and sentences read them: errors and distances by seed. No torch."""
 
-import numpy as np
+import functools
+from pathlib import Path
+
 import pandas as pd
 
 from ..study.saved_tables import read_rows
 
 __all__ = ["ResultTables"]
 
+_NONE = pd.Series(dtype=float)
+
 
 class ResultTables:
-    """The tables of an experiment, each read once; None where there is no such file."""
+    """The tables of results/<experiment> `folder`, each read once; None where there is no such file."""
 
     def __init__(self, folder):
-        self.folder, self._read = folder, {}
+        self.folder, self._read = Path(folder) / "tables", {}
 
     def __getitem__(self, name):
         if name not in self._read:
@@ -24,29 +28,29 @@ class ResultTables:
         """The mean errors on training images of each seed of a model: a Series by seed; empty where not measured."""
         table = self["mse.csv"]
         if table is None:
-            return pd.Series(dtype=float)
+            return _NONE
         chosen = (table.quantity == quantity) & (table.t == t) & (table.model == model) & (table.split == "train")
         return table[chosen].set_index("seed")["mean"].sort_index()
 
-    def distances(self, metric, steps, arm, features=None):
-        """A distance of fully trained networks of an arm (EMA, the first sampler) by seed: a Series."""
+    @functools.cached_property
+    def judged(self):
+        """The distances of all trainings' EMA networks, as distances-<run>.csv have them; None where there are none."""
         parts = [read_rows(path) for path in sorted(self.folder.glob("distances-*-s*.csv"))]
-        if not parts:
-            return pd.Series(dtype=float)
-        table = pd.concat(parts)
-        table = table[(table.network == "ema") & (table.sampler == table.sampler.iloc[0])]
-        arms = [f"{w}; {v}" if v else w for w, v in zip(table.weighting, table.variant.fillna(""), strict=True)]
-        chosen = (table.metric == metric) & (table.steps == steps) & (np.array(arms) == arm)
-        chosen &= table.images_seen == table.images_seen.max()
-        if features:
-            chosen &= table.features == features
+        return pd.concat(parts).query("network == 'ema'") if parts else None
+
+    def distances(self, metric, steps, arm):
+        """A distance of a weighting's fully trained networks, by the first sampler: a Series by seed."""
+        table = self.judged
+        if table is None:
+            return _NONE
+        chosen = (table.metric == metric) & (table.steps == steps) & (table.weighting == arm) & (table.variant == "")
+        chosen &= (table.sampler == table.sampler.iloc[0]) & (table.images_seen == table.images_seen.max())
         return table[chosen].drop_duplicates("seed").set_index("seed").value.sort_index()
 
     @property
     def steps(self):
         """The sampling steps of the distances, ascending; those that the training curves alone use count too."""
-        parts = [read_rows(path).steps for path in sorted(self.folder.glob("distances-*-s*.csv"))]
-        return sorted(set(pd.concat(parts).astype(int))) if parts else []
+        return [] if self.judged is None else sorted(set(self.judged.steps.astype(int)))
 
     @property
     def arms(self):
@@ -66,6 +70,5 @@ class ResultTables:
     @property
     def feature_distance(self):
         """The Fréchet distance in the features that look at the drawing, else in pooled pixels."""
-        parts = sorted(self.folder.glob("distances-*-s*.csv"))
-        names = {n for n in read_rows(parts[0]).metric if n.startswith("fd_") or n == "fid"} if parts else set()
+        names = set() if self.judged is None else set(self.judged.metric)
         return next((n for n in ("fid", "fd_cifar10", "fd_minifaces", "fd_pooled") if n in names), "fd_pooled")

@@ -1,55 +1,42 @@
-"""The tables of a report, from an experiment's saved tables and records alone. Imports no torch.
-
-`runs`, `distances`, `errors` and `shares` take the experiment and its folder and return a list of `ReportTable`; what
-was not measured gives none.
-"""
+"""The tables of a report, DataFrames of text, from an experiment's saved tables and records alone. Imports no torch."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from ..figures.distances import METRICS
-from ..figures.style import ordered
+from ..files import read_json
+from ..paths import without_folders
 from ..store import check_file
 from ..training.arms import parse_arm
 from ..training.config import run_name
 from ..training.run import Run
-from .numbers_as_text import count_range, describe_spread, duration, mean_text, number
+from .notebook_html import describe_commit
+from .numbers_as_text import duration, number
 from .result_tables import grids, read_summary
 
-__all__ = ["ReportTable", "distances", "errors", "gate", "label", "read", "runs", "shares"]
+__all__ = ["distances", "gate", "label", "provenance", "read", "records", "runs", "settings", "times"]
 
-_ERRORS = {  # quantity of mse.csv: (title, caption)
-    "x0_mse": ("Error of x0 by timestep", "Mean squared error of the one-step estimate, E|x0_hat - x0|^2"),
-    "excess": ("Excess over the optimum by timestep", "E|x0_hat - E[x0|x_t]|^2, the error of x0 above its floor"),
-}
+_LOGGED = {"final loss": "loss", "final error": "mse"}
 
 
-@dataclass(frozen=True)
-class ReportTable:
-    """A table of text: the index of `frame` is its first column, and the index's name heads it."""
-
-    title: str
-    caption: str
-    frame: pd.DataFrame
+def _frame(rows):
+    """Rows, dicts, as a DataFrame of text whose index is their first entry."""
+    frame = pd.DataFrame(rows).fillna("").astype(str)
+    return frame.set_index(frame.columns[0])
 
 
 def gate(table):
     """Have the networks learned their task? Arms by timestep, the worst of their seeds. table: as of `study.gate`."""
     worst = table.assign(share=table.error / table.limit).sort_values("share").groupby(["arm", "t"], sort=False).tail(1)
-    rows = [
-        {"network": label(row.arm), "t": row.t, "error of x0": number(row.error), "limit": number(row.limit),
-         "optimum": number(row.optimum), "returning x_t": number(row.x_t), "passes": "yes" if row.passes else "no"}
+    names = {"error": "error of x0", "limit": "limit", "optimum": "optimum", "x_t": "returning x_t"}
+    return _frame(
+        {"network": label(row.arm), "t": row.t, **{name: number(getattr(row, key)) for key, name in names.items()},
+         "passes": "yes" if row.passes else "no"}
         for row in worst.sort_values(["t", "arm"], kind="stable").itertuples()
-    ]  # fmt: skip
-    caption = (
-        "Mean squared error of the one-step estimate of x0, EMA weights, of the seed that is nearest to its limit; the "
-        "exact optimum's error; and that of returning x_t. From tables/gate.csv."
-    )
-    return ReportTable("Have the networks learned their task?", caption, _frame(rows))
+    )  # fmt: skip
 
 
 def runs(experiment, folder):
@@ -61,18 +48,10 @@ def runs(experiment, folder):
         if record is not None:
             row |= {"images seen": f"{record['images']:,}", "time": duration(record["seconds"])}
             row |= {"images/s": f"{record['images_per_second']:,.0f}"}
-            row |= {f"final {name}": number(_at_end(run.log(), key)) for name, key in _LOGGED.items()}
+            row |= {name: number(_at_end(run.log(), key)) for name, key in _LOGGED.items()}
             row |= {"parameters": f"{record['parameters']:,}"}
         rows.append(row)
-    caption = (
-        "From each run's record.json and log.jsonl; a row without numbers is a training that is not complete. Final "
-        "loss (weighted, so not comparable between weightings) and final error (unweighted, of the network's own "
-        "target) are means over the last tenth of the logged steps."
-    )
-    return [ReportTable("Trainings", caption, _frame(rows))]
-
-
-_LOGGED = {"loss": "loss", "error": "mse"}
+    return _frame(rows)
 
 
 def _at_end(log, name):
@@ -81,72 +60,65 @@ def _at_end(log, name):
 
 
 def distances(experiment, folder):
-    """One table for each metric, features and sampler: weightings by sampling steps, fully trained networks."""
-    summary = read_summary(folder, experiment.runs)
+    """(title, caption, table) of each metric, features and sampler: weightings by sampling steps, fully trained."""
+    summary, real = read_summary(folder, experiment.runs), read(folder, "distances-real")
     if summary is None:
-        return []
+        return
     summary = summary[summary.metric.isin([*METRICS, "colour_w1"])]
-    found = []
     for (metric, features, sampler), title, frame in grids(summary, Markup("<b>{}</b>")):
-        name = f"{METRICS.get(metric, 'Mean colours, W1 in Delta E')} ({features}, {sampler})"
-        caption = f"{title}.{_real(folder, metric, features)} From tables/distances-*.csv."
-        found.append(ReportTable(name, caption, frame))
-    return found
+        name, said = f"{METRICS.get(metric, 'Mean colours, W1 in Delta E')} ({features}, {sampler})", ""
+        if real is not None and len(rows := real[(real.metric == metric) & (real.features == features)]):
+            mean = number(rows["value"].mean())
+            said = f" Of {rows.n.iloc[0]:,.0f} other real images in the place of samples: {mean}."
+        yield name, f"{title}.{said} From tables/distances-*.csv.", frame
 
 
-def _real(folder, metric, features):
-    """What other real images in the place of samples come to, as a sentence; empty where it was not measured."""
-    table = read(folder, "distances-real")
-    table = table[(table.metric == metric) & (table.features == features)] if table is not None else ()
-    if not len(table):
-        return ""
-    return f" Of {table.n.iloc[0]:,.0f} other real images in the place of samples: {number(table['value'].mean())}."
+def records(experiment, folder):
+    """{name of the job: its record} of everything that has been made, in the order of the work."""
+    found = {f"training {run_name(*run)}": Run(folder / "runs" / run_name(*run)).record for run in experiment.runs}
+    for path in sorted(folder.glob("tables/[!.]*.json")):
+        found[f"table {path.name.removesuffix('.json')}"] = read_json(path)
+    found |= {f"notebook {path.stem}": read_json(path) for path in sorted(folder.glob("notebooks/[!.]*.json"))}
+    return {name: record for name, record in found.items() if isinstance(record, dict)}
 
 
-def errors(experiment, folder):
-    """Error of x0 and its excess over the floor, at a few timesteps: weightings by t."""
-    table = read(folder, "mse")
-    if table is None:
-        return []
-    table = table[table.split == "train"]
-    return [_error_table(table, quantity) for quantity in _ERRORS if (table.quantity == quantity).any()]
+def times(made):
+    """Seconds of every job of `records`, by its own clock, and their sum."""
+    clocked = {name: record["seconds"] for name, record in made.items() if "seconds" in record}
+    clocked["sum"] = sum(clocked.values())
+    return _two_columns("job", "time", {name: duration(seconds) for name, seconds in clocked.items()})
 
 
-def _error_table(table, quantity):
-    title, what = _ERRORS[quantity]
-    timesteps = evenly_spaced(sorted(table.t.unique()))
-    floor = table[(table.quantity == "floor")].drop_duplicates("t").set_index("t")["mean"]  # of the data: of no seed
-    table = table[(table.quantity == quantity) & ~table.model.isin(["optimum", "initial"])]
-    seeds = table.seed.nunique()
-    rows = []
-    if quantity == "x0_mse" and len(floor):
-        rows.append({"weighting": "floor"} | {f"t = {t}": number(floor.get(t, math.nan)) for t in timesteps})
-    for who in ordered(table.model):
-        of_t = {t: table[(table.model == who) & (table.t == t)] for t in timesteps}
-        cells = {f"t = {t}": mean_text(at["mean"], at.se.mean() if seeds == 1 else math.nan) for t, at in of_t.items()}
-        rows.append({"weighting": label(who), **cells})
-    caption = (
-        f"{what}, per pixel in [-1, 1]^2, training set, by timestep t; {count_range(table.n)} images, the same noise "
-        f"for all; {describe_spread(seeds, 'one seed, ± the standard error over images')}. Floor: E Var(x0|x_t), which "
-        "no network avoids. From tables/mse.csv."
-    )
-    return ReportTable(title, caption, _frame(rows))
+def provenance(made):
+    """What the results were made with; where records differ, every value that occurs."""
+    rows = {}
+    for record in made.values():
+        said = {name: record.get(name) for name in ("python", "machine", "device", "threads")}
+        said |= {"commit": describe_commit(record), "data, sha256": (record.get("data") or {}).get("fingerprint")}
+        for name, value in {**said, **(record.get("packages") or {})}.items():
+            rows.setdefault(name, {})[value] = None
+    values = {name: "; ".join(str(one) for one in found if one is not None) for name, found in rows.items()}
+    return _two_columns("what", "value", values)
 
 
-def shares(experiment, folder):
-    """Share of each weighting's whole weight at the noisier timesteps."""
-    table = read(folder, "weights")
-    if table is None:
-        return []
-    table = table[table.prediction_type == "epsilon"]
-    T = int(table.t.max()) + 1
-    rows = []
-    for who in ordered(table.weighting):
-        share = table[table.weighting == who].set_index("t").share
-        above = {f"t > {t}": f"{100 * (1 - share[t]):.1f} %" for t in sorted({T // 2, 4 * T // 5, 9 * T // 10})}
-        rows.append({"weighting": label(who), **above})
-    caption = f"Share of the weight of the epsilon loss above a timestep, of {T:,}. From tables/weights.csv; no error."
-    return [ReportTable("Where the weight lies", caption, _frame(rows))]
+def settings(experiment):
+    """Every setting: of the experiment, and of its trainings but for the weighting and the seed."""
+    of_training = experiment.train_config(*experiment.runs[0]).to_dict()
+    rows = {name: value for name, value in experiment.to_dict().items() if name != "training"}
+    rows |= {f"training: {key}": value for key, value in of_training.items() if key not in ("weighting", "seed")}
+    return _two_columns("setting", "value", {name: _text(value) for name, value in without_folders(rows).items()})
+
+
+def _two_columns(first, second, rows):
+    return pd.DataFrame({second: rows.values()}, index=pd.Index(rows, name=first))
+
+
+def _text(value):
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(entry)}" for key, entry in value.items()) or "none"
+    return "none" if value in (None, "") else str(value)
 
 
 def label(arm):
@@ -162,19 +134,6 @@ def read(folder, name):
     check_file(path)
     try:
         table = pd.read_csv(path)
-    except ValueError:
+    except pd.errors.EmptyDataError:
         return None
     return table if len(table) else None
-
-
-def evenly_spaced(values, wanted=6):
-    """About six of the values, evenly over their range, the last among them."""
-    values = np.array(values)
-    targets = np.linspace(values.min(), values.max(), wanted + 1)[1:]
-    return sorted({int(values[np.abs(values - target).argmin()]) for target in targets})
-
-
-def _frame(rows):
-    """Rows, dicts, as a DataFrame of text whose index is their first entry."""
-    frame = pd.DataFrame(rows).fillna("").astype(str)
-    return frame.set_index(frame.columns[0])

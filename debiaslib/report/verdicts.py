@@ -1,22 +1,32 @@
 """Verdicts: for each claim what would refute it, what the tables of an experiment say, and whether it holds.
 
+A claim is about the ratio of debiased to another arm, paired by training seed:
+
+    holds          the 95 % interval lies on the claimed side of 1
+    refuted        it lies on the other side
+    no difference  it lies within 0.9 to 1.1
+    open           none of these
+    one seed: yes, one seed: no    a single seed has no interval; it can show what happens, not what usually happens
+
 Everything is computed from saved tables, also where the claim fails. Imports no torch.
 """
 
-from pathlib import Path
+import math
 
 import numpy as np
 import pandas as pd
 
 from ..diffusion.strategies import parse_strategy
-from ..study.saved_tables import read_rows
-from .judge import COLUMNS, difference_claim, paired_claim, plain_claim, ratio_text, verdict_of
+from ..metrics.statistics import mean_interval, paired_ratio, within_margin
 from .results_read import ResultTables
 
-__all__ = ["all_verdicts", "swap_verdicts", "verdicts"]
+__all__ = ["COLUMNS", "all_verdicts", "difference_claim", "paired_claim", "ratio_text", "swap_verdicts", "verdict_of",
+           "verdicts"]  # fmt: skip
 
-_OURS, _BASE = "debiased", "constant"
+COLUMNS = ["claim", "what would refute it", "found here", "verdict"]
+_OURS, _BASE, _OPTIMUM = "debiased", "constant", "optimum"
 _EARLY, _LATE = 50, 900
+_QUANTITIES = {"x0_mse": "error of x0", "excess": "excess"}
 
 
 def verdicts(chapter, folder):
@@ -24,14 +34,12 @@ def verdicts(chapter, folder):
 
     A claim whose table is not there is left out; the frame may be empty.
     """
-    rows = _CHAPTERS[chapter](ResultTables(Path(folder) / "tables"))
-    return pd.DataFrame([row for row in rows if row is not None], columns=COLUMNS)
+    return _frame(_CHAPTERS[chapter], folder)
 
 
 def swap_verdicts(folder):
     """Of chapter 7's verdicts those of the oracle swap, as `verdicts` returns them."""
-    rows = _swap(ResultTables(Path(folder) / "tables"))
-    return pd.DataFrame([row for row in rows if row is not None], columns=COLUMNS)
+    return _frame(_swap, folder)
 
 
 def all_verdicts(folder):
@@ -40,107 +48,126 @@ def all_verdicts(folder):
     return pd.concat(parts, ignore_index=True)[["chapter", *COLUMNS]]
 
 
+def _frame(claims, folder):
+    return pd.DataFrame([row for row in claims(ResultTables(folder)) if row is not None], columns=COLUMNS)
+
+
+def verdict_of(interval, claimed="below"):
+    """The verdict on a paired ratio (ratio, low, high) that is claimed to lie "below" or "above" 1."""
+    ratio, low, high = interval
+    if claimed == "above":
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low
+    if math.isnan(low):
+        return "one seed: yes" if ratio < 1 else "one seed: no"
+    if within_margin(interval):
+        return "no difference"
+    return "holds" if high < 1 else "refuted" if low > 1 else "open"
+
+
+def ratio_text(interval, n):
+    """A ratio as text: `0.14 [0.10, 0.19], 6 seeds`; without brackets for one seed."""
+    ratio, low, high = interval
+    return f"{ratio:.3g} (one seed)" if math.isnan(low) else f"{ratio:.3g} [{low:.3g}, {high:.3g}], {n} seeds"
+
+
+def paired_claim(claim, refuted_by, what, ours, base, claimed="below"):
+    """A row on a paired ratio; None where an arm was not measured or a value has no logarithm."""
+    seeds = ours.index.intersection(base.index)
+    if not len(seeds) or not (ours[seeds] > 0).all() or not (base[seeds] > 0).all():
+        return None
+    interval = paired_ratio(ours[seeds], base[seeds])
+    return _row(claim, refuted_by, f"{what}: {ratio_text(interval, len(seeds))}", verdict_of(interval, claimed))
+
+
+def difference_claim(claim, refuted_by, what, ours, base):
+    """A row on the paired difference ours - base, claimed below 0: for unbiased distances, which may be 0 or less.
+
+    None where no seed has both.
+    """
+    seeds = ours.index.intersection(base.index)
+    if not len(seeds):
+        return None
+    mean, low, high = mean_interval(ours[seeds] - base[seeds])
+    if math.isnan(low):
+        verdict, interval = "one seed: yes" if mean < 0 else "one seed: no", "one seed"
+    else:
+        verdict = "holds" if high < 0 else "refuted" if low > 0 else "open"
+        interval = f"difference [{low:.3g}, {high:.3g}], {len(seeds)} seeds"
+    found = f"{what}: {ours[seeds].mean():.3g} against {base[seeds].mean():.3g} ({interval})"
+    return _row(claim, refuted_by, found, verdict)
+
+
+def _row(claim, refuted_by, found, verdict):
+    """verdict: text, or whether a claim without a ratio holds."""
+    verdict = verdict if isinstance(verdict, str) else "holds" if verdict else "refuted"
+    return dict(zip(COLUMNS, (claim, refuted_by, found, verdict), strict=True))
+
+
 def _name(arm):
-    return parse_strategy(arm).label
+    return arm if arm == _OPTIMUM else parse_strategy(arm).label
+
+
+def _of_errors(tables, claim, refuted_by, quantity="x0_mse", t=_LATE, ours=_OURS, base=_BASE, claimed="below"):
+    """The paired claim on an error at a timestep."""
+    what = f"{_name(ours)} / {_name(base)}, {_QUANTITIES[quantity]} at t = {t}"
+    pair = (tables.errors(quantity, t, arm) for arm in (ours, base))
+    return paired_claim(claim, refuted_by, what, *pair, claimed)
+
+
+def _of_distances(tables, claim, refuted_by, metric, steps, base=_BASE):
+    """The paired claim on a distance of samples by so many steps."""
+    pair = (tables.distances(metric, steps, arm) for arm in (_OURS, base))
+    return paired_claim(claim, refuted_by, f"debiased / {_name(base)}, {metric} at {steps} steps", *pair)
 
 
 def _chapter_1(tables):
-    gate, late = tables["gate.csv"], {m: tables.errors("x0_mse", _LATE, m) for m in (_OURS, _BASE, "optimum")}
+    gate = tables["gate.csv"]
     if gate is not None:
         base = gate[gate.arm == _BASE]
-        yield plain_claim(
-            "The networks have learned their task.",
-            "constant fails the gate: 1.25 times the optimum's error at t = 600, twice the input's at t = 900",
-            "; ".join(f"t = {t}: {g.error.max():.3g}, limit {g.limit.min():.3g}" for t, g in base.groupby("t")),
-            base.passes.all(),
-        )
-    if len(late[_BASE]) and len(late["optimum"]):
-        yield paired_claim(
-            "Constant's estimate of x0 at large t is far from what is possible.",
-            "its error at t = 900 is that of the optimum",
-            "constant / optimum, error of x0 at t = 900",
-            late[_BASE], late["optimum"], "above",
-        )  # fmt: skip
-    yield paired_claim(
-        "The weight mends it.",
-        "debiased has as large an error of x0 at t = 900 as constant",
-        "debiased / constant, error of x0 at t = 900",
-        late[_OURS], late[_BASE],
+        refuted_by = "constant fails the gate: 1.25 times the optimum's error at t = 600, twice the input's at t = 900"
+        found = (f"t = {t}: {g.error.max():.3g}, limit {g.limit.min():.3g}" for t, g in base.groupby("t"))
+        yield _row("The networks have learned their task.", refuted_by, "; ".join(found), base.passes.all())
+    yield _of_errors(
+        tables, "Constant's estimate of x0 at large t is far from what is possible.",
+        "its error at t = 900 is that of the optimum", ours=_BASE, base=_OPTIMUM, claimed="above",
     )  # fmt: skip
+    yield _of_errors(tables, "The weight mends it.", "debiased has as large an error of x0 at t = 900 as constant")
     for steps in tables.steps[:1]:
-        yield paired_claim(
-            "Samples by few steps have truer colours.",
-            f"the energy distance of colours at {steps} steps is not smaller",
-            f"debiased / constant, colour_energy at {steps} steps",
-            tables.distances("colour_energy", steps, _OURS), tables.distances("colour_energy", steps, _BASE),
-        )  # fmt: skip
+        refuted_by = f"the energy distance of colours at {steps} steps is not smaller"
+        yield _of_distances(tables, "Samples by few steps have truer colours.", refuted_by, "colour_energy", steps)
 
 
 def _chapter_2(tables):
-    ours, base = (tables.errors("excess", _LATE, arm) for arm in (_OURS, _BASE))
-    yield paired_claim(
-        "The weight is to blame for the excess over the optimum.",
-        "debiased is no nearer to the optimum at t = 900",
-        "debiased / constant, excess at t = 900",
-        ours, base,
-    )  # fmt: skip
-    colour = tables.errors("colour_excess", _LATE, _BASE)
-    if len(base) and len(colour):
-        share = float((colour / base).mean())
-        yield plain_claim(
-            "Constant's excess is a shift of colour.",
-            "the mean colour has no more than a tenth of the excess at t = 900",
-            f"share of the mean colour: {share:.0%}",
-            share > 0.1,
-        )
-    floor = tables.errors("floor", _LATE, "optimum")
-    if len(floor) and tables.arms:
+    claim = "The weight is to blame for the excess over the optimum."
+    yield _of_errors(tables, claim, "debiased is no nearer to the optimum at t = 900", "excess")
+    whole, colour = (tables.errors(quantity, _LATE, _BASE) for quantity in ("excess", "colour_excess"))
+    if len(whole) and len(colour):
+        share = float((colour / whole).mean())
+        refuted_by = "the mean colour has no more than a tenth of the excess at t = 900"
+        found = f"share of the mean colour: {share:.0%}"
+        yield _row("Constant's excess is a shift of colour.", refuted_by, found, share > 0.1)
+    floor = tables.errors("floor", _LATE, _OPTIMUM).mean()
+    if floor == floor and tables.arms:
         lowest = min(float(tables.errors("x0_mse", _LATE, arm).min()) for arm in tables.arms)
-        yield plain_claim(
-            "No network beats the optimum.",
-            "a network's mean error at t = 900 is below the optimum's by more than a tenth",
-            f"smallest error of a network {lowest:.3g}, the optimum's {float(floor.mean()):.3g}",
-            lowest > 0.9 * float(floor.mean()),
-        )
+        refuted_by = "a network's mean error at t = 900 is below the optimum's by more than a tenth"
+        found = f"smallest error of a network {lowest:.3g}, the optimum's {floor:.3g}"
+        yield _row("No network beats the optimum.", refuted_by, found, lowest > 0.9 * floor)
 
 
 def _chapter_3(tables):
-    yield paired_claim(
-        "There is a gain at large t.",
-        "the error of x0 at t = 900 is not smaller",
-        "debiased / constant, error of x0 at t = 900",
-        tables.errors("x0_mse", _LATE, _OURS), tables.errors("x0_mse", _LATE, _BASE),
-    )  # fmt: skip
-    yield paired_claim(
-        "The price at small t is nothing.",
-        "the error of x0 at t = 50 is larger",
-        "debiased / constant, error of x0 at t = 50",
-        tables.errors("x0_mse", _EARLY, _OURS), tables.errors("x0_mse", _EARLY, _BASE),
-    )  # fmt: skip
+    yield _of_errors(tables, "There is a gain at large t.", "the error of x0 at t = 900 is not smaller")
+    yield _of_errors(tables, "The price at small t is nothing.", "the error of x0 at t = 50 is larger", t=_EARLY)
     for other in tables.rivals(_OURS, _BASE):
-        yield paired_claim(
-            f"It is this weight, and not {_name(other)}.",
-            f"{_name(other)} has as small an error of x0 at t = 900",
-            f"debiased / {_name(other)}, error of x0 at t = 900",
-            tables.errors("x0_mse", _LATE, _OURS), tables.errors("x0_mse", _LATE, other),
-        )  # fmt: skip
-    yield _common(tables)
-
-
-def _common(tables):
-    """Is constant's excess at large t shared by the training seeds? None for one seed."""
+        refuted_by = f"{_name(other)} has as small an error of x0 at t = 900"
+        yield _of_errors(tables, f"It is this weight, and not {_name(other)}.", refuted_by, base=other)
     bias = tables["bias.csv"]
-    if bias is None or "excess_common" not in set(bias.quantity):
-        return None
-    rows = bias[(bias.model == _BASE) & (bias.t == _LATE) & (bias.split == "train") & bias.frequency.isna()]
-    mean = rows.groupby("quantity").value.mean()
-    share = mean["excess_common"] / (mean["excess_common"] + mean["excess_between"])
-    return plain_claim(
-        "Constant's excess is a bias and not a variance.",
-        "the training seeds share less than half of the excess at t = 900",
-        f"shared by all seeds: {share:.0%}",
-        share > 0.5,
-    )
+    if bias is not None and "excess_common" in set(bias.quantity):  # not of one seed
+        rows = bias[(bias.model == _BASE) & (bias.t == _LATE) & (bias.split == "train") & bias.frequency.isna()]
+        mean = rows.groupby("quantity").value.mean()
+        share = mean["excess_common"] / (mean["excess_common"] + mean["excess_between"])
+        refuted_by = "the training seeds share less than half of the excess at t = 900"
+        found = f"shared by all seeds: {share:.0%}"
+        yield _row("Constant's excess is a bias and not a variance.", refuted_by, found, bool(share > 0.5))
 
 
 def _chapter_4(tables):
@@ -152,68 +179,49 @@ def _chapter_4(tables):
     values = {arm: tables.distances(metric, few, arm).mean() for arm in tables.arms}
     values = {arm: value for arm, value in values.items() if np.isfinite(value)}
     if len(values) > 2 and set(values) <= set(late.index):
-        by_share = sorted(values, key=lambda arm: late[arm])  # the smallest share below t = 500 first
+        by_share = sorted(values, key=late.get)  # the smallest share below t = 500 first
         by_value = sorted(values, key=values.get)
-        yield plain_claim(
-            "Weight at the noisy end is the cause.",
-            f"the order by share of the weight at t > 500 is not the order by {metric} at {few} steps",
-            f"by share: {', '.join(map(_name, by_share))}; by {metric}: {', '.join(map(_name, by_value))}",
-            by_share == by_value,
-        )
+        refuted_by = f"the order by share of the weight at t > 500 is not the order by {metric} at {few} steps"
+        found = f"by share: {', '.join(map(_name, by_share))}; by {metric}: {', '.join(map(_name, by_value))}"
+        yield _row("Weight at the noisy end is the cause.", refuted_by, found, by_share == by_value)
     if "inverse_snr" in values:
-        yield paired_claim(
-            "The root is the right power.",
-            f"1/SNR gives as small a {metric} at {few} steps",
-            f"debiased / 1/SNR, {metric} at {few} steps",
-            tables.distances(metric, few, _OURS), tables.distances(metric, few, "inverse_snr"),
-        )  # fmt: skip
+        refuted_by = f"1/SNR gives as small a {metric} at {few} steps"
+        yield _of_distances(tables, "The root is the right power.", refuted_by, metric, few, "inverse_snr")
 
 
 def _chapter_5(tables):
-    parts = sorted(tables.folder.glob("distances-*-s*.csv"))
-    if not parts:
+    if tables.judged is None:
         return
-    metric, table = tables.feature_distance, pd.concat([read_rows(path) for path in parts])
-    table = table[(table.metric == metric) & (table.network == "ema") & (table.variant.fillna("") == "")]
+    metric = tables.feature_distance
+    table = tables.judged[(tables.judged.metric == metric) & (tables.judged.variant == "")]
     seen = sorted(table.images_seen.dropna().unique())
-    if len(seen) < 2:
-        return
-    first = table[table.images_seen == seen[0]]
-    steps = first.steps.iloc[0]
-    ours, base = (
-        first[(first.weighting == arm) & (first.steps == steps)].set_index("seed").value for arm in (_OURS, _BASE)
-    )
-    yield paired_claim(
-        "It trains faster.",
-        f"{metric} after the first {seen[0]:,.0f} images is not smaller",
-        f"debiased / constant, {metric} at {steps:.0f} steps after {seen[0]:,.0f} images",
-        ours, base,
-    )  # fmt: skip
+    if len(seen) > 1:
+        first = table[table.images_seen == seen[0]]
+        first = first[first.steps == first.steps.iloc[0]]
+        pair = (first[first.weighting == arm].set_index("seed").value for arm in (_OURS, _BASE))
+        what = f"debiased / constant, {metric} at {first.steps.iloc[0]:.0f} steps after {seen[0]:,.0f} images"
+        refuted_by = f"{metric} after the first {seen[0]:,.0f} images is not smaller"
+        yield paired_claim("It trains faster.", refuted_by, what, *pair)
 
 
 def _chapter_6(tables):
     metric, steps = tables.feature_distance, tables.steps
-    for count in dict.fromkeys((steps[0], steps[-1])) if steps else ():
+    for count in dict.fromkeys((*steps[:1], *steps[-1:])):
         for other in tables.rivals(_OURS):
-            yield paired_claim(
-                f"Better samples than {_name(other)} in {count} steps.",
-                f"{metric} at {count} steps is not smaller",
-                f"debiased / {_name(other)}, {metric}",
-                tables.distances(metric, count, _OURS), tables.distances(metric, count, other),
-            )  # fmt: skip
+            claim = f"Better samples than {_name(other)} in {count} steps."
+            pair = (tables.distances(metric, count, arm) for arm in (_OURS, other))
+            what = f"debiased / {_name(other)}, {metric}"
+            yield paired_claim(claim, f"{metric} at {count} steps is not smaller", what, *pair)
 
 
 def _chapter_7(tables):
     controls = tables["controls.csv"]
-    if controls is not None:
-        for row in controls[~controls.outcome.str.startswith("x0_mse")].itertuples():
-            interval = (row.ratio, row.low, row.high)
-            yield dict(zip(COLUMNS, (
-                f"The gain in {row.outcome} stays: {row.condition}.",
-                "the ratio under this condition is not below 1",
-                f"{row.arm} / {row.baseline}: {ratio_text(interval, row.n)}",
-                verdict_of(interval),
-            ), strict=True))  # fmt: skip
+    judged = () if controls is None else controls[~controls.outcome.str.startswith("x0_mse")].itertuples()
+    for row in judged:
+        interval = (row.ratio, row.low, row.high)
+        claim = f"The gain in {row.outcome} stays: {row.condition}."
+        found = f"{row.arm} / {row.baseline}: {ratio_text(interval, row.n)}"
+        yield _row(claim, "the ratio under this condition is not below 1", found, verdict_of(interval))
     yield from _swap(tables)
 
 
@@ -232,14 +240,13 @@ def _swap(tables):
         chosen = (table.above == above) & (table.below == below) & (table.t_star == t)
         return table[chosen].set_index("seed").value
 
-    alone = values(_BASE, _BASE, -1)
-    what = f"layout_energy of constant with the optimum at t {{}} {t_star}, over constant alone"
-    for side, swapped in ((">", values("optimum", _BASE, t_star)), ("<=", values(_BASE, "optimum", t_star))):
-        where = "large" if side == ">" else "small"
+    for side, where, pair in ((">", "large", (_OPTIMUM, _BASE)), ("<=", "small", (_BASE, _OPTIMUM))):
+        swapped, alone = values(*pair, t_star), values(_BASE, _BASE, -1)
         claim = f"The estimate at {where} t spoils constant's colours."
         refuted_by = f"with the exact optimum at t {side} {t_star} the colours are as far from the data's"
+        what = f"layout_energy of constant with the optimum at t {side} {t_star}, over constant alone"
         judge = paired_claim if (swapped > 0).all() else difference_claim
-        yield judge(claim, refuted_by, what.format(side), swapped, alone)
+        yield judge(claim, refuted_by, what, swapped, alone)
 
 
 _CHAPTERS = {1: _chapter_1, 2: _chapter_2, 3: _chapter_3, 4: _chapter_4, 5: _chapter_5, 6: _chapter_6, 7: _chapter_7}

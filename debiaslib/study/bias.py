@@ -6,7 +6,7 @@ import torch
 from ..diffusion.bias import channel_bias, decompose_seeds, frequency_bands, spectrum
 from ..diffusion.one_step import curve_noise, one_step_estimate
 from ..diffusion.prediction import network_output
-from .common import measured_images, measured_labels, optimal_denoiser, trained
+from .common import measured_images, optimal_denoiser, trained
 
 COLUMNS = ["quantity", "split", "model", "seed", "t", "channel", "frequency", "weight", "value", "se", "seed_se", "n"]
 
@@ -33,18 +33,18 @@ def bias(study):
     inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images}
     inputs |= {"optimum": e.optimum_images, "quantities": "signed, octaves, seeds"}
 
-    def make(path):
+    def rows():
         optimal, everywhere = optimal_denoiser(study)
         models = {w: [study.model(w, seed) for seed in e.seeds] for w in e.weightings}
-        rows = []
+        found = []
         for noise_seed, split in enumerate(("train", "heldout") if everywhere else ("train",)):
-            x0, labels = (take(study, e.curve_images, split) for take in (measured_images, measured_labels))
+            x0, labels = measured_images(study, e.curve_images, split)
             for t in e.curve_timesteps:
-                found = _at(study, models, optimal, x0, t, noise_seed, labels)
-                rows += [{**row, "split": split, "t": t} for row in found]
-        pd.DataFrame(rows)[COLUMNS].to_csv(path, index=False, float_format="%.6g")
+                at = _at(study, models, optimal, x0, t, noise_seed, labels)
+                found += [{**row, "split": split, "t": t} for row in at]
+        return pd.DataFrame(found, columns=COLUMNS)
 
-    return pd.read_csv(study.table("bias.csv", inputs, make))
+    return study.csv("bias.csv", inputs, rows, digits=6)
 
 
 def _at(study, models, optimal, x0, t, noise_seed, labels):
@@ -53,29 +53,24 @@ def _at(study, models, optimal, x0, t, noise_seed, labels):
     best = network_output(optimal, study.schedule.add_noise(x0, noise, t), t, labels).to(x0)
     rows = [{"model": "optimum", **row} for row in _signed(best - x0, "x0", bands)]
     for weighting, networks in models.items():
-        estimates = torch.stack(
-            [
-                one_step_estimate(n, x0, t, noise, study.schedule, study.prediction_type, labels=labels).x0_hat
-                for n in networks
-            ]
-        )
+        given = (x0, t, noise, study.schedule, study.prediction_type)
+        estimates = torch.stack([one_step_estimate(one, *given, labels=labels).x0_hat for one in networks])
         for seed, x0_hat in zip(study.experiment.seeds, estimates, strict=True):
             found = _signed(x0_hat - x0, "x0", bands) + _signed(x0_hat - best, "excess", bands)
             rows += [{"model": weighting, "seed": seed, **row} for row in found]
         if len(networks) > 1:
             rows += [{"model": weighting, **row} for row in _over_seeds(estimates, best, bands)]
-    return [{"seed": None, "seed_se": None, "channel": None, "frequency": None, **row, "n": len(x0)} for row in rows]
+    return [{**row, "n": len(x0)} for row in rows]
 
 
 def _signed(difference, name, bands):
     """Rows of the signed mean by channel, and of the mean square and the squared mean by band."""
     rows = [
-        {"quantity": f"{name}_bias", "channel": channel, "weight": None, "value": value, "se": se}
+        {"quantity": f"{name}_bias", "channel": channel, "value": value, "se": se}
         for channel, (value, se) in enumerate(_numbers(*channel_bias(difference)))
     ]
     found = spectrum(difference)
-    power = "x0_mse" if name == "x0" else name
-    rows += _by_band(power, bands, value=found.power, se=found.power_se)
+    rows += _by_band("x0_mse" if name == "x0" else name, bands, value=found.power, se=found.power_se)
     return rows + _by_band(f"{name}_bias2", bands, value=found.bias2, se=found.bias2_se)
 
 

@@ -1,9 +1,10 @@
-"""What every measurement is made of: trained runs by their identity, a fixed subset of images, arrays in a file."""
+"""What every measurement is made of: trained runs by their identity, a fixed subset of images, errors of networks."""
 
 import numpy as np
 import torch
 
 from ..data.gaussian import gaussian_law
+from ..diffusion.one_step import mse_by_timestep
 from ..diffusion.optimum import ClassDenoiser, GaussianDenoiser, OptimalDenoiser
 from ..diffusion.randomness import stream
 from ..diffusion.sampling import to_float
@@ -14,10 +15,7 @@ _ON_DEVICE_BYTES = 2 << 30
 
 
 def trained(study, seeds, weightings=None):
-    """{"runs": identity of each (weighting, seed)} that a table is made from; trains those that are missing.
-
-    Without `weightings` those of the experiment, as far as it trains them with each seed.
-    """
+    """{"runs": identity of each (weighting, seed)} that a table is made from; trains those that are missing."""
     pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings]
     for weighting, seed in pairs:
         study.run(weighting, seed)
@@ -43,8 +41,10 @@ def optimal_denoiser(study):
     if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
         return GaussianDenoiser(*gaussian_law(data.images.shape[-1]), study.schedule), True
     images = data.images[: e.optimum_images]
-    if study.device.startswith("cuda") and images.nbytes <= _ON_DEVICE_BYTES:  # float64 is quick there, as on no other
-        images = torch.from_numpy(np.array(images)).to(study.device)
+    if (
+        study.config.device.startswith("cuda") and images.nbytes <= _ON_DEVICE_BYTES
+    ):  # float64 is quick there, as on no other
+        images = torch.from_numpy(np.array(images)).to(study.config.device)
     if data.labels is not None:
         return ClassDenoiser(images, data.labels[: e.optimum_images], study.schedule), False
     return OptimalDenoiser(images, study.schedule), False
@@ -63,37 +63,24 @@ def cached_by_t(optimal):
 
 
 def measured_images(study, count, split="train"):
-    """x0 (N, C, H, W) in [-1, 1] on the study's device: `count` images of a split, or None where there are none.
+    """(x0, labels) of `count` images of a split: float (N, C, H, W) in [-1, 1] and int64 (N,), on the study's device.
 
-    None too where the networks ask for classes and these images' are not known. "train" draws them uniformly, without
-    repetition, from the first `optimum_images` training images, those of the `OptimalDenoiser`: that is what
-    error = floor + excess asks of x0.
+    labels is None for networks that are not told the class. Both are None where there are no images, or no classes of
+    them that the networks ask for. "train" draws them uniformly, without repetition, from the first `optimum_images`
+    training images, those of the `OptimalDenoiser`: that is what error = floor + excess asks of x0.
     """
-    found = study.images(split)
-    if found is None or (study.classes is not None and found.labels is None):
-        return None
-    return to_float(subset(_measurable(study, found.images, split), count)).to(study.device)
+    found, end = study.images(split), study.experiment.optimum_images if split == "train" else None
+    if found is None or (study.config.classes is not None and found.labels is None):
+        return None, None
+    x0 = to_float(subset(found.images[:end], count)).to(study.config.device)
+    if found.labels is None:
+        return x0, None
+    return x0, torch.from_numpy(subset(found.labels[:end], count)).to(study.config.device)
 
 
-def measured_labels(study, count, split="train"):
-    """The classes of `measured_images`, int64 (N,) on the study's device; None for networks that are not told them."""
-    found = study.images(split)
-    if found is None or found.labels is None:
-        return None
-    return torch.from_numpy(subset(_measurable(study, found.labels, split), count)).to(study.device)
-
-
-def _measurable(study, values, split):
-    return values[: study.experiment.optimum_images] if split == "train" else values
-
-
-def save_arrays(path, **arrays):
-    """Write named arrays, compressed."""
-    with open(path, "wb") as file:  # an open file: numpy would append .npz to a path
-        np.savez_compressed(file, **arrays)
-
-
-def load_arrays(path):
-    """The named arrays of a file, as a dict; pickles are refused."""
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+def errors_of(study, arms, seed, timesteps, images, optimal, *, raw=False, noise_seed=0):
+    """`mse_by_timestep` of the networks of these arms and training seed. images: (x0, labels) of `measured_images`."""
+    models = {arm: study.model(arm, seed, raw=raw) for arm in arms}
+    kinds = {arm: study.prediction_type_of(arm) for arm in arms}
+    options = {"prediction_type": kinds, "seed": noise_seed, "optimal": optimal, "labels": images[1]}
+    return mse_by_timestep(models, images[0], timesteps, study.schedule, **options)

@@ -1,13 +1,12 @@
 """Expected beside got: the tables of an experiment against those that we vouch for. Imports no torch.
 
-    python -m debiaslib.study.compare --results results/quick                      # against results/reference/quick
-    python -m debiaslib.study.compare --results results/quick --tolerance 0.1 fd_pooled=0.5
+    python -m debiaslib.study.compare --results results/quick         # against results/reference/quick
 
 Rows are matched by what was measured, and values are means over training seeds. |got - expected| may be at most, of
 those that apply, the largest of
 
     the 95 % prediction interval over seeds, t(n - 1) sd sqrt(1/n + 1/m), n >= 3 expected and m got
-    without it, a relative tolerance by metric (`RELATIVE`), and for precision and recall an absolute one (`SHARES`)
+    without it, a relative tolerance by table, and for precision and recall an absolute one (`SHARES`)
     3 standard errors of the difference, where the metric has one
     1 % of the expected value: rounding differs between machines
 
@@ -18,105 +17,78 @@ results have are not judged. The result is tables/compare.csv, and the exit code
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
 from ..cli import Parser, run_command
-from ..errors import InputError, check_choice, check_number
+from ..errors import InputError
 from ..files import atomic_path
 from ..paths import checkout, user_path
-from ..store import check_file
+from .saved_tables import Tables
 
 __all__ = ["compare", "main", "summary"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Tables of one layout: what names a row, the columns of metric and value, and what must be equal in both."""
+    """Tables of one layout: what names a row, the columns of metric and value, what is equal in both, a tolerance."""
 
     pattern: str
-    keys: tuple
+    keys: str
     metric: str
     value: str
-    same: tuple = ("n",)
+    same: str = "n"
+    relative: float = 0.1  # of the expected value, where there are no seeds to tell
 
 
 KINDS = (
-    Kind("mse.csv", ("split", "model", "t"), "quantity", "mean"),
-    Kind("arm_errors.csv", ("weighting", "variant", "network", "t"), "quantity", "value"),
-    Kind("bias.csv", ("split", "model", "t", "channel", "frequency"), "quantity", "value"),
-    Kind(
-        "distances-*.csv",
-        ("weighting", "variant", "network", "sampler", "steps", "images_seen", "features"),
-        "metric",
-        "value",
-        ("n", "n_reference", "extractor", "weights_sha256", "dtype"),
-    ),
-    Kind("weights.csv", ("weighting", "t"), "prediction_type", "raw", ()),
-)
+    Kind("mse.csv", "split model t", "quantity", "mean"),
+    Kind("arm_errors.csv", "weighting variant network t", "quantity", "value"),
+    Kind("bias.csv", "split model t channel frequency", "quantity", "value", relative=0.25),
+    Kind("distances-*.csv", "weighting variant network sampler steps images_seen features", "metric", "value",
+         "n n_reference extractor weights_sha256 dtype", 0.25),
+    Kind("weights.csv", "weighting t", "prediction_type", "raw", "", 1e-5),
+)  # fmt: skip
 ABSENT = {"variant": "", "network": "ema"}  # what a table without the column, or an empty cell, means
-
-RELATIVE = {"mse.csv": 0.1, "arm_errors.csv": 0.1, "bias.csv": 0.25, "distances-*.csv": 0.25, "weights.csv": 1e-5}
 SHARES = {"precision": 0.1, "recall": 0.1}  # of one seed, absolute: they lie between 0 and 1
 ERRORS = 3  # standard errors
 ROUNDING = 0.01
 COLUMNS = ["table", "row", "metric", "expected", "got", "difference", "tolerance", "rule", "result"]
 
 
-def compare(results, expected, tolerances=None):
+def compare(results, expected):
     """One row for each expected value, a DataFrame with COLUMNS: worst first, result pass, fail or missing.
 
-    `results` and `expected` are folders of an experiment, with tables/*.csv. `tolerances` maps metrics, or "" for all,
-    to relative tolerances that stand in the place of all others. Raises InputError if there is nothing to compare, if a
-    table cannot be read, and for a metric that is not in the tables.
+    `results` and `expected` are folders of an experiment, with tables/*.csv. Raises InputError if there is nothing to
+    compare, and for a table that cannot be read.
     """
-    tolerances = dict(tolerances or {})
-    for metric, value in tolerances.items():
-        check_number(f"tolerance of {metric}" if metric else "tolerance", value, minimum=0)
-    found = []
-    for kind in KINDS:
-        wanted = _read(Path(expected), kind)
-        if wanted is not None:
-            found.append(_compare(kind, wanted, _read(Path(results), kind), tolerances))
+    pairs = [(kind, _read(expected, kind), _read(results, kind)) for kind in KINDS]
+    found = [_compare(*pair) for pair in pairs if pair[1] is not None]
     if not found:
         raise InputError(f"{expected} holds no tables to compare with (tables/{', '.join(k.pattern for k in KINDS)})")
     table = pd.concat(found, ignore_index=True)
-    for metric in tolerances:
-        if metric:
-            check_choice("metric", metric, sorted(table.metric.unique()))
     return table.sort_values("badness", ascending=False, kind="stable", ignore_index=True)[COLUMNS]
 
 
 def _read(folder, kind):
     """All tables of a kind, means over seeds, indexed by (table, row, metric); None where there are none."""
-    frames = []
-    for path in sorted((folder / "tables").glob(kind.pattern)):
-        check_file(path)
-        try:
-            frame = pd.read_csv(path)
-        except (ValueError, pd.errors.ParserError) as error:
-            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
+    tables, frames = Tables(folder), []
+    keys, must = kind.keys.split(), " ".join([kind.keys, kind.metric, kind.value])
+    for path in sorted((tables.folder / "tables").glob(kind.pattern)):
+        frame = tables.frame(path, " ".join(name for name in must.split() if name not in ABSENT))
         for name, value in ABSENT.items():
             frame[name] = frame[name].astype(object).fillna(value) if name in frame else value
-        for column in (*kind.keys, kind.metric, kind.value):
-            if column not in frame:
-                raise InputError(f"{path} has no column {column!r}; it has {', '.join(frame.columns)}")
         frames.append(frame)
-    return _over_seeds(pd.concat(frames, ignore_index=True), kind) if frames else None
-
-
-def _over_seeds(frame, kind):
-    said = [kind.metric, *kind.keys]
-    frame[said] = frame[said].map(_text)
-    used = [name for name in kind.keys if (frame[name] != "").any()]
-    rows, same = _described(frame, used), _described(frame, [name for name in kind.same if name in frame])
+    if not frames:
+        return None
+    frame = pd.concat(frames, ignore_index=True)
+    rows = _described(frame, [name for name in keys if (frame[name].map(_text) != "").any()])
+    same = _described(frame, [name for name in kind.same.split() if name in frame])
     se = frame.get("se", pd.Series(math.nan, frame.index))
-    frame = pd.DataFrame({"table": kind.pattern, "row": rows, "metric": frame[kind.metric], "value": frame[kind.value]})
-    frame["se2"], frame["same"] = se**2, same
-    groups = frame.groupby(["table", "row", "metric"], sort=False)
+    columns = {"table": kind.pattern, "row": rows, "metric": frame[kind.metric].map(_text), "value": frame[kind.value]}
+    groups = pd.DataFrame({**columns, "se2": se**2, "same": same}).groupby(["table", "row", "metric"], sort=False)
     table = groups["value"].agg(value="mean", sd="std", seeds="size")
     table["se"] = np.sqrt(groups["se2"].sum(min_count=1)) / table.seeds
     table["same"] = groups["same"].agg(lambda values: "; ".join(dict.fromkeys(values)))
@@ -132,21 +104,18 @@ def _described(frame, columns):
 def _text(value):
     """A key as text, the same for 5 and 5.0, which an empty cell in the column makes of it."""
     if isinstance(value, float):
-        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else f"{value:.10g}"
+        return "" if math.isnan(value) else f"{value:.10g}"
     return str(value)
 
 
-def _compare(kind, wanted, got, tolerances):
-    if got is None:
-        got = wanted.iloc[:0]
-    table = wanted.join(got.add_suffix("_got")).reset_index()
-    tolerance, rule = _tolerances(kind, table, tolerances)
+def _compare(kind, wanted, got):
+    table = wanted.join((wanted.iloc[:0] if got is None else got).add_suffix("_got")).reset_index()
+    tolerance, rule = _tolerances(kind, table)
     table = table.assign(tolerance=tolerance, rule=rule, expected=table["value"], got=table["value_got"])
     table["difference"] = table.got - table.expected
     there, other = table.same_got.notna(), table.same_got.notna() & (table.same_got != table.same)
     # Not a number on both sides is the same; on one side alone it never is.
-    equal = table.got.isna() & table.expected.isna()
-    close = (table.difference.abs() <= table.tolerance) | equal
+    close = (table.difference.abs() <= table.tolerance) | (table.got.isna() & table.expected.isna())
     table["result"] = np.where(~there, "missing", np.where(close & ~other, "pass", "fail"))
     table.loc[other, "rule"] = "measured otherwise: " + table.same_got[other] + "; expected " + table.same[other]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -155,22 +124,17 @@ def _compare(kind, wanted, got, tolerances):
     return table
 
 
-def _tolerances(kind, table, given):
+def _tolerances(kind, table):
     """(largest difference that passes, which rule it comes from), arrays."""
     size, n, m = table["value"].abs(), table.seeds, table.seeds_got.fillna(1)
-    relative = table.metric.map(lambda metric: given.get(metric, given.get("", math.nan)))
     seeds = stdtrit((n - 1).clip(lower=1), 0.975) * table.sd * np.sqrt(1 / n + 1 / m)
-    fixed = table.metric.map(SHARES).fillna(RELATIVE[kind.pattern] * size).where(n < 3)
-    standard = ERRORS * np.sqrt(table.se**2 + table.se_got.fillna(table.se) ** 2)
-    rounding = ROUNDING * size if kind.pattern != "weights.csv" else 0 * size
     rules = pd.DataFrame({
         "interval over seeds": seeds.where(n >= 3),
-        "stated tolerance": fixed,
-        "standard errors": standard,
-        "rounding": rounding,
+        "stated tolerance": table.metric.map(SHARES).fillna(kind.relative * size).where(n < 3),
+        "standard errors": ERRORS * np.sqrt(table.se**2 + table.se_got.fillna(table.se) ** 2),
+        "rounding": ROUNDING * size * (kind.relative > ROUNDING),
     }).fillna(0)  # fmt: skip
-    tolerance = (relative * size).fillna(rules.max(axis=1))
-    return tolerance, rules.idxmax(axis=1).where(relative.isna(), "given tolerance")
+    return rules.max(axis=1), rules.idxmax(axis=1)
 
 
 def summary(table, limit=20):
@@ -191,32 +155,19 @@ def main(arguments=None):
     parser = Parser(prog="python -m debiaslib.study.compare", description=main.__doc__)
     parser.add_argument("--results", required=True, help="folder of the experiment: results/quick")
     parser.add_argument("--expected", default="", help="folder to compare with; default: results/reference/<same name>")
-    parser.add_argument(
-        "--tolerance", nargs="+", default=[], metavar="X", help="relative: 0.1, or for a metric fid=0.1"
-    )
-    parser.add_argument("--limit", type=int, default=20, help="rows to print, worst first (default: %(default)s)")
     options = parser.parse_args(arguments)
-    limit = check_number("limit", options.limit, minimum=1, integer=True)
     folder = user_path(options.results).absolute()
     expected = user_path(options.expected or checkout() / "results" / "reference" / folder.name).absolute()
     for path in (folder, expected):
         if not os.path.isdir(path / "tables"):
             raise InputError(f"{path} holds no folder tables/; it must be the folder of an experiment's results")
-    table = compare(folder, expected, dict(map(_tolerance, options.tolerance)))
+    table = compare(folder, expected)
     with atomic_path(folder / "tables" / "compare.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g")
-    print(summary(table, limit))
+    print(summary(table))
     bad = int((table.result != "pass").sum())
     print(f"\n{len(table) - bad} of {len(table)} rows as expected in {folder}")
     return int(bad > 0)
-
-
-def _tolerance(text):
-    metric, _, number = text.rpartition("=")
-    try:
-        return metric, float(number)
-    except ValueError:
-        raise InputError(f"tolerance is {text!r}; it must be a number, or METRIC=NUMBER") from None
 
 
 if __name__ == "__main__":

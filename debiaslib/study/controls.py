@@ -57,14 +57,12 @@ def contrasts(table):
     learning rate; the weights of the last step in place of their average; and the weighted arm against each variant of
     the constant arm that has no counterpart, such as another prediction type.
     """
-    rows = []
+    rows, measured = [], set(table.outcome)
     for condition, arm, baseline, network in _conditions(table):
-        for outcome in OUTCOMES:
-            if outcome in set(table.outcome):
-                names = (arm, baseline) if isinstance(arm, str) else (arm[outcome], baseline[outcome])
-                ratio = _ratio(table, outcome, *names, network)
-                facts = {"condition": condition, "arm": names[0], "baseline": names[1], "network": network}
-                rows.append({**facts, "outcome": outcome, **ratio})
+        for outcome in filter(measured.__contains__, OUTCOMES):
+            pair = [one if isinstance(one, str) else one[outcome] for one in (arm, baseline)]
+            facts = {"condition": condition, "arm": pair[0], "baseline": pair[1], "network": network}
+            rows.append({**facts, "outcome": outcome, **_ratio(table, outcome, *pair, network)})
     found = pd.DataFrame(rows)
     whole = found[found.condition == BASE].set_index("outcome").ratio
     found["share"] = [math.log(r) / math.log(whole[o]) for r, o in zip(found.ratio, found.outcome, strict=True)]
@@ -75,9 +73,8 @@ def _conditions(table):
     """(condition, arm, baseline, network); arm and baseline are {outcome: arm} where they depend on the outcome."""
     arms = list(dict.fromkeys(table.arm))
     if not {"constant", "debiased"} <= set(arms):
-        raise InputError(
-            f"the controls compare constant and debiased; the experiment has {'; '.join(arms) or 'no arms'}"
-        )
+        has = "; ".join(arms) or "no arms"
+        raise InputError(f"the controls compare constant and debiased; the experiment has {has}")
     yield BASE, "debiased", "constant", "ema"
     swept = {who: [arm for arm in arms if _swept(arm, who)] for who in ("debiased", "constant")}
     if min(map(len, swept.values())) > 1:
@@ -89,14 +86,14 @@ def _conditions(table):
             kept = tuple((key, value) for key, value in parsed.settings if key not in _OF_THE_WEIGHT)
             baseline = str(Arm(parse_arm("constant").strategy, kept))
             if baseline in arms:
-                yield condition_name(parsed.variant), arm, baseline, "ema"
+                yield _words(parsed.variant), arm, baseline, "ema"
         elif parsed.settings and f"debiased; {parsed.variant}" not in arms:
-            yield f"against constant with {condition_name(parsed.variant)}", "debiased", arm, "ema"
+            yield f"against constant with {_words(parsed.variant)}", "debiased", arm, "ema"
     if "raw" in set(table.network):
         yield "weights of the last step, no EMA", "debiased", "constant", "raw"
 
 
-def condition_name(variant):
+def _words(variant):
     """A variant in words: `max_grad_norm=1, lr=0.004` is "max_grad_norm 1, lr 0.004"."""
     return variant.replace("=", " ")
 

@@ -1,8 +1,8 @@
 """What an experiment will cost, before it starts and without its data or its device: FLOPs, hours and disk.
 
-Counted are the convolutions, matrix products and attention of the experiment's own networks, a multiplication and an
-addition being two FLOPs (`torch.utils.flop_counter`, on the meta device). Not counted are feature networks, the exact
-optimum and the notebooks, which are small beside them at the paper's scale.
+Counted are the convolutions, matrix products and attention of the experiment's own networks in training and sampling, a
+multiplication and an addition being two FLOPs (`torch.utils.flop_counter`, on the meta device). Not counted are feature
+networks, errors by timestep, the exact optimum and the notebooks, which are small beside them at the paper's scale.
 """
 
 from dataclasses import dataclass
@@ -17,21 +17,12 @@ from ..training.checkpoints import KEPT
 from ..training.network import build_network, build_schedule
 from ..training.objective import training_weight
 from .experiment import load_experiment
-from .gradient_noise import BATCHES, LARGEST_BATCH, WAYS
 from .samples import sampling_jobs
 
-# TFLOP/s that a network is assumed to reach: of an H200, an Apple GPU, and one thread of a processor with bfloat16
-# units. They are no promise: networks as small as those of `quick` stay far below. --tflops gives a measured one.
-RATES = {
-    ("cuda", "bfloat16"): 300.0,
-    ("cuda", "float32"): 40.0,
-    ("mps", "bfloat16"): 3.0,
-    ("mps", "float32"): 3.0,
-    ("cpu", "bfloat16"): 0.175,
-    ("cpu", "float32"): 0.08,
-}
+# TFLOP/s that a network is assumed to reach in (bfloat16, float32): of an H200, an Apple GPU, and one thread of a
+# processor with bfloat16 units. Networks as small as those of `quick` stay far below. --tflops gives a measured one.
+RATES = {"cuda": (300.0, 40.0), "mps": (3.0, 3.0), "cpu": (0.175, 0.08)}
 _WEIGHT = 4  # bytes; a checkpoint holds the network, its moving average and the two moments of Adam
-_TRAINING = 3  # a training image costs three forward passes: forward, and twice that backward
 
 
 @dataclass
@@ -48,12 +39,12 @@ class Estimate:
 def estimate(experiment, tflops=None):
     """The `Estimate` of an `Experiment`. tflops: of the device in training, in place of what `RATES` assumes.
 
-    Sampling and measuring are in float32 always. Raises InputError for a rate that is not above 0, and for a network or
-    a weight that cannot be trained.
+    Samples are drawn in float32 always. Raises InputError for a rate that is not above 0, and for a network or a weight
+    that cannot be trained.
     """
     e, costs, first = experiment, {}, experiment.train_config(*experiment.runs[0])
     rates = _rates(first, tflops)
-    calls, flop = (dict.fromkeys(("training", "sampling", "measuring"), 0) for _ in range(2))
+    calls, flop = (dict.fromkeys(rates, 0) for _ in range(2))
     disk = {"images": IMAGES.get(first.dataset, 0) * 3 * first.resolution**2}
     disk |= dict.fromkeys(("checkpoints", "snapshots", "samples"), 0)
     for arm, seed in e.runs:
@@ -64,20 +55,17 @@ def estimate(experiment, tflops=None):
         parameters, forward, training = costs[config.learned_variance]
         seen = sorted({-(-n // config.batch_size) * config.batch_size for n in (*config.snapshots, config.images)})
         jobs = sampling_jobs(e, config.arm, seen)
-        drawn = _drawn(e, jobs, len(seen))
-        for kind, images, each in (("training", seen[-1], training), ("sampling", drawn, forward)):
+        for kind, images, each in (("training", seen[-1], training), ("sampling", _drawn(e, jobs, len(seen)), forward)):
             calls[kind], flop[kind] = calls[kind] + images, flop[kind] + images * each
         disk["checkpoints"] += KEPT * 4 * _WEIGHT * parameters
         disk["snapshots"] += (len(seen) + 1) * _WEIGHT * parameters  # and the weights of the last step
         disk["samples"] += len(jobs) * e.distance_images * 3 * config.resolution**2
-    parameters, forward, _ = costs[first.learned_variance]
-    calls["measuring"] = _measured(e, first)
-    flop["measuring"] = calls["measuring"] * forward
-    hours = {kind: flop[kind] / rates[kind != "training"] / 3.6e15 for kind in flop}
+    hours = {kind: flop[kind] / rates[kind] / 3.6e15 for kind in flop}
     line = (
-        f"estimate of {e.name}: {len(e.runs)} trainings of {parameters:,} parameters, {calls['training']:,} images "
-        f"seen, {_short(sum(hours.values()))} hours of {first.device} (at {rates[0]:g} TFLOP/s in training, "
-        f"{rates[1]:g} in measuring, both assumed), {_short(sum(disk.values()) / 1e9)} GB of disk"
+        f"estimate of {e.name}: {len(e.runs)} trainings of {costs[first.learned_variance][0]:,} parameters, "
+        f"{calls['training']:,} images seen, {_short(sum(hours.values()))} hours of {first.device} (at "
+        f"{rates['training']:g} TFLOP/s in training, {rates['sampling']:g} in sampling, both assumed), "
+        f"{_short(sum(disk.values()) / 1e9)} GB of disk"
     )
     return Estimate(line, calls, flop, hours, disk)
 
@@ -101,31 +89,19 @@ def _drawn(e, jobs, snapshots):
     """Images through the network for one training's samples; every batch has the full size."""
     judged, shown = (-(-n // e.sampling_batch_size) * e.sampling_batch_size for n in (e.distance_images, e.grid_images))
     grids = [*e.grid_steps, *[e.snapshot_steps[-1]] * snapshots]
-    calls = judged * sum(job["steps"] for job in jobs)
-    return calls + shown * sum(grids)
-
-
-def _measured(e, config):
-    """Images through the networks for the tables of the whole experiment, a training image counted three times."""
-    splits = 2 + (2 if config.dataset == "gaussian" else 1)  # of mse.csv, and of bias.csv
-    calls = len(e.weightings) * len(e.shown_timesteps) * e.shown_images
-    calls += len(e.weightings) * len(e.seeds) * len(e.curve_timesteps) * e.curve_images * splits
-    if e.variants:
-        judged = len(e.arms) + (len(e.weightings) if e.raw_weights else 0)
-        calls += judged * len(e.seeds) * len(e.shown_timesteps) * e.curve_images
-    ways = len(WAYS) - config.learned_variance
-    return calls + _TRAINING * len(e.weightings) * BATCHES * ways * min(config.batch_size, LARGEST_BATCH)
+    return judged * sum(job["steps"] for job in jobs) + shown * sum(grids)
 
 
 def _rates(config, tflops):
-    """TFLOP/s in training and in measuring."""
-    kind, precision = config.device.partition(":")[0], config.precision
+    """TFLOP/s {"training", "sampling"}."""
+    kind = config.device.partition(":")[0]
+    half = config.precision == "bfloat16"
     scale = config.threads if kind == "cpu" else 1
-    training, measuring = (scale * RATES[kind, one] for one in (precision, "float32"))
+    bfloat16, float32 = (scale * rate for rate in RATES[kind])
     if tflops is None:
-        return training, measuring
+        return {"training": bfloat16 if half else float32, "sampling": float32}
     check_number("tflops", tflops, above=0)
-    return tflops, tflops if precision == "float32" else measuring
+    return {"training": tflops, "sampling": float32 if half else tflops}
 
 
 def _short(number):

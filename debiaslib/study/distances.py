@@ -1,7 +1,5 @@
 """Distances between samples and data, as tables of a study."""
 
-import pandas as pd
-
 from ..metrics.colour import evaluate_colour
 from ..metrics.distances import evaluate
 from ..metrics.features import at_hand, load_extractor
@@ -10,7 +8,6 @@ from ..training.config import run_name
 from ..training.processes import current_world
 from .common import subset, trained
 from .samples import sampling_inputs, sampling_jobs, snapshots_of, stored_samples
-from .saved_tables import read_rows
 
 __all__ = ["Metrics", "distances", "draw_together", "real_distances"]
 
@@ -23,9 +20,9 @@ class Metrics:
 
     def __init__(self, study, n):
         e, data, self.n = study.experiment, study.images(), n
-        self.extractors = [load_extractor(name, study.device) for name in e.features]
+        self.extractors = [load_extractor(name, study.config.device) for name in e.features]
         self.reference = subset(data.images, e.reference_images)
-        further = [load_extractor(name, study.device) for name in e.further_features if at_hand(name)]
+        further = [load_extractor(name, study.config.device) for name in e.further_features if at_hand(name)]
         self.extractors += [one for one in further if one.dimension < min(n, len(self.reference))]
         self.allow_singular = e.allow_singular
         self.inputs = {
@@ -53,16 +50,15 @@ def distances(study, arm, seed):
     sampler, steps, images_seen, and those of `metrics.evaluate`.
     """
     metrics = Metrics(study, study.experiment.distance_images)
-    name, inputs = _table_of(study, arm, seed, trained(study, [seed], [arm]), metrics)
 
-    def make(path):
-        rows, parsed = [], parse_arm(arm)
+    def rows():
+        found, parsed = [], parse_arm(arm)
         for job in sampling_jobs(study.experiment, arm, snapshots_of(study, arm, seed)):
             facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, **job}
-            rows += metrics.rows(stored_samples(study, arm, seed, metrics.n, **job), **facts)
-        _write(path, rows)
+            found += metrics.rows(stored_samples(study, arm, seed, metrics.n, **job), **facts)
+        return found
 
-    return read_rows(study.table(name, inputs, make))
+    return study.csv(*_table_of(study, arm, seed, trained(study, [seed], [arm]), metrics), rows, digits=10)
 
 
 def real_distances(study):
@@ -71,15 +67,14 @@ def real_distances(study):
     if heldout is None:
         return None
     metrics = Metrics(study, study.experiment.distance_images)
+    facts = {"weighting": "real", "variant": ""}
+    facts |= dict.fromkeys(["seed", "network", "sampler", "steps", "images_seen"])
+
+    def rows():
+        return metrics.rows(subset(heldout.images, metrics.n), **facts)
+
     inputs = {**metrics.inputs, "heldout": heldout.fingerprint}
-
-    def make(path):
-        images = subset(heldout.images, study.experiment.distance_images)
-        facts = {"weighting": "real", "variant": ""}
-        facts |= dict.fromkeys(["seed", "network", "sampler", "steps", "images_seen"])
-        _write(path, metrics.rows(images, **facts))
-
-    return read_rows(study.table("distances-real.csv", inputs, make))
+    return study.csv("distances-real.csv", inputs, rows, digits=10)
 
 
 def draw_together(study, arm, seed):
@@ -101,7 +96,3 @@ def _table_of(study, arm, seed, runs, metrics):
     inputs = {**runs, **sampling_inputs(e), **metrics.inputs, "samplers": e.samplers}
     inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps, "raw": e.raw_weights}
     return f"distances-{run_name(arm, seed)}.csv", inputs
-
-
-def _write(path, rows):
-    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")

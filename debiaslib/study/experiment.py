@@ -195,9 +195,8 @@ def load_experiment(name, dataset=""):
     """
     path = _experiment_file(name)
     given = _read_settings(path)
-    known = [f.name for f in dataclasses.fields(Experiment) if f.name != "name"]
     for key in given:
-        check_name(f"setting in {path.name}", key, known)
+        check_name(f"setting in {path.name}", key, [f.name for f in dataclasses.fields(Experiment) if f.name != "name"])
     if "preset" not in given:
         raise InputError(f"experiment file {path} names no preset; known: {', '.join(PRESETS)}")
     if dataset:
@@ -209,10 +208,9 @@ def load_experiment(name, dataset=""):
 
 def _say_network(experiment):
     """Say on stderr which settings of the preset's network an experiment changes."""
-    preset = get_preset(experiment.preset).network
-    ours = experiment.train_config(*experiment.runs[0]).network
-    changed = [f"{key}={shown(value, 24)}" for key, value in ours.items()
-               if key in experiment.training.get("network", {}) and preset.get(key) != value]  # fmt: skip
+    preset, ours = get_preset(experiment.preset).network, experiment.train_config(*experiment.runs[0]).network
+    given = experiment.training.get("network", {})
+    changed = [f"{k}={shown(v, 24)}" for k, v in ours.items() if k in given and preset.get(k) != v]
     if changed:
         print(f"the network is that of preset {experiment.preset} with {', '.join(changed)}", file=sys.stderr)
 
@@ -224,45 +222,29 @@ def known_experiments():
 
 def _experiment_file(name):
     path = user_path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if not os.path.isfile(path):
-            raise InputError(f"experiment file {shown(str(name))} does not exist; it must be a YAML file")
-        return path
-    return checkout() / "config" / f"{check_choice('experiment', str(name), known_experiments())}.yaml"
-
-
-_LARGEST = 100_000  # bytes: an experiment is a page
+    if path.suffix not in (".yaml", ".yml"):
+        return checkout() / "config" / f"{check_choice('experiment', str(name), known_experiments())}.yaml"
+    if not os.path.isfile(path):
+        raise InputError(f"experiment file {shown(str(name))} does not exist; it must be a YAML file")
+    return path
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML's plain values, without a key given twice (the last would win) and without aliases.
-
-    A few lines of aliases of aliases stand for more than any memory holds.
-    """
-
-    def compose_node(self, parent, index):
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, f"*{event.anchor}: aliases are not taken", event.start_mark)
-        return super().compose_node(parent, index)
+    """YAML's plain values, without a key given twice, of which the last would win."""
 
     def construct_mapping(self, node, deep=False):
-        given = []
-        for where, _ in node.value:
-            key = self.construct_object(where, deep=True)
-            if key in given:
-                raise yaml.constructor.ConstructorError(None, None, f"{shown(key)} is given twice", where.start_mark)
-            given.append(key)
+        keys = [self.construct_object(where, deep=True) for where, _ in node.value]
+        for number, (where, _) in enumerate(node.value):
+            if keys[number] in keys[:number]:
+                problem = f"{shown(keys[number])} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, where.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def _read_settings(path):
     """The mapping that a YAML file holds. Raises InputError, naming the file, if it holds anything else."""
     try:
-        content = path.read_bytes()
-        if len(content) > _LARGEST:
-            raise ValueError(f"it has {len(content):,} bytes; {_LARGEST:,} are allowed")
-        settings = yaml.load(content.decode("utf-8"), _Strict)
+        settings = yaml.load(path.read_text(encoding="utf-8"), _Strict)
     except yaml.MarkedYAMLError as error:
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise InputError(f"experiment file {path} cannot be read: {error.problem}{where}") from None

@@ -8,11 +8,8 @@ A network passes where the error of its one-step estimate of x0 (EMA weights, tr
 on the linear schedule with T = 1000, and at equal SNR on another schedule.
 """
 
-import pandas as pd
-
-from ..diffusion.one_step import mse_by_timestep
 from ..diffusion.schedule import Schedule
-from .common import cached_by_t, measured_images, measured_labels, optimal_denoiser, trained
+from .common import cached_by_t, errors_of, measured_images, optimal_denoiser, trained
 
 OF_OPTIMUM, OF_INPUT = 1.25, 2.0  # the limits, as multiples of the optimum's error and of that of returning x_t
 
@@ -35,25 +32,20 @@ def gate(study):
     inputs = {"runs": [trained(study, [seed], [arm])["runs"] for arm, seed in e.runs]}
     inputs |= {"t": timesteps, "images": e.curve_images, "optimum": e.optimum_images, "limits": [OF_OPTIMUM, OF_INPUT]}
 
-    def make(path):
-        best = cached_by_t(optimal_denoiser(study)[0])
-        x0, labels = measured_images(study, e.curve_images), measured_labels(study, e.curve_images)
-        rows = [_rows(study, arm, seed, timesteps, x0, labels, best) for arm, seed in e.runs]
-        pd.DataFrame(sum(rows, [])).to_csv(path, index=False, float_format="%.6g")
+    def rows():
+        best, images = cached_by_t(optimal_denoiser(study)[0]), measured_images(study, e.curve_images)
+        return [row for run in e.runs for row in _rows(study, *run, timesteps, images, best)]
 
-    return pd.read_csv(study.table("gate.csv", inputs, make))
+    return study.csv("gate.csv", inputs, rows, digits=6)
 
 
-def _rows(study, arm, seed, timesteps, x0, labels, best):
-    models, kind = {"network": study.model(arm, seed)}, study.prediction_type_of(arm)
-    errors = mse_by_timestep(models, x0, timesteps, study.schedule, prediction_type=kind, optimal=best, labels=labels)
+def _rows(study, arm, seed, timesteps, images, best):
+    errors = errors_of(study, [arm], seed, timesteps, images, best)
     mean = errors[errors.quantity == "x0_mse"].groupby(["model", "t"]).value.mean()
-    rows = []
     for t, base, factor in zip(timesteps, ("optimum", "initial"), (OF_OPTIMUM, OF_INPUT), strict=True):
-        error, limit = mean["network", t], factor * mean[base, t]
+        error, limit = mean[arm, t], factor * mean[base, t]
         row = {"arm": arm, "seed": seed, "t": t, "error": error, "optimum": mean["optimum", t]}
-        rows.append({**row, "x_t": mean["initial", t], "limit": limit, "passes": bool(error <= limit)})
-    return rows
+        yield {**row, "x_t": mean["initial", t], "limit": limit, "passes": bool(error <= limit)}
 
 
 def gate_line(table, arms):

@@ -62,60 +62,43 @@ def _norm2(vector):
 
 
 def gradient_noise(study):
-    """The noise of a minibatch's gradient at each weighting's EMA network of the first seed: a DataFrame.
+    """The noise of a minibatch's gradient at each weighting's EMA network of the first seed: a DataFrame, `COLUMNS`.
 
-    The network is that of the first snapshot: near the end of a training the expected gradient drowns in the noise of
-    any affordable number of batches. Columns: weighting, way (of `WAYS`), images_seen (by the network), batches,
-    batch_size, effective_sample_size (share of a batch), gradient_norm2, variance, variance_se, noise_to_signal. All
-    ways see the same images and noise. Their expected gradient is one, so gradient_norm2 is taken from all of them
-    together; where noise hides it, noise_to_signal is NaN. With learned variance there is no "density". A
-    network that was trained elsewhere has no weighting here and no row.
+    The network is that of the first snapshot (images_seen): near the end of a training the expected gradient drowns in
+    the noise of any affordable number of batches. All ways (`WAYS`) see the same images and noise. Their expected
+    gradient is one, so gradient_norm2 is taken from all of them together; where noise hides it, noise_to_signal is NaN.
+    effective_sample_size is a share of the batch. With learned variance there is no "density". A network that was
+    trained elsewhere has no weighting here and no row.
     """
     seed = study.experiment.seeds[0]
     inputs = {**trained(study, [seed]), "batches": BATCHES, "largest_batch": LARGEST_BATCH, "ways": WAYS}
 
-    def make(path):
+    def rows():
         weightings = study.experiment.weightings if study.trained_here else ()
-        tables = [_of_weighting(study, weighting, seed) for weighting in weightings]
-        table = pd.concat(tables) if tables else pd.DataFrame(columns=COLUMNS)
-        table.to_csv(path, index=False, float_format="%.7g")
+        found = [row for weighting in weightings for row in _of_weighting(study, weighting, seed)]
+        return pd.DataFrame(found, columns=COLUMNS)
 
-    return pd.read_csv(study.table("gradient_noise.csv", inputs, make))
+    return study.csv("gradient_noise.csv", inputs, rows, digits=7)
 
 
 def _of_weighting(study, weighting, seed):
-    config = study.experiment.train_config(weighting, seed)
-    objectives = ways_to_apply(config)
+    objectives = ways_to_apply(study.experiment.train_config(weighting, seed))
     seen = study.run(weighting, seed).record["snapshots"][0]["images"]
     data = study.images()
     found = gradient_moments(study.model(weighting, seed, seen), objectives, data.images, BATCHES, data.labels)
     signal = found.pop("all").norm2
-    rows = [
-        {
-            "weighting": weighting,
-            "way": way,
-            "images_seen": seen,
-            "batches": BATCHES,
-            "batch_size": objectives[way].config.batch_size,
-            "effective_sample_size": effective_sample_size(objectives[way].factor.double()),
-            "gradient_norm2": signal,
-            "variance": moments.variance,
-            "variance_se": moments.variance_se,
-            "noise_to_signal": moments.variance / signal if signal > 0 else float("nan"),
-        }
-        for way, moments in found.items()
-    ]
-    return pd.DataFrame(rows)
+    for way, moments in found.items():
+        size, used = objectives[way].config.batch_size, effective_sample_size(objectives[way].factor.double())
+        noise = moments.variance / signal if signal > 0 else float("nan")
+        row = (weighting, way, seen, BATCHES, size, used, signal, moments.variance, moments.variance_se, noise)
+        yield dict(zip(COLUMNS, row, strict=True))
 
 
 def ways_to_apply(config):
     """{way: `Objective`} of a `TrainConfig`'s weight, applied in each way that the configuration allows."""
     ways = {way: kind for way, kind in WAYS.items() if not (config.learned_variance and kind == "weight")}
-    size = min(config.batch_size, LARGEST_BATCH)
-    return {
-        way: Objective(dataclasses.replace(config, batch_size=size, timestep_sampling=kind))
-        for way, kind in ways.items()
-    }
+    config = dataclasses.replace(config, batch_size=min(config.batch_size, LARGEST_BATCH))
+    return {way: Objective(dataclasses.replace(config, timestep_sampling=kind)) for way, kind in ways.items()}
 
 
 @torch.enable_grad()

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..diffusion.one_step import QUANTITIES, mse_by_timestep, one_step_estimate
+from ..diffusion.one_step import QUANTITIES, one_step_estimate
 from ..diffusion.randomness import stream
-from .common import cached_by_t, load_arrays, measured_images, measured_labels, optimal_denoiser, save_arrays, trained
+from ..training.arms import parse_arm
+from .common import cached_by_t, errors_of, measured_images, optimal_denoiser, trained
 
-__all__ = ["mse", "one_step"]
+__all__ = ["arm_errors", "mse", "one_step"]
 
 
 def one_step(study):
@@ -20,39 +21,33 @@ def one_step(study):
     e, seed = study.experiment, study.experiment.seeds[0]
     inputs = {**trained(study, [seed]), "t": e.shown_timesteps, "images": e.shown_images, "optimum": e.optimum_images}
 
-    def make(path):
-        x0, labels = measured_images(study, e.shown_images), measured_labels(study, e.shown_images)
+    def make():
+        x0, labels = measured_images(study, e.shown_images)
         models = {w: (study.model(w, seed), study.prediction_type) for w in e.weightings}
         models["optimum"] = optimal_denoiser(study)[0], "sample"
-        estimates = [
-            [_shown(m, x0, t, study.schedule, p, labels) for t in e.shown_timesteps] for m, p in models.values()
-        ]
-        arrays = {key: np.array([[one[key] for one in row] for row in estimates]) for key in estimates[0][0]}
-        arrays["x_t"] = arrays["x_t"][0]
-        save_arrays(path, names=np.array(list(models)), t=np.array(e.shown_timesteps), x0=x0.cpu().numpy(), **arrays)
+        found = [[_shown(m, x0, t, study.schedule, p, labels) for t in e.shown_timesteps] for m, p in models.values()]
+        arrays = {key: np.array([[one[key] for one in row] for row in found]) for key in found[0][0]}
+        arrays |= {"x_t": arrays["x_t"][0], "x0": x0.cpu().numpy()}
+        return {"names": np.array(list(models)), "t": np.array(e.shown_timesteps), **arrays}
 
-    return load_arrays(study.table("one_step.npz", inputs, make))
+    return study.arrays("one_step.npz", inputs, make)
 
 
 def _shown(model, x0, t, schedule, prediction_type, labels):
     noise = torch.randn(x0.shape, generator=stream(0, "one step", t)).to(x0)
     one = one_step_estimate(model, x0, t, noise, schedule, prediction_type, labels=labels)
     residual = (x0 - one.x0_hat - one.amplified_error).abs().max().item()
-    return {
-        "x_t": one.x_t.cpu().numpy(),
-        "x0_hat": one.x0_hat.cpu().numpy(),
-        "amplified_error": one.amplified_error.cpu().numpy(),
-        "residual": residual,
-    }
+    arrays = {name: getattr(one, name).cpu().numpy() for name in ("x_t", "x0_hat", "amplified_error")}
+    return {**arrays, "residual": residual}
 
 
 def mse(study):
     """Mean squared errors by timestep, and paired differences from the constant weight: a DataFrame.
 
     Columns: split (train, heldout), seed, model (a weighting, "initial", "optimum"), t, quantity (of
-    `analysis.QUANTITIES`, and the optimum's own error as "floor"), mean, se, n, difference and difference_se (paired
+    `one_step.QUANTITIES`, and the optimum's own error as "floor"), mean, se, n, difference and difference_se (paired
     over images, against the first weighting). n counts images; every model sees the same noise. Held-out images have
-    no optimum, unless it is that of the data's true law (`tables.optimal_denoiser`).
+    no optimum, unless it is that of the data's true law (`common.optimal_denoiser`).
     """
     e, heldout = study.experiment, study.images("heldout")
     inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images}
@@ -61,26 +56,18 @@ def mse(study):
     if heldout is not None and heldout.labels is not None:
         inputs["heldout_labels"] = heldout.labels_fingerprint
 
-    def make(path):
+    def rows():
         optimal, everywhere = optimal_denoiser(study)
         tables = []
         for split, noise_seed in (("train", 0), ("heldout", 1)):
             best = cached_by_t(optimal) if everywhere or split == "train" else None
-            x0, labels = (take(study, e.curve_images, split) for take in (measured_images, measured_labels))
-            for seed in e.seeds if x0 is not None else ():
-                errors = _error_rows(study, seed, x0, best, noise_seed, labels)
-                tables.append(_summary(errors, e.weightings[0]).assign(split=split, seed=seed))
-        pd.concat(tables).to_csv(path, index=False, float_format="%.8g")
+            images = measured_images(study, e.curve_images, split)
+            for seed in e.seeds if images[0] is not None else ():
+                found = errors_of(study, e.weightings, seed, e.curve_timesteps, images, best, noise_seed=noise_seed)
+                tables.append(_summary(found, e.weightings[0]).assign(split=split, seed=seed))
+        return pd.concat(tables)
 
-    return pd.read_csv(study.table("mse.csv", inputs, make))
-
-
-def _error_rows(study, seed, x0, optimal, noise_seed, labels):
-    models = {w: study.model(w, seed) for w in study.experiment.weightings}
-    timesteps, kind = study.experiment.curve_timesteps, study.prediction_type
-    return mse_by_timestep(
-        models, x0, timesteps, study.schedule, prediction_type=kind, seed=noise_seed, optimal=optimal, labels=labels
-    )
+    return study.csv("mse.csv", inputs, rows, digits=8)
 
 
 def _summary(rows, baseline):
@@ -88,15 +75,41 @@ def _summary(rows, baseline):
     base = rows[rows.model == baseline].set_index(["t", "quantity", "image"]).value
     keys = pd.MultiIndex.from_frame(rows[["t", "quantity", "image"]])
     rows = rows.assign(difference=rows.value.to_numpy() - base.reindex(keys).to_numpy())
-    groups = rows.groupby(["model", "t", "quantity"], sort=False)
-    table = groups.agg(
-        mean=("value", "mean"),
-        se=("value", "sem"),
-        n=("value", "size"),
-        difference=("difference", "mean"),
-        difference_se=("difference", "sem"),
-    ).reset_index()
+    parts = {"mean": ("value", "mean"), "se": ("value", "sem"), "n": ("value", "size")}
+    parts |= {"difference": ("difference", "mean"), "difference_se": ("difference", "sem")}
+    table = rows.groupby(["model", "t", "quantity"], sort=False).agg(**parts).reset_index()
     own = (table.model == "optimum") & (table.quantity == "x0_mse")
-    floor = table[own].assign(quantity="floor")
     trivial = (table.model == "optimum") & table.quantity.isin(QUANTITIES[3:])  # zero by definition
-    return pd.concat([table[~trivial], floor])
+    return pd.concat([table[~trivial], table[own].assign(quantity="floor")])
+
+
+def arm_errors(study):
+    """Mean errors of the one-step estimates of every arm's networks, on the same images and noise: a DataFrame.
+
+    Columns: weighting and variant (together the arm), seed, network ("ema", or "raw" for the weights of the last step),
+    t, quantity as in `one_step.mse_by_timestep`, value (mean over the images) and n (images).
+    """
+    e = study.experiment
+    inputs = {"runs": {name: one for seed in e.seeds for name, one in trained(study, [seed], e.arms)["runs"].items()}}
+    inputs |= {"t": e.shown_timesteps, "images": e.curve_images, "optimum": e.optimum_images, "raw": e.raw_weights}
+
+    def rows():
+        images, best = measured_images(study, e.curve_images), cached_by_t(optimal_denoiser(study)[0])
+        networks = ("ema", "raw") if e.raw_weights else ("ema",)
+        return pd.concat([_of_arms(study, seed, network, images, best) for seed in e.seeds for network in networks])
+
+    return study.csv("arm_errors.csv", inputs, rows, digits=8)
+
+
+def _of_arms(study, seed, network, images, best):
+    e, raw = study.experiment, network == "raw"
+    arms = e.weightings if raw else e.arms
+    found = errors_of(study, arms, seed, e.shown_timesteps, images, best, raw=raw)
+    groups = found[found.model.isin(arms)].groupby(["model", "t", "quantity"], sort=False)
+    table = groups.value.agg(value="mean", n="size").reset_index()
+    parsed = [parse_arm(arm) for arm in table.pop("model")]
+    table.insert(0, "weighting", [arm.weighting for arm in parsed])
+    table.insert(1, "variant", [arm.variant for arm in parsed])
+    table.insert(2, "seed", seed)
+    table.insert(3, "network", network)
+    return table

@@ -7,15 +7,13 @@ these networks; if it stays, it is refuted.
 """
 
 import numpy as np
-import pandas as pd
 import torch
 
 from ..diffusion.prediction import call_network, to_x0_epsilon
 from ..diffusion.sampling import sample
-from .common import load_arrays, optimal_denoiser, save_arrays, trained
+from .common import optimal_denoiser, trained
 from .distances import Metrics
 from .samples import image_seeds
-from .saved_tables import read_rows
 
 ORACLE = "optimum"
 _SHOWN = 8  # images of each swap in the grid
@@ -63,51 +61,48 @@ def oracle_swap(study):
     is the mean of all seeds' answers at each call. The samples of one number of steps start from equal noise.
     """
     e = study.experiment
-    judge, arms = Metrics(study, e.swap_images), e.weightings[:2]
-    runs = trained(study, e.seeds, arms)
-    inputs = {**runs, **judge.inputs, "swaps": swaps(e), "steps": e.swap_steps, "clip": e.clip_x0}
-    inputs |= {"optimum": e.optimum_images, "sampler": e.sampler}
+    metrics, arms = Metrics(study, e.swap_images), e.weightings[:2]
+    inputs = {**trained(study, e.seeds, arms), **metrics.inputs, "swaps": swaps(e), "steps": e.swap_steps}
+    inputs |= {"clip": e.clip_x0, "optimum": e.optimum_images, "sampler": e.sampler}
 
-    def make(path):
-        rows = []
-        for seed in e.seeds:
-            denoisers = _denoisers(study, [seed])
-            for steps in e.swap_steps:
-                for above, below, t_star in swaps(e):
-                    if above == below == ORACLE and seed != e.seeds[0]:
-                        continue  # the optimum has no training seed
-                    images = _draw(study, denoisers, (above, below, t_star), seed, steps)
-                    rows += judge.rows(images, above=above, below=below, t_star=t_star, seed=seed, steps=steps)
+    def rows_of(name, seeds, asked):
+        denoisers = _denoisers(study, seeds)
+        for steps in e.swap_steps:
+            for above, below, t_star in asked:
+                images = _draw(study, denoisers, (above, below, t_star), seeds[0], steps)
+                yield from metrics.rows(images, above=above, below=below, t_star=t_star, seed=name, steps=steps)
+
+    def rows():
+        found = []
+        for seed in e.seeds:  # the optimum alone has no training seed: once
+            asked = [swap for swap in swaps(e) if seed == e.seeds[0] or swap[:2] != (ORACLE, ORACLE)]
+            found += rows_of(seed, [seed], asked)
         if len(e.seeds) > 1:
-            denoisers = _denoisers(study, e.seeds)
-            for steps in e.swap_steps:
-                for who in arms:
-                    images = _draw(study, denoisers, (who, who, -1), e.seeds[0], steps)
-                    rows += judge.rows(images, above=who, below=who, t_star=-1, seed="mean", steps=steps)
-        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.10g")
+            found += rows_of("mean", e.seeds, [(arm, arm, -1) for arm in arms])
+        return found
 
-    return read_rows(study.table("oracle_swap.csv", inputs, make))
+    return study.csv("oracle_swap.csv", inputs, rows, digits=10)
 
 
 def oracle_swap_samples(study):
-    """Samples of the first seed's swaps at the last number of steps: above, below (M,), t_star (K,), images uint8.
+    """Samples of the first seed's swaps at the last number of steps: a dict of arrays.
 
-    images: (M, K, N, 3, R, R); the arrays `names` say "above | below".
+    names (M,), each "above | below"; t_star (K,); images uint8 (M, K, N, 3, R, R).
     """
     e, seed = study.experiment, study.experiment.seeds[0]
     inputs = {**trained(study, [seed], e.weightings[:2]), "swaps": swaps(e), "steps": e.swap_steps[-1]}
     inputs |= {"clip": e.clip_x0, "optimum": e.optimum_images, "sampler": e.sampler, "n": _SHOWN}
 
-    def make(path):
+    def make():
         denoisers, pairs = _denoisers(study, [seed]), list(dict.fromkeys(swap[:2] for swap in swaps(e)))
         images = [
             [_draw(study, denoisers, (*pair, t_star), seed, e.swap_steps[-1], _SHOWN) for t_star in e.swap_timesteps]
             for pair in pairs
         ]
         names = np.array([" | ".join(pair) for pair in pairs])
-        save_arrays(path, names=names, t_star=np.array(e.swap_timesteps), images=np.array(images))
+        return {"names": names, "t_star": np.array(e.swap_timesteps), "images": np.array(images)}
 
-    return load_arrays(study.table("oracle_swap_samples.npz", inputs, make))
+    return study.arrays("oracle_swap_samples.npz", inputs, make)
 
 
 def _denoisers(study, seeds):
@@ -123,18 +118,10 @@ def _draw(study, denoisers, swap, seed, steps, count=None):
     """Samples of a swap (above, below, t_star) from the starting noise of a training seed's samples."""
     above, below, t_star = swap
     e, size = study.experiment, study.experiment.train_config(*study.experiment.runs[0]).resolution
-    return sample(
-        Swap(denoisers[above], denoisers[below], t_star),
-        study.schedule,
-        image_seeds(seed, count or e.swap_images),
-        sampler=e.sampler,
-        steps=steps,
-        prediction_type="sample",
-        clip_x0=e.clip_x0,
-        shape=(3, size, size),
-        batch_size=e.sampling_batch_size,
-        device=study.device,
-    )
+    model, seeds = Swap(denoisers[above], denoisers[below], t_star), image_seeds(seed, count or e.swap_images)
+    options = {"sampler": e.sampler, "steps": steps, "prediction_type": "sample", "clip_x0": e.clip_x0}
+    options |= {"shape": (3, size, size), "batch_size": e.sampling_batch_size, "device": study.config.device}
+    return sample(model, study.schedule, seeds, **options)
 
 
 __all__ = ["ORACLE", "Swap", "as_denoiser", "oracle_swap", "oracle_swap_samples", "swaps"]

@@ -51,29 +51,19 @@ def _adm(resolution, multiples, classes=None):
 
     Residual blocks halve and double the resolution, the time embedding scales and shifts after the second norm, heads
     have 64 channels, and the middle's attention is normalised too (`UNet2DModel` leaves that out with scale_shift).
-    The last convolution has twice the channels where the variance is learned (`models.build_network`).
+    The last convolution has twice the channels where the variance is learned (`network.build_network`).
     """
     level = (resolution // 16).bit_length() - 1
-    levels = range(len(multiples))
-    network = {
-        "sample_size": resolution,
-        "in_channels": 3,
-        "out_channels": 3,
-        "block_out_channels": [128 * multiple for multiple in multiples],
-        "layers_per_block": 1,
-        "down_block_types": ["AttnDownBlock2D" if i == level else "ResnetDownsampleBlock2D" for i in levels],
-        "up_block_types": ["AttnUpBlock2D" if i == level else "ResnetUpsampleBlock2D" for i in reversed(levels)],
-        "downsample_type": "resnet",
-        "upsample_type": "resnet",
-        "resnet_time_scale_shift": "scale_shift",
-        "attention_head_dim": 64,
-        "norm_num_groups": 32,
-        "attn_norm_num_groups": 32,
-        "norm_eps": 1e-5,
-        "flip_sin_to_cos": True,  # cosines first, and frequencies to 1 / 10,000^(63/64), as ADM has them
-        "freq_shift": 0,
-        "dropout": 0.0,
-    }
+    network = _unet(
+        resolution, [128 * multiple for multiple in multiples], attention=(level,), groups=32,
+        downsample_type="resnet", upsample_type="resnet", resnet_time_scale_shift="scale_shift", attention_head_dim=64,
+        attn_norm_num_groups=32, norm_eps=1e-5, dropout=0.0,
+        flip_sin_to_cos=True, freq_shift=0,  # cosines first, and frequencies to 1 / 10,000^(63/64), as ADM has them
+    )  # fmt: skip
+    for side in ("down", "up"):
+        kinds = network[f"{side}_block_types"]
+        plain, resnet = f"{side.title()}Block2D", f"Resnet{side.title()}sampleBlock2D"
+        network[f"{side}_block_types"] = [resnet if kind == plain else kind for kind in kinds]
     return network if classes is None else {**network, "num_class_embeds": classes}
 
 
@@ -91,73 +81,38 @@ def _paper(dataset, resolution, network, batch_size):
     return Preset(dataset, resolution, network, batch_size, 2e-5, images, horizontal_flip=True, learned_variance=True)
 
 
+def _ddpm(width, dropout=0.0):
+    """The U-Net of Ho et al. (2020) for CIFAR-10, of `width` channels (theirs: 128), equal to the published network."""
+    return _unet(32, (width, *[2 * width] * 3), layers=2, attention=(1,), groups=32, attention_head_dim=None,
+                 downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6,
+                 **({"dropout": dropout} if dropout else {}))  # fmt: skip
+
+
 _LIGHT = _adm(256, (1, 1, 2, 2, 4, 4))  # 93,563,910 parameters
+_CIFAR10 = "uoft-cs/cifar10"
 
 # The small presets: 0.43 million parameters with the input skip, CIFAR-10's also with ADM's start, chosen by constant's
 # arm alone (docs/recipe.md). The rate decays and the EMA is short: 5,000 steps are too few for the paper's values.
 _SMALL = {"lr_decay": "cosine", "ema_decay": 0.995}
+_FLIPS = {"horizontal_flip": True}
 PRESETS = {
     "minifaces16": Preset("minifaces", 16, _small(16), 16, 2e-3, 80_000, **_SMALL),
     # The law of the images is known, so the optimum is exact at every t (`data.gaussian`).
     "gaussian16": Preset("gaussian", 16, _small(16), 16, 2e-3, 80_000, **_SMALL),
-    "cifar10-16": Preset(
-        "uoft-cs/cifar10", 16, _small(16, zero_init=True), 16, 1e-3, 300_000, horizontal_flip=True, **_SMALL
-    ),
-    "cifar10-32": Preset(
-        "uoft-cs/cifar10", 32, _small(32, zero_init=True), 16, 1e-3, 300_000, horizontal_flip=True, **_SMALL
-    ),
-    # Ho et al.'s network below at half its width, without dropout: 8,952,067 parameters, 3.2 GFLOP a forward pass. The
-    # learning rate is theirs over the width; it decays and the EMA is short, as 8,000 steps are few.
+    "cifar10-16": Preset(_CIFAR10, 16, _small(16, zero_init=True), 16, 1e-3, 300_000, **_FLIPS, **_SMALL),
+    "cifar10-32": Preset(_CIFAR10, 32, _small(32, zero_init=True), 16, 1e-3, 300_000, **_FLIPS, **_SMALL),
+    # At half the width, without dropout: 8,952,067 parameters, 3.2 GFLOP a forward pass. The learning rate is that of
+    # Ho et al. over the width; it decays and the EMA is short, as 8,000 steps are few.
     "cifar10-small": Preset(
-        "uoft-cs/cifar10",
-        32,
-        _unet(
-            32,
-            (64, 128, 128, 128),
-            layers=2,
-            attention=(1,),
-            groups=32,
-            attention_head_dim=None,
-            downsample_padding=0,
-            flip_sin_to_cos=False,
-            freq_shift=1,
-            norm_eps=1e-6,
-        ),
-        128,
-        4e-4,
-        1_024_000,
-        lr_decay="cosine",
-        ema_decay=0.999,
-        horizontal_flip=True,
+        _CIFAR10, 32, _ddpm(64), 128, 4e-4, 1_024_000, lr_decay="cosine", ema_decay=0.999, **_FLIPS
     ),
-    "cifar10-ddpm": Preset(
-        "uoft-cs/cifar10",
-        32,
-        # Ho et al. 2020: 35,746,307 parameters; the flags that are no default make it equal to the published network.
-        _unet(
-            32,
-            (128, 256, 256, 256),
-            layers=2,
-            attention=(1,),
-            groups=32,
-            attention_head_dim=None,
-            downsample_padding=0,
-            flip_sin_to_cos=False,
-            freq_shift=1,
-            norm_eps=1e-6,
-            dropout=0.1,
-        ),
-        128,
-        2e-4,
-        102_400_000,
-        horizontal_flip=True,
-    ),
+    "cifar10-ddpm": Preset(_CIFAR10, 32, _ddpm(128, 0.1), 128, 2e-4, 102_400_000, **_FLIPS),  # 35,746,307 parameters
     # The paper's rows. Each row's network of the light ADM kind has 6 output channels, as its variance is learned.
     "ffhq256": _paper("merkol/ffhq-256", 256, _LIGHT, 8),
     "celebahq256": _paper("celebahq", 256, _LIGHT, 8),
     "afhqdog256": _paper("afhqdog", 256, _LIGHT, 8),
     "metfaces256": _paper("huggan/metfaces", 256, _LIGHT, 8),
-    "cifar10": _paper("uoft-cs/cifar10", 32, _adm(32, (1, 2, 2, 2), classes=10), 32),
+    "cifar10": _paper(_CIFAR10, 32, _adm(32, (1, 2, 2, 2), classes=10), 32),
     "imagenet256": _paper("ILSVRC/imagenet-1k", 256, _adm(256, (1, 1, 2, 2, 4, 4), classes=1000), 8),
 }
 

@@ -12,7 +12,6 @@ from .experiment import Experiment
 
 __all__ = ["GivenRun", "OneNetwork", "experiment_of_one", "run_of_one"]
 
-_UNKNOWN = "unknown"
 _KNOWN = ("resolution", "timesteps", "prediction_type", "learned_variance", "network")
 # What decides a training and says nothing of a network that is there already.
 _OF_TRAINING = ("timestep_sampling", "zero_terminal_snr", "snapshots")
@@ -43,32 +42,20 @@ def experiment_of_one(given, experiment):
     """The `OneNetwork` of a `Pretrained`. Raises InputError for a timestep that the network does not have."""
     network = {key: value for key, value in given.network.config.items() if not key.startswith("_")}
     training = {key: value for key, value in experiment.training.items() if key not in _OF_TRAINING}
-    training |= {
-        "network": {**network, "out_channels": network["in_channels"]},
-        "resolution": given.resolution,
-        "timesteps": given.schedule.T,
-        "prediction_type": given.prediction_type,
-        "learned_variance": given.learned_variance,
-    }
+    training |= {"network": {**network, "out_channels": network["in_channels"]}, "timesteps": given.schedule.T}
+    training |= {name: getattr(given, name) for name in ("resolution", "prediction_type", "learned_variance")}
     settings = {field.name: getattr(experiment, field.name) for field in dataclasses.fields(Experiment)}
-    only = {"weightings": (PRETRAINED,), "variants": (), "seeds": (0,), "raw_weights": False}
-    name = f"{experiment.name}--{given.slug}"
-    return OneNetwork(**{**settings, **only, "name": name, "training": training, "clip_x0": given.clip_x0})
+    settings |= {"weightings": (PRETRAINED,), "variants": (), "seeds": (0,), "raw_weights": False}
+    settings |= {"name": f"{experiment.name}--{given.slug}", "training": training, "clip_x0": given.clip_x0}
+    return OneNetwork(**settings)
 
 
 def run_of_one(given, experiment):
     """What is known of a network's training, as a `GivenRun`: "unknown", and 0 images, where nobody has said it."""
-    facts = given.training
-    if not facts:
-        said = experiment.train_config(PRETRAINED, 0).to_dict()
-        facts = {name: said[name] if name in _KNOWN else _UNKNOWN for name in said}
-        facts["schedule"] = given.schedule.name
+    said = experiment.train_config(PRETRAINED, 0).to_dict()
+    assumed = {name: value if name in _KNOWN else "unknown" for name, value in said.items()}
+    facts = given.training or {**assumed, "schedule": given.schedule.name}
     images = given.training.get("images", 0)
-    record = {
-        "config": facts,
-        "data": {"name": facts["dataset"]},
-        "parameters": sum(parameter.numel() for parameter in given.network.parameters()),
-        "images": images,
-        "snapshots": [{"images": images}],
-    }
+    record = {"config": facts, "data": {"name": facts["dataset"]}, "images": images, "snapshots": [{"images": images}]}
+    record["parameters"] = sum(parameter.numel() for parameter in given.network.parameters())
     return GivenRun(facts, record)

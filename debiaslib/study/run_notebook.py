@@ -8,7 +8,6 @@ metadata is trusted: all code cells must have run, and the record is written las
 """
 
 import re
-import sys
 import time
 
 import nbformat
@@ -22,7 +21,6 @@ from ..files import FULL, atomic_path, exclusive, remove_leftovers, sha256_file,
 from ..paths import absolute, check_results_folder, notebook_files, results_root, without_folders
 from ..provenance import provenance
 from ..signals import end_after_signal
-from ..store import is_current
 from .experiment import load_experiment
 from .study import open_study
 
@@ -35,8 +33,7 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
 
     experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. model: a
     network trained elsewhere in place of the experiment's own, as `study.open_study` takes it; the copy is then in the
-    network's folder. If another process is executing this notebook, wait and take its copy if notebook, parameters,
-    settings, commit and packages are equal; whether the data changed in between is not asked.
+    network's folder. One process executes a notebook at a time.
 
     Raises WorkFailed, with the exit status of above, in one line that names the cell, if a cell fails or did not run;
     the copy is then <name>.failed.ipynb. Where the disk is full, an OSError names that file, and none is left.
@@ -51,16 +48,12 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
         where, *rest = model.split(";")
         parameters["model"] = ";".join([absolute(where.strip()), *rest])
         folder = open_study(experiment, dataset, results, parameters["model"]).folder
-    target, started = folder / "notebooks" / f"{name}.ipynb", time.monotonic()
+    target = folder / "notebooks" / f"{name}.ipynb"
     failed, note = target.with_name(f"{name}.failed.ipynb"), target.with_suffix(".json")
-    before = _last_written(note)
     with exclusive(target.with_name(f".{name}.lock"), f"the notebook {target}"):
+        started = time.monotonic()
         record = {"notebook": name, "source_sha256": sha256_file(source), "parameters": without_folders(parameters)}
         record |= provenance()
-        inputs = {"record": record, "settings": settings.to_dict()}
-        if _last_written(note) != before and is_current(target, inputs, note):
-            print(f"another process has meanwhile executed the notebook {target}", file=sys.stderr, flush=True)
-            return target
         for path in (failed, note):
             remove_leftovers(path)
         with atomic_path(failed) as temporary:
@@ -69,23 +62,17 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
             line, status = failure
             raise WorkFailed(f"notebook {name}: {line}; see {failed}", status)
         failed.replace(target)
-        made = {"inputs": inputs, "sha256": sha256_file(target), "seconds": round(time.monotonic() - started, 1)}
-        write_json(note, {**record, **made})
+        made = {"inputs": {"record": dict(record), "settings": settings.to_dict()}, "sha256": sha256_file(target)}
+        write_json(note, {**record, **made, "seconds": round(time.monotonic() - started, 1)})
     return target
-
-
-def _last_written(note):
-    """When a record was written, or None; not what it says, which a second execution may repeat."""
-    return note.stat().st_mtime_ns if note.exists() else None
 
 
 def _execute(source, target, parameters):
     """Run the notebook; return None, or (what went wrong, exit status)."""
     paths = (str(path).replace("{", "{{").replace("}", "}}") for path in (source, target))  # papermill fills in braces
+    options = {"kernel_name": "python3", "progress_bar": False, "coalesce_streams": True}
     try:
-        papermill.execute_notebook(
-            *paths, parameters=parameters, kernel_name="python3", progress_bar=False, coalesce_streams=True
-        )
+        papermill.execute_notebook(*paths, parameters=parameters, **options)
     except PapermillExecutionError as error:
         cause = f"{error.ename}: {error.evalue}" if error.evalue else _last_error(target) or error.ename
         return _failure(f"cell {error.cell_index}: {cause}")
@@ -123,16 +110,16 @@ def _cell_that_did_not_run(notebook):
     return None
 
 
-def main():
+def main(arguments=None):
     """The command line: execute the named notebooks."""
     # nbclient gives the kernel 5 s, in which a training saves; a kernel ends after its parent.
     end_after_signal(_TO_END)
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", help="such as 01_bias_existence")
     parser.add_argument("--model", default="", help="a network trained elsewhere, by folder, file or hub id")
-    arguments = parser.parse_args()
-    for name in arguments.names:
-        execute_notebook(name, arguments.experiment, arguments.dataset, arguments.results, arguments.model)
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        execute_notebook(name, options.experiment, options.dataset, options.results, options.model)
 
 
 if __name__ == "__main__":

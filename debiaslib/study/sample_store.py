@@ -20,10 +20,7 @@ _SHARD = 1000  # images
 
 @dataclass(frozen=True)
 class SampleStore:
-    """The place of `inputs["n"]` samples of `shape` (C, H, W).
-
-    inputs: JSON-native; all that decides the images: model, sampler, steps, n, batch_size, device.
-    """
+    """The place of `inputs["n"]` samples of `shape` (C, H, W); inputs, JSON-native, are all that decides the images."""
 
     folder: Path
     inputs: dict
@@ -37,7 +34,7 @@ class SampleStore:
     @property
     def complete(self):
         """Whether all samples are there, undamaged."""
-        return is_current(self.path, self.inputs, self._note)
+        return is_current(self.path, self.inputs, self.path.with_suffix(".json"))
 
     @property
     def images(self):
@@ -54,7 +51,7 @@ class SampleStore:
 
     def join(self):
         """Join the shards, none of which is missing, to one file."""
-        stored(self.path, self.inputs, self._write, note=self._note)
+        stored(self.path, self.inputs, self._write, note=self.path.with_suffix(".json"))
         shutil.rmtree(self.path.with_suffix(""), ignore_errors=True)
 
     def _write(self, path):
@@ -63,10 +60,6 @@ class SampleStore:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for seeds in self._shards():
                 file.write(np.load(self._shard(seeds), allow_pickle=False))
-
-    @property
-    def _note(self):
-        return self.path.with_suffix(".json")
 
     def _shards(self):
         """Ranges of seeds, in whole batches: an image's last bits depend on the size of its batch."""

@@ -10,19 +10,11 @@ import numpy as np
 from ..diffusion.sampling import sample, sample_batches
 from ..training.config import run_name
 from ..training.processes import current_world, shared_batches
-from .common import load_arrays, save_arrays, trained
+from .common import trained
 from .sample_store import SampleStore
 
-__all__ = [
-    "image_seeds",
-    "last_samples",
-    "samples",
-    "sampling_inputs",
-    "sampling_jobs",
-    "snapshots_of",
-    "stored_samples",
-    "training_samples",
-]
+__all__ = ["image_seeds", "last_samples", "samples", "sampling_inputs", "sampling_jobs", "snapshots_of",
+           "stored_samples", "training_samples"]  # fmt: skip
 
 
 def samples(study, arm, seed):
@@ -30,12 +22,11 @@ def samples(study, arm, seed):
     e = study.experiment
     inputs = {**trained(study, [seed], [arm]), **sampling_inputs(e), "steps": e.grid_steps, "n": e.grid_images}
 
-    def make(path):
+    def make():
         model = study.model(arm, seed)
-        images = np.stack([_sample(study, model, arm, seed, steps) for steps in e.grid_steps])
-        save_arrays(path, steps=np.array(e.grid_steps), seeds=np.array(image_seeds(seed, e.grid_images)), images=images)
+        return {"steps": np.array(e.grid_steps), **_grid(study, arm, seed, [(model, steps) for steps in e.grid_steps])}
 
-    return load_arrays(study.table(f"samples-{run_name(arm, seed)}.npz", inputs, make))
+    return study.arrays(f"samples-{run_name(arm, seed)}.npz", inputs, make)
 
 
 def training_samples(study, arm, seed):
@@ -43,13 +34,22 @@ def training_samples(study, arm, seed):
     e = study.experiment
     inputs = {**trained(study, [seed], [arm]), **sampling_inputs(e), "steps": e.snapshot_steps, "n": e.grid_images}
 
-    def make(path):
+    def make():
         seen = snapshots_of(study, arm, seed)
-        models = [study.model(arm, seed, count) for count in seen]
-        images = np.stack([_sample(study, model, arm, seed, e.snapshot_steps[-1]) for model in models])
-        save_arrays(path, images_seen=np.array(seen), seeds=np.array(image_seeds(seed, e.grid_images)), images=images)
+        models = [(study.model(arm, seed, count), e.snapshot_steps[-1]) for count in seen]
+        return {"images_seen": np.array(seen), **_grid(study, arm, seed, models)}
 
-    return load_arrays(study.table(f"training-{run_name(arm, seed)}.npz", inputs, make))
+    return study.arrays(f"training-{run_name(arm, seed)}.npz", inputs, make)
+
+
+def _grid(study, arm, seed, models):
+    """The arrays seeds and images of samples from the same noise. models: [(model, sampling steps)]."""
+    seeds = image_seeds(seed, study.experiment.grid_images)
+    images = [
+        sample(model, study.schedule, seeds, progress=True, **_settings(study, arm, study.experiment.sampler, steps))
+        for model, steps in models
+    ]
+    return {"seeds": np.array(seeds), "images": np.stack(images)}
 
 
 def image_seeds(seed, count):
@@ -94,10 +94,10 @@ def stored_samples(study, arm, seed, n, network, sampler, steps, images_seen):
 
     if not world.broadcast(world.first and store.complete):
         with world.exclusive(store.path.with_suffix(".lock"), f"the samples {store.path.name}"):
-            for seeds in world.broadcast(store.missing() if world.first else None):
-                images = list(shared_batches(world, seeds, settings["batch_size"], store.shape, draw))
+            for numbers in world.broadcast(store.missing() if world.first else None):
+                images = list(shared_batches(world, numbers, settings["batch_size"], store.shape, draw))
                 if world.first:
-                    store.add(seeds, np.concatenate(images))
+                    store.add(numbers, np.concatenate(images))
             if world.first:
                 store.join()
     return store.images if world.first else None
@@ -120,18 +120,6 @@ def sampling_inputs(e):
 
 
 def _settings(study, arm, sampler, steps):
-    e = study.experiment
-    return {
-        "sampler": sampler,
-        "steps": steps,
-        "prediction_type": study.prediction_type_of(arm),
-        "clip_x0": e.clip_x0,
-        "batch_size": e.sampling_batch_size,
-        "device": study.device,
-    }
-
-
-def _sample(study, model, arm, seed, steps):
-    settings = _settings(study, arm, study.experiment.sampler, steps)
-    seeds = image_seeds(seed, study.experiment.grid_images)
-    return sample(model, study.schedule, seeds, progress=True, **settings)
+    e, kind = study.experiment, study.prediction_type_of(arm)
+    return {"sampler": sampler, "steps": steps, "prediction_type": kind, "clip_x0": e.clip_x0,
+            "batch_size": e.sampling_batch_size, "device": study.config.device}  # fmt: skip

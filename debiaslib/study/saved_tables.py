@@ -46,9 +46,8 @@ class Tables:
         Raises InputError, naming the table and what makes it, if there is none.
         """
         if pattern == PAPER_CURVES:
-            found = [path for root in (self.folder.parent, _checkout_results()) if (path := root / pattern).exists()][
-                :1
-            ]
+            places = (self.folder.parent, checkout() / "results")
+            found = [root / pattern for root in places if (root / pattern).exists()][:1]
         else:
             found = [p for p in sorted(self.folder.glob(pattern)) if "--" not in str(p.relative_to(self.folder))]
         if not found:
@@ -58,27 +57,12 @@ class Tables:
     def frame(self, path, columns):
         """A CSV file as a DataFrame. Raises InputError if it is damaged or lacks one of the columns."""
         self.use(path)
-        try:
-            table = read_rows(path)
-        except (ValueError, pd.errors.ParserError) as error:
-            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
-        for column in columns.split():
-            if column not in table:
-                raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
-        return table
+        return _with_all(path, _read(path, read_rows), "column", columns)
 
     def arrays(self, path, names):
         """An npz file as a dict of arrays. Raises InputError if it is damaged or lacks one of the names."""
         self.use(path)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
-        for name in names.split():
-            if name not in arrays:
-                raise InputError(f"{path} has no array {name!r}; it has {', '.join(arrays)}")
-        return arrays
+        return _with_all(path, _read(path, _arrays), "array", names)
 
     def use(self, path):
         """Note a file as one that the figure was drawn from. Raises InputError as `check_file` does."""
@@ -99,11 +83,23 @@ def read_rows(path):
     return table.assign(variant=table.variant.astype(object).fillna("")) if "variant" in table else table
 
 
-def _checkout_results():
+def _arrays(path):
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _read(path, reader):
     try:
-        return checkout() / "results"
-    except InputError:  # installed without the checkout
-        return Path("results")
+        return reader(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:  # pandas' errors are ValueErrors
+        raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
+
+
+def _with_all(path, table, kind, names):
+    for name in names.split():
+        if name not in table:
+            raise InputError(f"{path} has no {kind} {name!r}; it has {', '.join(table)}")
+    return table
 
 
 def parse_run(name):

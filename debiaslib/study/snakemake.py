@@ -23,8 +23,8 @@ __all__ = ["StopSignals", "engine_log", "start_engine"]
 _OPTIONS = ("--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--keep-incomplete", "--keep-going",
             "--nolock", "--nocolor")  # fmt: skip
 
-# glibc gives each large block back to the system and asks for it again, which costs a page fault for every 4 KiB: up to
-# 1,400 a step of the small network. With these it keeps the blocks, and a step takes 0.87 of the time.
+# glibc gives each large block back to the system and asks for it again, which costs a page fault for every 4 KiB. With
+# these it keeps the blocks, and a step of the small network takes 0.87 of the time.
 _ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -47,23 +47,19 @@ def start_engine(folder, cores, threads, config, profile=""):
     where = ["--profile", str(Path(profile).resolve())] if profile else ["--cores", str(cores)]
     arguments = ["--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder), *where, *_OPTIONS]
     arguments += ["--config", *_config_arguments(config), "--", "all"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "debiaslib.study.snakemake", str(folder), "profile" if profile else "", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment(threads), process_group=0,
-        text=True, errors="replace",
-    )  # fmt: skip
+    command = [sys.executable, "-m", "debiaslib.study.snakemake", str(folder), "profile" if profile else ""]
+    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
+                            env=_environment(threads), text=True, errors="replace")  # fmt: skip
 
 
 def _environment(threads):
-    """What the engine and its workers find in their environment.
+    """What the engine and its workers find in their environment; folders are absolute, as the workers run elsewhere.
 
-    Workers have the results as their working folder: without PYTHONPATH they would take whatever debiaslib is
-    installed, which need not be that of the checkout that the pipeline was started in; and our relative folders would
-    be others to them.
+    Without PYTHONPATH they would take whatever debiaslib is installed, which need not be that of this checkout.
     """
     given = {**_ALLOCATOR, **os.environ, **home_substitutes(), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    ours = {name: absolute(value) for name, value in os.environ.items() if name.startswith("DEBIASLIB_")}
-    given |= {**ours, "DEBIASLIB_CACHE": str(cache_root())}
+    given |= {name: absolute(value) for name, value in os.environ.items() if name.startswith("DEBIASLIB_")}
+    given["DEBIASLIB_CACHE"] = str(cache_root())
     package = Path(__file__).resolve().parents[2]
     if package == checkout():
         given["PYTHONPATH"] = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -105,8 +101,7 @@ def main():
     """Run Snakemake in this process, holding the experiment's lock; end with the whole group if our parent dies."""
     folder, profile, *arguments = sys.argv[1:]
     threading.Thread(target=_end_group_with_parent, args=(os.getppid(),), daemon=True).start()
-    # A shell starts what stands in the background with SIGINT ignored, and we are stopped by SIGINT: Snakemake would
-    # let the workers end and start others.
+    # A shell starts what stands in the background with SIGINT ignored, and we are stopped by SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not profile:  # a cluster's jobs are not our children, and end by its own rules
         os.environ[SUPERVISED] = str(os.getpid())  # for the workers

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from ..errors import InputError
 from ..files import sha256_json
 from ..paths import checkout, results_root
@@ -13,6 +16,7 @@ from ..training.run import find_run
 from .check_parameters import check_parameters
 from .experiment import Experiment, load_experiment
 from .pretrained_study import experiment_of_one, run_of_one
+from .saved_tables import read_rows
 
 ONE_NETWORK = "One network is shown, so there is nothing to compare it with."
 
@@ -43,7 +47,7 @@ class Study:
         """The network of one (arm, seed): its EMA after `images` images (None: at the end), or the last weights."""
         from ..training.load import load_model
 
-        return load_model(self.run(arm, seed), images, self.device, raw=raw)
+        return load_model(self.run(arm, seed), images, self.config.device, raw=raw)
 
     def images_seen(self, arm, seed):
         """How many images a training saw, as text."""
@@ -60,37 +64,28 @@ class Study:
         """The experiment's noise schedule."""
         from ..training.network import build_schedule
 
-        return build_schedule(self._config)
+        return build_schedule(self.config)
 
     @property
-    def device(self):
-        """The device that the experiment's networks run on."""
-        return self._config.device
+    def config(self):
+        """The `TrainConfig` of the first run; its data, network, schedule and device are those of all."""
+        return self.experiment.train_config(*self.experiment.runs[0])
 
     @property
     def prediction_type(self):
         """What the networks of the experiment's weightings predict; an arm may say otherwise."""
-        return self._config.prediction_type
+        return self.config.prediction_type
 
     def prediction_type_of(self, arm):
         """What an arm's networks predict."""
         return self.experiment.train_config(arm, self.experiment.seeds[0]).prediction_type
 
-    @property
-    def classes(self):
-        """The number of classes of networks that are told the class of their image, or None."""
-        return self._config.classes
-
     def images(self, split="train"):
         """The experiment's `ImageSet` of a split, with labels if its networks take them; None without held-out ones."""
         from ..data.images import load_images
 
-        config = self._config
+        config = self.config
         return load_images(config.dataset, config.resolution, split=split, classes=config.classes)
-
-    @property
-    def _config(self):
-        return self.experiment.train_config(*self.experiment.runs[0])
 
     def identity(self, arm, seed):
         """What decides a complete run's weights: the hash of its configuration and of its last snapshot."""
@@ -111,9 +106,27 @@ class Study:
         """
 
         def facts():
-            return {"table": name, **provenance(self._config.device, self._config.threads)}
+            return {"table": name, **provenance(self.config.device, self.config.threads)}
 
         return stored(self.folder / "tables" / name, inputs, make, facts=facts)
+
+    def csv(self, name, inputs, rows, digits):
+        """tables/<name> as a DataFrame: as `table`, made of what `rows()` returns, numbers with so many digits."""
+
+        def make(path):
+            pd.DataFrame(rows()).to_csv(path, index=False, float_format=f"%.{digits}g")
+
+        return read_rows(self.table(name, inputs, make))
+
+    def arrays(self, name, inputs, make):
+        """tables/<name>, an .npz file, as a dict of arrays: as `table`, made of the dict that `make()` returns."""
+
+        def write(path):
+            with open(path, "wb") as file:  # an open file: numpy would append .npz to a path
+                np.savez_compressed(file, **make())
+
+        with np.load(self.table(name, inputs, write), allow_pickle=False) as file:
+            return dict(file)
 
 
 @dataclass(frozen=True)
@@ -135,12 +148,12 @@ class PretrainedStudy(Study):
         return self.given.schedule
 
     def run(self, arm, seed):
-        """What is known of the network's training: a `one_network.GivenRun`."""
+        """What is known of the network's training: a `pretrained_study.GivenRun`."""
         return run_of_one(self.given, self.experiment)
 
     def model(self, arm, seed, images=None, *, raw=False):
         """The network, on the experiment's device."""
-        return self.given.network.to(self.device)
+        return self.given.network.to(self.config.device)
 
     def identity(self, arm, seed):
         """What decides the network's answers: the hashes of its settings and of its weights."""
@@ -155,7 +168,7 @@ def open_study(experiment="quick", dataset="", results="", model=""):
     bits by default, that is switched off for the process. Raises InputError for anything wrong in them.
     """
     study = Study(load_experiment(experiment, dataset), results_root(results))
-    if study.device.startswith("cuda"):
+    if study.config.device.startswith("cuda"):
         import torch
 
         torch.backends.cudnn.conv.fp32_precision = "ieee"
@@ -164,7 +177,7 @@ def open_study(experiment="quick", dataset="", results="", model=""):
     from ..training.load import load_pretrained
 
     given, settings = load_pretrained(model), study.experiment
-    return PretrainedStudy(experiment_of_one(given, settings), results_root(results), given, settings.weightings)
+    return PretrainedStudy(experiment_of_one(given, settings), study.results, given, settings.weightings)
 
 
 def open_notebook(namespace):
@@ -182,6 +195,6 @@ def open_notebook(namespace):
     study = open_study(**named, model=namespace.get("model", ""))
     if not study.trained_here:
         print(f"One network, trained elsewhere: {study.given.name}; results go to {study.folder.name}.")
-    torch.set_num_threads(study._config.threads)
-    os.environ.setdefault("OMP_NUM_THREADS", str(study._config.threads))
+    torch.set_num_threads(study.config.threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(study.config.threads))
     return study

@@ -13,25 +13,14 @@ def weights(study):
     """The weights by timestep in each parametrisation, raw and divided by the mean of the epsilon weight."""
     inputs = {"weightings": study.formulas, "schedule": study.schedule.name, "T": study.schedule.T}
 
-    def make(path):
-        rows = [_weight_rows(study.schedule, w, p) for w in study.formulas for p in PREDICTION_TYPES]
-        pd.concat(rows).to_csv(path, index=False, float_format="%.7g")
+    def rows():
+        return pd.concat([_rows(study.schedule, w, p) for w in study.formulas for p in PREDICTION_TYPES])
 
-    return pd.read_csv(study.table("weights.csv", inputs, make))
+    return study.csv("weights.csv", inputs, rows, digits=7)
 
 
-def _weight_rows(schedule, weighting, prediction_type):
-    raw = loss_weight(weighting, schedule, prediction_type)
-    epsilon = loss_weight(weighting, schedule)
-    return pd.DataFrame(
-        {
-            "t": range(schedule.T),
-            "snr": schedule.snr,
-            "weighting": weighting,
-            "label": parse_strategy(weighting).label,
-            "prediction_type": prediction_type,
-            "raw": raw,
-            "normalized": raw / epsilon.mean(),
-            "share": epsilon.cumsum(0) / epsilon.sum(),
-        }
-    )
+def _rows(schedule, weighting, prediction_type):
+    raw, epsilon = loss_weight(weighting, schedule, prediction_type), loss_weight(weighting, schedule)
+    facts = {"weighting": weighting, "label": parse_strategy(weighting).label, "prediction_type": prediction_type}
+    numbers = {"raw": raw, "normalized": raw / epsilon.mean(), "share": epsilon.cumsum(0) / epsilon.sum()}
+    return pd.DataFrame({"t": range(schedule.T), "snr": schedule.snr, **facts, **numbers})

@@ -31,7 +31,7 @@ ROOMS = {  # the modules whose public names the API pages show
     "metrics": "distances features colour statistics",
     "study": "study experiment gate oracle_swap mse samples controls compare cost",
     "figures": "draw",
-    "report": "verdicts judge report publish",
+    "report": "verdicts here report publish",
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 CARDS = re.compile(r"^\| chapter \|.*\n(?:\|.*\n)+", re.MULTILINE)  # a table that a phone shows as cards

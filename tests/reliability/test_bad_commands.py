@@ -74,9 +74,6 @@ COMMANDS = {
     "study.compare": [
         ("", "--results", "required"),
         ("--results nowhere", "nowhere", "the folder of an experiment's results"),
-        (f"{MADE} --limit 0", "limit is 0", ">= 1"),
-        (f"{MADE} --tolerance x", "tolerance is 'x'", "METRIC="),
-        (f"{MADE} --tolerance fd=1e999", "of fd is inf", "finite"),
         (MADE, "holds no tables to compare with", "mse.csv"),
     ],
     "metrics.features": [("fetch", "argument command: invalid choice: 'fetch'", "fetch-inception")],

@@ -36,7 +36,6 @@ from debiaslib.metrics.features import load_extractor
 from debiaslib.report.notebook_html import render_notebook
 from debiaslib.store import note_of
 from debiaslib.study import run_notebook as execution
-from debiaslib.study.common import load_arrays
 from debiaslib.study.experiment import load_experiment
 from debiaslib.study.run_notebook import execute_notebook
 from debiaslib.study.sample_store import SampleStore
@@ -246,7 +245,7 @@ def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys):
     path = study.table("one_step.npz", {}, lambda path: objects(path, canary, compressed=True))
     assert "cannot be read" in refused(canary, Tables(study.folder).arrays, path, "t")
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        load_arrays(path)
+        study.arrays("one_step.npz", {}, dict)
     assert not canary.exists()
 
 

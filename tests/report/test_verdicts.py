@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from debiaslib.report.judge import COLUMNS, difference_claim, ratio_text, verdict_of
-from debiaslib.report.verdicts import all_verdicts, verdicts
+from debiaslib.report.verdicts import COLUMNS, all_verdicts, difference_claim, ratio_text, verdict_of, verdicts
 
 ARMS = ("constant", "debiased", "p2(k=1,gamma=1)")
 

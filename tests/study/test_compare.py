@@ -1,8 +1,6 @@
 """Expected beside got: which rows are matched, which tolerance holds, what is printed, written and returned."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -122,15 +120,6 @@ def test_seeds_that_agree_leave_room_for_rounding(tmp_path):
     assert set(compare(results(tmp_path, mse=mse([0.3 * 1.02])), reference).result) == {"fail"}
 
 
-def test_the_interval_covers_as_often_as_it_says(tmp_path):
-    values = np.random.default_rng(0).normal(1, 0.2, (150, 5))
-    frames = [pd.concat([mse(row[part], model=f"m{i}") for i, row in enumerate(values)]) for part in (slice(4), [4])]
-    reference = write(tmp_path / "reference", mse=frames[0])
-    table = compare(results(tmp_path, mse=frames[1]), reference)
-    assert len(table) == 300
-    assert (table.result == "pass").mean() == pytest.approx(0.95, abs=0.05)
-
-
 def test_missing_rows_and_tables_are_said(tmp_path, expected):
     table = compare(results(tmp_path, mse=mse([0.3])[:1]), expected)
     assert row_of(table, "x0_mse", "t=900").result == "missing"
@@ -175,25 +164,6 @@ def test_weights_are_exact(tmp_path):
     assert "t=1" in table.row[0]
 
 
-def test_given_tolerances(tmp_path, expected):
-    got = results(tmp_path, mse=mse([0.3 * 1.3]), distances__debiased=distances(factor=1.3))
-    table = compare(got, expected, {"": 0.31})
-    assert set(table.result) == {"pass"}
-    assert set(table.rule) == {"given tolerance"}
-    table = compare(got, expected, {"": 0.31, "fd_pooled": 0.2})
-    assert table[table.result == "fail"].metric.tolist() == ["fd_pooled"]
-    assert "did you mean 'fd_pooled'" in error_of(compare, got, expected, {"fd_poold": 0.2})
-    assert "tolerance is -1" in error_of(compare, got, expected, {"": -1})
-
-
-def test_the_worst_come_first(tmp_path, expected):
-    got = results(tmp_path, mse=mse([0.3 * 1.5]), distances__debiased=distances(factor=1.26))
-    table = compare(got, expected)
-    # 0.5/0.1, twice; 0.26 x 0.8 / 0.1; 0.26/0.25
-    assert table.metric[:4].tolist() == ["x0_mse", "x0_mse", "precision", "fd_pooled"]
-    assert "... and 4 more" in summary(table, limit=2)
-
-
 def test_command(tmp_path, expected, capsys):
     got = results(tmp_path, mse=mse([0.3]), distances__debiased=distances(factor=1.1))
     assert main(["--results", str(got), "--expected", str(expected)]) == 0
@@ -201,9 +171,9 @@ def test_command(tmp_path, expected, capsys):
     written = pd.read_csv(got / "tables" / "compare.csv")
     assert list(written.columns) == module.COLUMNS
     assert len(written) == 6
-    assert main(["--results", str(got), "--expected", str(expected), "--tolerance", "0.2", "fd_pooled=0.05"]) == 1
-    assert "5 of 6 rows as expected" in capsys.readouterr().out
     assert main(["--results", str(got), "--expected", str(expected)]) == 0  # its own table is not compared
+    results(tmp_path, distances__debiased=distances(factor=1.3))
+    assert main(["--results", str(got), "--expected", str(expected)]) == 1
 
 
 def test_what_there_is_nothing_to_compare_with(tmp_path, expected, monkeypatch):
@@ -214,9 +184,6 @@ def test_what_there_is_nothing_to_compare_with(tmp_path, expected, monkeypatch):
     assert "nowhere" in error_of(main, ["--results", str(tmp_path / "nowhere"), "--expected", str(expected)])
     (tmp_path / "empty" / "tables").mkdir(parents=True)
     assert "no tables to compare with" in error_of(compare, expected, tmp_path / "empty")
-    assert "tolerance is 'fd='" in error_of(
-        main, ["--results", str(other), "--expected", str(expected), "--tolerance", "fd="]
-    )
     write(tmp_path / "results" / "reference" / "other", mse=mse([0.3]))
     assert main(["--results", str(other)]) == 0
 
@@ -226,9 +193,3 @@ def test_damaged_tables_are_one_line(tmp_path, expected):
     assert "no column 't'" in error_of(compare, got, expected)
     (got / "tables" / "mse.csv").write_bytes(b"")
     assert "cannot be read" in error_of(compare, got, expected)
-
-
-def test_it_imports_no_torch():
-    code = "import debiaslib.study.compare, sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "False\n", done.stderr

@@ -25,8 +25,6 @@ MISTAKES = [
     ("3: 4", "setting in mine.yaml 3 is unknown"),
     ("preset: gaussian16", "'preset' is given twice (line 2)"),
     ("training: {lr: 1e-3, lr: 1e-4}", "'lr' is given twice (line 2)"),
-    ("seeds: &a [0]\ngrid_steps: *a", "*a: aliases are not taken"),
-    ("a: &a [1,1,1]\nb: &b [*a,*a,*a]\nseeds: [*b]", "*a: aliases are not taken"),
     ("seeds: 0", "seeds is 0; it must be a list"),
     ("seeds:", "seeds is None; it must be a list"),
     ("seeds: {0: 1}", "seeds is {0: 1}; it must be a list"),
@@ -95,7 +93,6 @@ FILES = [
     (b"preset: minifaces16\nseeds: [1" + b"0" * 5000 + b"]", "digits"),
     (b"\xff\xfe\x00", "utf-8"),
     (b"preset: \x01", "not allowed"),
-    (b"a: 1\n" * 100_000, "it has 500,000 bytes; 100,000 are allowed"),
 ]
 NAMES = [
     ("qick", "experiment 'qick' is unknown; did you mean 'quick'?"),
@@ -181,7 +178,7 @@ weightings: [constant, min_snr, debiased]
 variants: [constant; prediction_type=v_prediction, "constant; max_grad_norm=1, prediction_type=v_prediction",
            min_snr; max_grad_norm=1, min_snr; lr=0.1]
 rates:
-  constant; prediction_type=v_prediction: 2e-3
+  constant; prediction_type=v_prediction: 1e-3
   constant: 5e-4
   min_snr: 3e-4
 """)
@@ -189,8 +186,8 @@ rates:
         5e-4,
         3e-4,
         PRESETS["minifaces16"].lr,
-        2e-3,
-        2e-3,
+        1e-3,
+        1e-3,
         3e-4,
         0.1,
     ]

@@ -9,7 +9,6 @@ import torch
 
 from debiaslib import Schedule
 from debiaslib.study.gate import gate, gate_line, gate_timesteps
-from debiaslib.study.study import open_study
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
 
@@ -22,9 +21,8 @@ def test_its_timesteps_are_600_and_900_of_the_linear_schedule_or_of_equal_snr():
     assert gate_timesteps(linear.rescale_zero_terminal_snr())[1] < 1000
 
 
-def test_the_table_holds_its_own_rule(tmp_path):
-    study = open_study(SMOKE, "", tmp_path)
-    table = gate(study)
+def test_the_table_holds_its_own_rule(smoke):
+    study, table = smoke, gate(smoke)
     assert list(table.columns) == ["arm", "seed", "t", "error", "optimum", "x_t", "limit", "passes"]
     assert table.arm.drop_duplicates().tolist() == [arm for arm, _ in study.experiment.runs]
     early, late = table[table.t == 600], table[table.t == 900]
@@ -34,8 +32,8 @@ def test_the_table_holds_its_own_rule(tmp_path):
     assert (table.error > 0.99 * table.optimum).all()
     # The input's own error by hand: (x_t - x0)^2 has mean (1 - a)^2 E x0^2 + s^2.
     a = float(study.schedule.alpha_bar[900].sqrt())
-    x0 = torch.from_numpy(np.array(study.images().images[:512])).float() / 127.5 - 1
-    assert late.x_t.iloc[0] == pytest.approx((1 - a) ** 2 * float(x0.square().mean()) + 1 - a**2, rel=0.05)
+    x0 = torch.from_numpy(np.array(study.images().images[:256])).float() / 127.5 - 1
+    assert late.x_t.iloc[0] == pytest.approx((1 - a) ** 2 * float(x0.square().mean()) + 1 - a**2, rel=0.1)
 
 
 def test_a_line_for_each_verdict():
@@ -43,9 +41,7 @@ def test_a_line_for_each_verdict():
     good = [{**row, "t": 600, "error": 0.21, "limit": 0.25, "passes": True}]
     good += [{**row, "t": 900, "error": 2.0, "limit": 2.4, "passes": True}]
     line = gate_line(pd.DataFrame(good), ["constant"])
-    assert (
-        line.startswith("This experiment has learned its task: 1 of 1") and "0.25 is allowed" in line or "2.4" in line
-    )
+    assert line.startswith("This experiment has learned its task: 1 of 1") and "0.25 is allowed" in line
     bad = [{**good[1], "seed": 1, "error": 14.0, "passes": False}, {**good[0], "seed": 1}]
     line = gate_line(pd.DataFrame(good + bad), ["constant"])
     assert line.startswith("This experiment has NOT learned its task: 1 of 2")

@@ -9,15 +9,12 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from debiaslib.diffusion.one_step import one_step_estimate
 from debiaslib.diffusion.randomness import stream
-from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.figures import draw as figures
-from debiaslib.figures.style import label, look, ordered
 from debiaslib.files import read_json
 from debiaslib.study import measurements
 from debiaslib.study.common import measured_images
-from debiaslib.study.experiment import Experiment
-from debiaslib.study.study import ONE_NETWORK, Study, open_notebook, open_study
+from debiaslib.study.study import Study, open_notebook, open_study
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
 
@@ -53,12 +50,6 @@ def test_it_is_a_study_of_one_arm(study):
     assert made.config["lr"] == made.record["data"]["name"] == "unknown" and made.config["resolution"] == 16
 
 
-def test_without_a_model_it_is_the_experiments_own(tmp_path):
-    own = open_study(SMOKE, "", tmp_path)
-    assert own.trained_here and own.formulas == own.experiment.weightings and own.folder.name == "smoke"
-    assert type(own.experiment) is Experiment
-
-
 def test_what_is_the_networks_and_what_the_experiments(tmp_path):
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction", clip_sample=False)
     study = open_study(SMOKE, "", tmp_path, tiny_pipeline(tmp_path / "v", scheduler))
@@ -76,7 +67,7 @@ def test_an_experiment_that_asks_for_more_timesteps_than_it_has(tmp_path):
 def test_the_estimates_are_the_networks(study):
     arrays = measurements.one_step(study)
     assert arrays["names"].tolist() == ["pretrained", "optimum"]
-    x0 = measured_images(study, 4)
+    x0 = measured_images(study, 4)[0]
     noise = torch.randn(x0.shape, generator=stream(0, "one step", 900))
     one = one_step_estimate(study.given.network, x0, 900, noise, study.schedule)
     np.testing.assert_array_equal(arrays["x0_hat"][0, 2], one.x0_hat.numpy())
@@ -110,13 +101,3 @@ def test_a_notebooks_parameter(tmp_path, capsys, monkeypatch):
     assert not study.trained_here and "One network, trained elsewhere: m;" in capsys.readouterr().out
     with pytest.raises(InputError, match="is no existing folder or file and no hub id"):
         open_notebook({"In": ["", cells], **given, "model": "nowhere"})
-
-
-def test_it_has_a_look_and_no_weight():
-    assert label("pretrained") == "pretrained network" and look("pretrained").colour != look("debiased").colour
-    assert ordered(["optimum", "pretrained", "debiased"]) == ["debiased", "pretrained", "optimum"]
-    with pytest.raises(InputError, match="weighting 'pretrained' is unknown"):
-        loss_weight("pretrained", torch.ones(3))
-    with pytest.raises(InputError, match="'pretrained' is unknown"):
-        Experiment(name="one", preset="minifaces16", weightings=("pretrained",))
-    assert ONE_NETWORK.endswith(".")

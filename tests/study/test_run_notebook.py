@@ -1,9 +1,8 @@
-"""Executing a notebook: what of another process's copy is taken, how failures are said, and what a kill leaves.
+"""Executing a notebook: its record, how failures are said, and what a kill leaves.
 
 How kernels die and signals are taken is in tests/reliability/test_notebook_deaths.py.
 """
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -34,22 +33,6 @@ def executed(monkeypatch):
 
 
 @pytest.fixture
-def meanwhile(monkeypatch):
-    """Give it what another process does while the next execution waits for the lock."""
-    does, real = [], run_notebook.exclusive
-
-    @contextlib.contextmanager
-    def waiting(path, what):
-        if does:
-            does.pop()()
-        with real(path, what):
-            yield
-
-    monkeypatch.setattr(run_notebook, "exclusive", waiting)
-    return does.append
-
-
-@pytest.fixture
 def given(tmp_path):
     """Arguments of `execute_notebook`: an experiment's file and where results go."""
     path = tmp_path / "tiny.yaml"
@@ -57,58 +40,12 @@ def given(tmp_path):
     return {"experiment": str(path), "results": str(tmp_path)}
 
 
-def test_what_another_has_meanwhile_executed_is_taken(executed, meanwhile, given, capsys):
-    meanwhile(lambda: run_notebook.execute_notebook(NAME, **given))
+def test_the_record_says_what_it_was_made_from_and_no_folder(executed, given):
     target = run_notebook.execute_notebook(NAME, **given)
-    assert len(executed) == 1
-    assert capsys.readouterr().err == f"another process has meanwhile executed the notebook {target}\n"
-
-
-def test_what_stood_there_before_is_not_taken(executed, given):
-    for _ in range(2):
-        run_notebook.execute_notebook(NAME, **given)
-    assert len(executed) == 2
-
-
-def other_settings(given, monkeypatch):
-    path = Path(given["experiment"])
-    before = path.read_text()
-    path.write_text(before.replace("images: 32", "images: 48"))
-    run_notebook.execute_notebook(NAME, **given)
-    path.write_text(before)
-
-
-def other_parameters(given, monkeypatch):
-    run_notebook.execute_notebook(NAME, **given, dataset="minifaces")
-
-
-def other_notebook(given, monkeypatch):
-    source = Path(given["results"]) / f"{NAME}.ipynb"
-    source.write_bytes(run_notebook.notebook_files()[NAME].read_bytes() + b" ")
-    with monkeypatch.context() as patch:
-        patch.setattr(run_notebook, "notebook_files", lambda: {NAME: source})
-        run_notebook.execute_notebook(NAME, **given)
-
-
-def other_code(given, monkeypatch):
-    with monkeypatch.context() as patch:
-        made = run_notebook.provenance()
-        patch.setattr(run_notebook, "provenance", lambda: {**made, "commit": "another"})
-        run_notebook.execute_notebook(NAME, **given)
-
-
-def damaged_copy(given, monkeypatch):
-    target = run_notebook.execute_notebook(NAME, **given)
-    target.write_bytes(target.read_bytes() + b" ")
-
-
-@pytest.mark.parametrize("other", [other_settings, other_parameters, other_notebook, other_code, damaged_copy])
-def test_another_copy_or_a_damaged_one_is_not_taken(executed, meanwhile, given, monkeypatch, other):
-    meanwhile(lambda: other(given, monkeypatch))
-    target = run_notebook.execute_notebook(NAME, **given)
-    assert len(executed) == 2
     record = json.loads(target.with_suffix(".json").read_text())
     assert record["parameters"] == {"experiment": "tiny.yaml", "dataset": "", "results": Path(given["results"]).name}
+    assert record["notebook"] == NAME and record["inputs"]["settings"]["notebooks"] == [NAME] and len(executed) == 1
+    assert {"sha256", "source_sha256", "seconds", "commit", "packages"} <= set(record)
 
 
 def test_half_written_copies_of_killed_processes_are_removed(executed, given, tmp_path):

@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 
-from debiaslib.files import sha256_file, write_json
+from debiaslib.files import sha256_file
 from debiaslib.study import sample_store
 from debiaslib.study.sample_store import SampleStore
 
@@ -103,15 +103,6 @@ def test_other_inputs_have_another_file_and_damaged_samples_are_drawn_again(stor
     content[-1] ^= 1
     store.path.write_bytes(content)
     assert len(draw(store)) == 4 and np.array_equal(store.images, EXPECTED)
-
-
-def test_samples_of_an_earlier_version_count(store):
-    """They were written batch by batch into the same file, with a sealed record of the same inputs."""
-    store.folder.mkdir()
-    np.save(store.path, EXPECTED)
-    said = {"inputs": INPUTS, "shape": [7, *SHAPE], "n": 7, "sha256": sha256_file(store.path), "seal": "0" * 64}
-    write_json(store.path.with_suffix(".json"), said)
-    assert store.complete and np.array_equal(store.images, EXPECTED)
 
 
 def test_killed_again_and_again_it_ends_with_the_same_bytes(store, tmp_path):

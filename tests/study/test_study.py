@@ -1,6 +1,5 @@
 """A study's tables: made once from named inputs, again from others, never half; and what a reader sees of a mistake."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 
 from debiaslib.errors import InputError
 from debiaslib.files import sha256_file
-from debiaslib.study.study import Study, open_notebook, open_study
+from debiaslib.study.study import open_notebook, open_study
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
 
@@ -60,13 +59,6 @@ def test_a_run_that_is_not_there_has_no_identity(study):
         study.identity("debiased", 0)
 
 
-def test_the_folder_is_the_experiments_own(study, tmp_path):
-    assert study.folder == tmp_path / "smoke" and isinstance(study, Study)
-    assert (study.prediction_type, study.schedule.T, study.schedule.name) == ("epsilon", 1000, "linear")
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        study.results = tmp_path
-
-
 # In a notebook
 
 CELLS = 'experiment: str = "quick"\ndataset: str = ""\nresults: str = ""\n'
@@ -112,7 +104,7 @@ def test_measurements_on_a_gpu_are_in_float32(device, wanted, tmp_path):
     file.write_text(f"preset: minifaces16\ntraining: {{device: {device}}}\n", encoding="utf-8")
     try:
         torch.backends.cudnn.conv.fp32_precision = "tf32"
-        assert open_study(file, "", tmp_path).device == device
+        assert open_study(file, "", tmp_path).config.device == device
         assert torch.backends.cudnn.conv.fp32_precision == wanted
     finally:
         torch.backends.cudnn.conv.fp32_precision = before
