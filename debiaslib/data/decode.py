@@ -51,16 +51,11 @@ def decode(data, resolution):
 def decode_all(items, resolution):
     """Decode (where, bytes), keeping their order. Raises InputError that says where the broken image is."""
     items = iter(items)
-    first = list(itertools.islice(items, 1))
-    # Pillow frees the interpreter while it works; for small images the hand-over costs more than threads gain.
-    threads = min(8, os.cpu_count() or 1) if first and len(first[0][1]) > 1 << 16 else 1
-    items = itertools.chain(first, items)
-    if threads == 1:
-        yield from (_decode_named(item, resolution) for item in items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        while chunk := list(itertools.islice(items, 4 * threads)):
-            yield from pool.map(_decode_named, chunk, itertools.repeat(resolution))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while chunk := list(itertools.islice(items, 32)):
+            # Pillow frees the interpreter while it works; for small images threads cost more than they gain.
+            large = len(chunk[0][1]) > 1 << 16
+            yield from (pool.map if large else map)(_decode_named, chunk, itertools.repeat(resolution))
 
 
 def _decode_named(item, resolution):

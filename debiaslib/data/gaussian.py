@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from ..errors import InputError, check_number
+from ..errors import check_number
 
 MEAN = (140.0, 127.5, 115.0)  # grey levels of red, green and blue
 SD = 23.0  # grey levels
@@ -62,10 +62,7 @@ def gaussian_law(resolution=16):
 
 
 def _check_resolution(resolution):
-    try:
-        check_number("resolution", resolution, minimum=4, maximum=_LARGEST, integer=True)
-    except InputError as error:
-        raise InputError(f"{error} for the Gaussian images") from None
+    check_number("resolution of Gaussian images", resolution, minimum=4, maximum=_LARGEST, integer=True)
 
 
 def _normal(seed, index, count):

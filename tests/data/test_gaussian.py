@@ -106,5 +106,7 @@ def test_the_error_of_the_optimum_is_the_closed_form_at_every_t(images, t):
 @pytest.mark.parametrize("call", [render, lambda *_, resolution: gaussian_law(resolution)])
 @pytest.mark.parametrize("resolution", [3, 33, 16.0])
 def test_resolutions_outside(call, resolution):
-    with pytest.raises(InputError, match="resolution is .*; it must be a whole number >= 4 and <= 32 for the Gaussian"):
+    with pytest.raises(
+        InputError, match="resolution of Gaussian images is .*; it must be a whole number >= 4 and <= 32"
+    ):
         call(range(2), resolution=resolution)

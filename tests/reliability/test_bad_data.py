@@ -106,7 +106,7 @@ DATASETS = [  # (data set, what else is given, what the line must hold)
     ("float", {}, "float/float.png", "8 bits a channel, 16-bit grey"),
     ("good", {"resolution": 3}, "resolution is 3", ">= 4 and <= 1024"),
     ("good", {"resolution": 8.0}, "resolution is 8.0", WHOLE),
-    ("gaussian", {"resolution": 64}, "resolution is 64", "<= 32"),
+    ("gaussian", {"resolution": 64}, "Gaussian images is 64", "<= 32"),
     ("good", {"split": "valid"}, "split 'valid'", "known: train, heldout"),
     ("good", {"classes": "10"}, "classes is '10'", WHOLE),
     ("good", {"classes": 10}, "good has no class labels", "a sub-folder for each class"),
