@@ -61,11 +61,11 @@ def arrivals(monkeypatch):
         seen.append(x.device.type)
         return torch.zeros(x.shape, dtype=torch.uint8)
 
-    def check(estimates):  # once a batch, when all its steps are done and it is fetched anyway
-        assert {finite.device.type for _, finite in estimates.finite} == {"meta"}
+    def check(finite, timesteps, seeds):  # once a batch, when all its steps are done and it is fetched anyway
+        assert {one.device.type for one in finite} == {"meta"}
 
     monkeypatch.setattr(sampling, "to_uint8", to_uint8)
-    monkeypatch.setattr(sampling._Estimates, "check", check)
+    monkeypatch.setattr(sampling, "_check_answers", check)
     return seen
 
 

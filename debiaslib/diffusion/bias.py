@@ -25,8 +25,6 @@ import torch
 
 from ..errors import InputError, check_finite
 
-__all__ = ["Bands", "Decomposition", "Spectrum", "channel_bias", "decompose_seeds", "frequency_bands", "spectrum"]
-
 _CHUNK_NUMBERS = 1 << 21  # complex128: 32 MiB of coefficients at once
 
 
@@ -53,8 +51,7 @@ class Spectrum:
 class Decomposition:
     """excess = common + between over training seeds: each (1 + B,), all frequencies together, then the bands.
 
-    `*_se` are over images, for these networks; `*_seed_se` over seeds, by the jackknife: rough for so few, and NaN for
-    two.
+    `*_se` are over images, for these networks; `*_seed_se` over seeds, by the jackknife: rough for so few, NaN for two.
     """
 
     common: torch.Tensor
@@ -87,7 +84,10 @@ def channel_bias(difference):
 
 @torch.no_grad()
 def spectrum(difference):
-    """The `Spectrum` of N images: (N, C, H, W), N >= 2. The jackknife needs three: below, bias2_se is NaN."""
+    """The `Spectrum` of N images: (N, C, H, W). The jackknife needs three: below, bias2_se is NaN.
+
+    Raises InputError for one image and for numbers that are not finite.
+    """
     n = len(difference)
     if n < 2:
         raise InputError(f"difference has {n} images; it must have at least 2")
@@ -101,19 +101,18 @@ def spectrum(difference):
         products.append(_by_band(coefficients, total, bands))
     squares, products, whole = torch.cat(squares), torch.cat(products), _by_band(total, total, bands)[0]
     rest = squares.sum(dim=0)
-    bias2 = (whole - rest) / (n * (n - 1))
-    if n == 2:
-        jackknife = torch.full_like(bias2, torch.nan)
-    else:  # bias2 without image i: |total - d_i|^2 less the squares of the others
+    jackknife = torch.full_like(rest, torch.nan)
+    if n > 2:  # bias2 without image i: |total - d_i|^2 less the squares of the others
         jackknife = _jackknife((whole - 2 * products + 2 * squares - rest) / ((n - 1) * (n - 2)))
-    return Spectrum(squares.mean(dim=0), _standard_error(squares), bias2, jackknife)
+    return Spectrum(squares.mean(dim=0), _standard_error(squares), (whole - rest) / (n * (n - 1)), jackknife)
 
 
 @torch.no_grad()
 def decompose_seeds(estimates, best):
     """The `Decomposition` of the excess of S >= 2 networks that differ in their training seed alone.
 
-    estimates: (S, N, C, H, W), each network's x0_hat at the same x_t; best: (N, C, H, W), E[x0 | x_t] there.
+    estimates: (S, N, C, H, W), each network's x0_hat at the same x_t; best: (N, C, H, W), E[x0 | x_t] there. Raises
+    InputError for other shapes and for numbers that are not finite.
     """
     seeds = len(estimates)
     if seeds < 2 or estimates.shape[1:] != best.shape:
@@ -125,29 +124,20 @@ def decompose_seeds(estimates, best):
     bands = frequency_bands(*best.shape[2:])
     # gram[s, s', i]: <d_s, d_s'> of image i
     gram = torch.cat([_gram(part, bands) for part in _parts((estimates - best).transpose(0, 1))], dim=2)
-    common, between = _split(gram)
-    without = [torch.cat([torch.arange(s), torch.arange(s + 1, seeds)]) for s in range(seeds)]
-    reduced = [_split(gram[keep][:, keep].mean(dim=2, keepdim=True)) for keep in without] if seeds > 2 else []
-    seed_se = [_jackknife(torch.cat(part)) for part in zip(*reduced, strict=True)] if reduced else None
-    seed_se = seed_se or [torch.full_like(common[0], torch.nan)] * 2
-    return Decomposition(
-        common.mean(dim=0),
-        _standard_error(common),
-        seed_se[0],
-        between.mean(dim=0),
-        _standard_error(between),
-        seed_se[1],
-    )
+    of_images = _split(gram)
+    seed_errors = [torch.full_like(gram[0, 0, 0], torch.nan)] * 2
+    if seeds > 2:
+        of_seeds = gram.mean(dim=2, keepdim=True)
+        without = [_split(of_seeds[keep][:, keep]) for keep in ~torch.eye(seeds, dtype=torch.bool)]
+        seed_errors = [_jackknife(torch.cat(part)) for part in zip(*without, strict=True)]
+    columns = [(part.mean(dim=0), _standard_error(part), se) for part, se in zip(of_images, seed_errors, strict=True)]
+    return Decomposition(*columns[0], *columns[1])
 
 
 def _gram(distances, bands):
     """(S, S, N, 1 + B) of distances (N, S, C, H, W)."""
-    coefficients, pairs = [_transform(distances[:, s]) for s in range(distances.shape[1])], {}
-    for s, one in enumerate(coefficients):
-        for r, other in enumerate(coefficients[: s + 1]):
-            pairs[s, r] = pairs[r, s] = _by_band(one, other, bands)
-    seeds = range(len(coefficients))
-    return torch.stack([torch.stack([pairs[s, r] for r in seeds]) for s in seeds])
+    coefficients = [_transform(one) for one in distances.unbind(dim=1)]
+    return torch.stack([torch.stack([_by_band(one, other, bands) for other in coefficients]) for one in coefficients])
 
 
 def _split(gram):
@@ -169,8 +159,7 @@ def _transform(images):
 
 def _by_band(one, other, bands):
     """Re <one, other> as a mean over coefficients and channels, of all frequencies and of each band: (N, 1 + B)."""
-    products = torch.einsum("nckr,mckr->nk" if len(other) < len(one) else "nckr,nckr->nk", one, other)
-    products = products @ bands.members / one.shape[1]
+    products = (one * other).sum(dim=(1, 3)) @ bands.members / one.shape[1]
     return torch.cat([products @ bands.weight[:, None], products], dim=1)
 
 

@@ -18,7 +18,7 @@ from .schedule import ForwardProcess, Schedule, check_table
 class FlowSchedule(ForwardProcess):
     """sigma at every training timestep: float64 (T,), in [0, 1], rising or falling. Raises InputError otherwise.
 
-    sigma = 0 is the image and has an infinite SNR; sigma = 1 is noise and has none.
+    sigma = 0 is the image, with an infinite SNR; sigma = 1 is noise, with SNR = 0.
     """
 
     sigma: torch.Tensor
@@ -26,14 +26,12 @@ class FlowSchedule(ForwardProcess):
 
     def __post_init__(self):
         sigma = check_table("sigma", self.sigma)
-        inside = (sigma >= 0) & (sigma <= 1)  # also false for NaN
-        if not bool(inside.all()):
-            t = int(inside.int().argmin())
+        outside = ~((sigma >= 0) & (sigma <= 1))  # also true for NaN
+        if bool(outside.any()):
+            t = int(outside.int().argmax())
             raise InputError(f"sigma is {sigma[t]} at t = {t}; it must be in [0, 1]")
         if not (bool((sigma.diff() > 0).all()) or bool((sigma.diff() < 0).all())):
-            raise InputError(
-                "sigma must rise from each timestep to the next, or fall throughout; this table does neither"
-            )
+            raise InputError("sigma must rise from each timestep to the next, or fall throughout; this table does not")
         object.__setattr__(self, "sigma", sigma)
 
     @classmethod
@@ -43,15 +41,6 @@ class FlowSchedule(ForwardProcess):
         check_number("shift", shift, above=0)
         sigma = torch.arange(1, T + 1, dtype=torch.float64, device="cpu") / T
         return cls(shift * sigma / (1 + (shift - 1) * sigma))
-
-    @classmethod
-    def from_diffusers(cls, scheduler):
-        """The sigmas of a flow-matching scheduler as they are, its shift included, in its own order: falling.
-
-        So index i is that of `scheduler.sigmas[i]` and `scheduler.timesteps[i]`, as training scripts index them. The 0
-        that `set_timesteps` appends is no timestep and is left out.
-        """
-        return cls(scheduler.sigmas[: len(scheduler.timesteps)], type(scheduler).__name__)
 
     @property
     def T(self):
@@ -72,12 +61,16 @@ class FlowSchedule(ForwardProcess):
 def from_diffusers(scheduler):
     """The `Schedule` or `FlowSchedule` of a diffusers scheduler. Raises InputError for one that has neither table.
 
-    DPM-Solver, UniPC and the like with `use_flow_sigmas=True` are refused: they are flow matching, but their tables are
-    those of a variance-preserving process until `set_timesteps`, and of the sampling steps after it.
+    Of a flow-matching scheduler the sigmas are taken as they are, shift included, in its own falling order. Index i is
+    that of `scheduler.sigmas[i]` and `scheduler.timesteps[i]`, as training scripts index them. The 0 that
+    `set_timesteps` appends is no timestep and is left out.
+
+    DPM-Solver, UniPC and the like with `use_flow_sigmas=True` are refused. They are flow matching, but before
+    `set_timesteps` their tables are those of a variance-preserving process, and after it those of the sampling steps.
     """
     name, config = type(scheduler).__name__, getattr(scheduler, "config", None) or {}
     if any(base.__name__.startswith("FlowMatch") for base in type(scheduler).__mro__):
-        return FlowSchedule.from_diffusers(scheduler)
+        return FlowSchedule(scheduler.sigmas[: len(scheduler.timesteps)], name)
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         raise InputError(
             f"{name} is flow matching (use_flow_sigmas), without a table of training timesteps; give "

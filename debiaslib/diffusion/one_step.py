@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import InputError, check_finite, check_number, shown
-from .optimum import LARGEST, GaussianDenoiser, OptimalDenoiser
+from .optimum import LARGEST
 from .prediction import call_network, network_output, to_x0_epsilon
 from .randomness import stream
 from .schedule import check_schedule
@@ -43,7 +43,7 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     amplified_error is (epsilon_hat - noise) / sqrt(SNR(t)). Raises InputError for a t outside [0, T), for images, noise
     or labels of another kind, and for noise and answers of the model that are not finite.
     """
-    check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
+    _check_timestep(t, schedule)
     check_number("batch_size", batch_size, minimum=1, integer=True)
     _check_images(x0, labels)
     x_t = schedule.add_noise(x0, check_finite("noise", noise), t)
@@ -59,6 +59,10 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     return OneStepEstimate(x_t, x0_hat, epsilon_hat, (epsilon_hat - noise) / root_snr)
 
 
+def _check_timestep(t, schedule):
+    check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
+
+
 def _check_images(x0, labels):
     if x0.ndim != 4 or len(x0) == 0:
         what = "has" if len(x0) else "holds no images, of"
@@ -67,11 +71,6 @@ def _check_images(x0, labels):
         raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(x0)} images")
     if x0.is_floating_point() and not float(x0.abs().max()) <= LARGEST:
         raise InputError(f"x0 reaches {float(x0.abs().max()):g}; images must be in [-1, 1]")
-
-
-def mean_colour(images):
-    """Per-image mean of each channel: (N, C, H, W) to (N, C)."""
-    return images.mean(dim=(2, 3))
 
 
 def curve_noise(x0, t, seed=0):
@@ -95,36 +94,31 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
         excess, colour_excess  the distance from the optimum, if given; the optimum's own x0_mse is the floor
         cross                  x0_mse - excess - floor of the image: 0 on average for x0 from the optimum's law alone
         clipped_excess         the distance of x0_hat, clipped to [-1, 1] as samplers clip it, from the optimum
+
+    Raises what `one_step_estimate` does, and InputError for models that are no dict and for no timesteps.
     """
     import pandas as pd
 
     if not isinstance(models, dict):
         raise InputError(f"models is {shown(models)}; it must be {{name: model}}")
-    try:
-        timesteps = list(timesteps)
-    except TypeError:
-        raise InputError(f"timesteps is {shown(timesteps)}; it must be a list of whole numbers") from None
+    timesteps = list(timesteps)
     if not timesteps:
         raise InputError("timesteps is []; it must list at least one")
     for t in timesteps:  # all of them now, not after an hour
-        check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
+        _check_timestep(t, schedule)
     check_number("seed", seed, minimum=0, integer=True)
     _check_images(x0, labels)
-    rows = []
+    tables = []
     for t in timesteps:
-        noise = curve_noise(x0, t, seed)
-        best = None
+        noise, best = curve_noise(x0, t, seed), None
         if optimal is not None:
             best = network_output(optimal, schedule.add_noise(x0, noise, t), t, labels).to(x0)
             check_finite(f"the optimum's answers at t = {t}", best)
         for name, estimate in _estimates(models, x0, t, noise, schedule, prediction_type, best, labels):
             for quantity, values in _errors(*estimate, x0, noise, best).items():
-                rows.append(
-                    pd.DataFrame(
-                        {"model": name, "t": t, "image": range(len(x0)), "quantity": quantity, "value": values.cpu()}
-                    )
-                )
-    return pd.concat(rows, ignore_index=True)
+                columns = {"model": name, "t": t, "image": range(len(x0)), "quantity": quantity, "value": values.cpu()}
+                tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _estimates(models, x0, t, noise, schedule, prediction_type, best, labels):
@@ -140,26 +134,22 @@ def _estimates(models, x0, t, noise, schedule, prediction_type, best, labels):
 
 
 def _errors(x0_hat, epsilon_hat, x0, noise, best):
+    """{quantity: its value for each image (N,)}."""
+
+    def square(difference):
+        return difference.square().flatten(1).mean(dim=1)
+
+    def colour(difference):
+        return difference.mean(dim=(2, 3)).square().mean(dim=1)
+
     errors = {
-        "epsilon_mse": (epsilon_hat - noise).square().flatten(1).mean(dim=1),
-        "x0_mse": (x0_hat - x0).square().flatten(1).mean(dim=1),
-        "colour_mse": mean_colour(x0_hat - x0).square().mean(dim=1),
+        "epsilon_mse": square(epsilon_hat - noise),
+        "x0_mse": square(x0_hat - x0),
+        "colour_mse": colour(x0_hat - x0),
     }
     if best is not None:
-        errors["excess"] = (x0_hat - best).square().flatten(1).mean(dim=1)
-        errors["colour_excess"] = mean_colour(x0_hat - best).square().mean(dim=1)
+        errors["excess"] = square(x0_hat - best)
+        errors["colour_excess"] = colour(x0_hat - best)
         errors["cross"] = 2 * ((x0_hat - best) * (best - x0)).flatten(1).mean(dim=1)
-        errors["clipped_excess"] = (x0_hat.clamp(-1, 1) - best).square().flatten(1).mean(dim=1)
+        errors["clipped_excess"] = square(x0_hat.clamp(-1, 1) - best)
     return errors
-
-
-__all__ = [
-    "GaussianDenoiser",
-    "OneStepEstimate",
-    "OptimalDenoiser",
-    "QUANTITIES",
-    "curve_noise",
-    "mean_colour",
-    "mse_by_timestep",
-    "one_step_estimate",
-]

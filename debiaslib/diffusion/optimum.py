@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from ..errors import InputError, check_finite, check_number, shown
+from ..errors import InputError, check_finite, check_number
 from .schedule import as_float64, check_schedule
 
 LARGEST = 64.0  # no image in [-1, 1], nor a number of a latent or of a normal law, is as far out; grey levels are
@@ -22,18 +22,20 @@ class OptimalDenoiser:
         done where they lie: on the CPU, or on the GPU of a tensor.
     chunk: images in float64 at a time, by default as many as 32 MiB hold. Memory is 9 chunk C H W bytes, plus 8 for
     each pair of a query and an image of the chunk, 32 for each number of a query, and 8 for each image.
+    index: the numbers of the images that count, int (n,); None for all.
 
     Where many images explain x_t (high t) this is the posterior mean of the data's law up to sampling error; where one
-    alone does (low t) it has memorised that image.
+    alone does (low t) it has memorised that image. Raises InputError for images of another kind.
     """
 
-    def __init__(self, images, schedule, chunk=None):
+    def __init__(self, images, schedule, chunk=None, index=None):
         if not hasattr(images, "ndim"):
             raise InputError(f"images are a {type(images).__name__}; they must be an array or a tensor (N, C, H, W)")
         if images.ndim != 4 or len(images) == 0:
             raise InputError(f"images have shape {tuple(images.shape)}; it must be (N, C, H, W) with N >= 1")
-        self.images, self.schedule = images, check_schedule(schedule)
-        fitting = max(1, _CHUNK_NUMBERS // max(1, math.prod(images.shape[1:])))
+        self.images, self.schedule, self.index = images, check_schedule(schedule), index
+        self.count, self.shape = len(images if index is None else index), tuple(images.shape[1:])
+        fitting = max(1, _CHUNK_NUMBERS // max(1, math.prod(self.shape)))
         self.chunk = check_number("chunk", fitting if chunk is None else chunk, minimum=1, integer=True)
         whole = str(images.dtype).endswith("uint8")  # numpy's or torch's: x = p/127.5 - 1 is applied to the products
         if not whole and "float" not in str(images.dtype):
@@ -51,9 +53,8 @@ class OptimalDenoiser:
 
         Raises InputError for an x_t of another shape, or that is not finite.
         """
-        if tuple(x_t.shape[1:]) != tuple(self.images.shape[1:]):
-            wanted = ", ".join(map(str, self.images.shape[1:]))
-            raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {wanted})")
+        if tuple(x_t.shape[1:]) != self.shape:
+            raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
         queries = check_finite("x_t", x_t.detach()).to(self._home, torch.float64).flatten(1)
         a, s = self.schedule.scales(t, queries)
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
@@ -80,11 +81,11 @@ class OptimalDenoiser:
 
     def _chunks(self):
         """(slice, float64 (n, C H W)) of each chunk; the memory is used again for the next one."""
-        count = min(self.chunk, len(self.images))
-        room = torch.empty(count, math.prod(self.images.shape[1:]), dtype=torch.float64, device=self._home)
-        for start in range(0, len(self.images), count):
-            part = slice(start, min(start + count, len(self.images)))
-            pixels = self.images[part]
+        count = min(self.chunk, self.count)
+        room = torch.empty(count, math.prod(self.shape), dtype=torch.float64, device=self._home)
+        for start in range(0, self.count, count):
+            part = slice(start, min(start + count, self.count))
+            pixels = self.images[part if self.index is None else self.index[part]]
             if not isinstance(pixels, torch.Tensor):
                 pixels = torch.from_numpy(np.array(pixels))
             yield part, room[: part.stop - start].copy_(pixels.flatten(1))
@@ -93,13 +94,13 @@ class OptimalDenoiser:
 class ClassDenoiser:
     """E[x0 | x_t, class]: what `OptimalDenoiser` is to all images, over the images of each one's class.
 
-    images: as for `OptimalDenoiser`; labels: int64 (N,), their classes; chunk: as there.
+    images: as for `OptimalDenoiser`; labels: int64 (N,), their classes.
     """
 
-    def __init__(self, images, labels, schedule, chunk=None):
+    def __init__(self, images, labels, schedule):
         if len(labels) != len(images):
             raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(images)} images")
-        self.images, self.labels, self.schedule, self.chunk = images, np.asarray(labels), schedule, chunk
+        self.images, self.labels, self.schedule = images, np.asarray(labels), schedule
         self._of_class = {}
 
     def __call__(self, x_t, t, class_labels):
@@ -118,28 +119,15 @@ class ClassDenoiser:
             index = np.flatnonzero(self.labels == label)
             if not len(index):
                 raise InputError(f"none of the {len(self.images)} images is of class {label}")
-            self._of_class[label] = OptimalDenoiser(_Chosen(self.images, index), self.schedule, self.chunk)
+            self._of_class[label] = OptimalDenoiser(self.images, self.schedule, index=index)
         return self._of_class[label]
-
-
-class _Chosen:
-    """The images of an index, read a slice at a time, so that they are never all in memory."""
-
-    def __init__(self, images, index):
-        self.images, self.index = images, index
-        self.shape, self.ndim, self.dtype = (len(index), *images.shape[1:]), images.ndim, images.dtype
-
-    def __len__(self):
-        return len(self.index)
-
-    def __getitem__(self, part):
-        return self.images[self.index[part]]
 
 
 class GaussianDenoiser:
     """E[x0 | x_t] for x0 ~ N(mean, covariance), exact at all t: mean + a C (a^2 C + s^2 I)^-1 (x_t - a mean).
 
-    mean: (D,), covariance: (D, D) symmetric and positive semi-definite, for images flattened to D = C H W.
+    mean: (D,), covariance: (D, D) symmetric and positive semi-definite, for images flattened to D = C H W. Raises
+    InputError for others.
     """
 
     def __init__(self, mean, covariance, schedule):
@@ -164,9 +152,4 @@ class GaussianDenoiser:
 
 
 def _numbers(name, given):
-    """float64 on the CPU; raises InputError for what are no finite numbers."""
-    try:
-        numbers = as_float64(given).cpu()
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise InputError(f"{name} is {shown(given)}; it must be numbers") from None
-    return check_finite(name, numbers)
+    return check_finite(name, as_float64(name, given).cpu())

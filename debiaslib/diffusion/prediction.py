@@ -20,11 +20,7 @@ ALL_PREDICTION_TYPES = (*PREDICTION_TYPES, "flow_prediction")
 def check_prediction_type(prediction_type, schedule=None):
     """Raise InputError for an unknown prediction type, and for "v_prediction" on the path of flow matching."""
     check_choice("prediction_type", prediction_type, ALL_PREDICTION_TYPES)
-    if prediction_type != "v_prediction" or schedule is None:
-        return
-    from .flow import FlowSchedule  # lazy: configurations name prediction types without importing torch
-
-    if isinstance(schedule, FlowSchedule):
+    if prediction_type == "v_prediction" and hasattr(schedule, "sigma"):  # a FlowSchedule; torch is not imported here
         raise InputError("v = a epsilon - s x0 is not defined for flow matching; use prediction_type='flow_prediction'")
 
 
@@ -49,29 +45,31 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     SNR = 0 and x_t holds no signal, "sample" at sigma = 0 where x_t holds no noise.
     """
     if not hasattr(schedule, "scales"):
-        from .flow import from_diffusers  # lazy, as above
+        from .flow import from_diffusers  # lazy: configurations name prediction types without importing torch
 
         schedule = from_diffusers(schedule)
     check_prediction_type(prediction_type, schedule)
     if output.shape != x_t.shape:  # torch would stretch it
         raise InputError(f"output has shape {tuple(output.shape)}; it must be that of x_t, {tuple(x_t.shape)}")
     a, s = schedule.scales(t, x_t)
-    if prediction_type in ("epsilon", "sample"):
-        # Looked at on the CPU, where t is: asking the device would end its queue at each step of a training.
-        signal, sigma = schedule.scales(t, x_t.new_empty((1,) * x_t.ndim, device="cpu"))
-        if prediction_type == "epsilon" and bool((signal == 0).any()):
+    if prediction_type == "epsilon":
+        if _any_zero(0, t, x_t, schedule):
             raise InputError(
                 "epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'"
             )
-        if prediction_type == "sample" and bool((sigma == 0).any()):
-            raise InputError("x0 does not determine epsilon where sigma = 0; use prediction_type='flow_prediction'")
-    if prediction_type == "epsilon":
         return (x_t - s * output) / a, output
     if prediction_type == "sample":
+        if _any_zero(1, t, x_t, schedule):
+            raise InputError("x0 does not determine epsilon where sigma = 0; use prediction_type='flow_prediction'")
         return output, (x_t - a * output) / s
     if prediction_type == "flow_prediction":
         return (x_t - s * output) / (a + s), (x_t + a * output) / (a + s)
     return a * x_t - s * output, s * x_t + a * output
+
+
+def _any_zero(which, t, x_t, schedule):
+    """Whether a (0) or s (1) is 0 at one t. On the CPU: asking the device would end its queue at each training step."""
+    return bool((schedule.scales(t, x_t.new_empty((1,) * x_t.ndim, device="cpu"))[which] == 0).any())
 
 
 def network_output(model, x_t, t, labels=None):
@@ -84,7 +82,10 @@ def network_output(model, x_t, t, labels=None):
 
 
 def call_network(model, x_t, t, labels=None):
-    """What the model predicts, of x_t's shape; learned-variance channels are dropped. labels: as `network_output`."""
+    """What the model predicts, of x_t's shape; learned-variance channels are dropped. labels: as `network_output`.
+
+    Raises InputError for an answer of another shape.
+    """
     output = network_output(model, x_t, t, labels)
     if output.shape[1] == 2 * x_t.shape[1]:
         output = output[:, : x_t.shape[1]]

@@ -1,10 +1,10 @@
 """Sampling with the paper's respacing, batch by batch. Seed i makes image i, whatever the number and order of seeds.
 
-The samplers and their timesteps are in solvers.py; here are the network's estimates, the noise and the batches. What
-depends on the step alone is computed before the first batch, and within a batch nothing waits for the device.
+The samplers and their timesteps are in solvers.py; here are the network's estimates, the noise and the batches.
 """
 
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -12,11 +12,9 @@ import torch
 from ..devices import check_device
 from ..errors import InputError, check_choice, check_finite, check_number, shown
 from .prediction import ALL_PREDICTION_TYPES, network_output, to_x0_epsilon
-from .schedule import check_variance_preserving
-from .solvers import MULTISTEP, chain, respaced_timesteps, solver
+from .schedule import check_schedule
+from .solvers import MULTISTEP, solver
 from .variance import split_variance
-
-__all__ = ["respaced_timesteps", "sample", "sample_batches", "to_float", "to_uint8"]
 
 
 def sample(model, schedule, seeds, **settings):
@@ -44,11 +42,8 @@ def sample(model, schedule, seeds, **settings):
     that are not finite.
     """
     seeds, shape = _image_seeds(seeds), _image_shape(model, settings.get("shape"))
-    images, done = np.empty((len(seeds), *shape), np.uint8), 0
-    for batch in sample_batches(model, schedule, seeds, **settings):
-        images[done : done + len(batch)] = batch
-        done += len(batch)
-    return images
+    batches = list(sample_batches(model, schedule, seeds, **settings))
+    return np.concatenate(batches) if batches else np.empty((0, *shape), np.uint8)
 
 
 def sample_batches(
@@ -74,21 +69,78 @@ def sample_batches(
     if not callable(model):
         raise InputError(f"model is {shown(model)}; it must be a callable that takes (x_t, t)")
     seeds = _image_seeds(seeds)
-    check_variance_preserving(schedule)
+    check_schedule(schedule, variance_preserving=True)
     check_number("batch_size", batch_size, minimum=1, integer=True)
     check_choice("prediction_type", prediction_type, ALL_PREDICTION_TYPES)
     check_choice("clip_x0", clip_x0, (True, False))
     check_device(device)
     shape, labels = _image_shape(model, shape), _image_labels(model, seeds, labels)
-    timesteps, alpha_bar = chain(sampler, steps, schedule)
-    walk = solver(sampler, alpha_bar, eta)
-    clips = clip_x0 and sampler not in MULTISTEP
-    estimates = _Estimates(model, schedule, timesteps, prediction_type, clips, batch_size, device)
-    batches = _batches(walk, estimates, seeds, labels, shape, batch_size, device)
-    return _shown(batches, len(seeds), f"{sampler}, {steps} steps") if progress else batches
+    walk = solver(sampler, steps, schedule, eta)
+    scales = _scales(schedule, walk.timesteps)
+    zero = torch.zeros(())
+    to_x0_epsilon(zero, zero, walk.timesteps[0], scales, prediction_type)  # refuses epsilon where SNR = 0
+    clip_x0 = clip_x0 and sampler not in MULTISTEP
+    batches = _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, (batch_size, *shape), device)
+    return _with_bar(batches, len(seeds), f"{sampler}, {steps} steps") if progress else batches
 
 
 sample.__signature__ = inspect.signature(sample_batches)  # written once; `sample` passes its settings on
+
+
+@torch.no_grad()
+def _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, shape, device):
+    """Within a batch nothing waits for the device."""
+    size = shape[0]
+    t_of_step = torch.tensor(walk.timesteps).repeat_interleave(size).view(-1, size).to(device)
+    for start in range(0, len(seeds), size):
+        batch, classes, finite = seeds[start : start + size], None, []
+        if labels is not None:  # padded to the batch shape, as the noise is
+            classes = torch.zeros(size, dtype=torch.int64)
+            classes[: len(batch)] = labels[start : start + size]
+            classes = classes.to(device)
+        generators = [torch.Generator().manual_seed(seed) for seed in batch]
+        x = _normal(generators, shape, device)
+        walk.start()
+        for i, t in enumerate(walk.timesteps):
+            output = network_output(model, x, t_of_step[i], classes).float()
+            finite.append(output[: len(batch)].isfinite().all())  # before clipping, which would hide an infinity
+            prediction, values = split_variance(output, x.shape[1])
+            x0, epsilon = to_x0_epsilon(prediction, x, t, scales, prediction_type)
+            if clip_x0:
+                x0, (a, s) = x0.clamp(-1, 1), scales.scales(t, x)
+                epsilon = (x - a * x0) / s
+            # Drawn after the call, so that a GPU is at work on it meanwhile.
+            noise = _normal(generators, shape, device) if walk.draws(i) else None
+            x = walk.step(i, x, x0, epsilon, noise, values)
+        _check_answers(finite, walk.timesteps, batch)
+        yield to_uint8(x[: len(batch)]).numpy()
+
+
+def _scales(schedule, timesteps):
+    """The schedule's (a, s) at the timesteps as float32 numbers on the CPU: nothing waits for the device.
+
+    They have no axes: torch takes a number from the CPU to the tensors of any device, but no array of one number.
+    """
+    like = torch.zeros((), dtype=torch.float32)
+    table = {t: tuple(scale.reshape(()) for scale in schedule.scales(t, like)) for t in timesteps}
+    return SimpleNamespace(scales=lambda t, like: table[t])
+
+
+def _check_answers(finite, timesteps, seeds):
+    """Raise InputError, naming the first timestep, if an answer for a batch was not finite."""
+    for t, right in zip(timesteps, torch.stack(finite).tolist(), strict=True):
+        if not right:
+            some = f"some of the seeds {seeds[0]} to {seeds[-1]}"
+            raise InputError(f"the model's answers are not finite at t = {t} for {some}")
+
+
+def _normal(generators, shape, device):
+    """One draw per generator, padded with zeros to the batch shape; always drawn on the CPU, so the same everywhere."""
+    on_cuda = torch.device(device).type == "cuda"
+    noise = torch.zeros(shape, pin_memory=on_cuda)
+    for row, generator in zip(noise, generators, strict=False):
+        row.normal_(generator=generator)
+    return noise.to(device, non_blocking=on_cuda)
 
 
 def to_uint8(x):
@@ -103,72 +155,8 @@ def to_float(images):
     return images.float() / 127.5 - 1
 
 
-class _Estimates:
-    """x0_hat, epsilon_hat and the variance values of a model at the timesteps of its calls."""
-
-    def __init__(self, model, schedule, timesteps, prediction_type, clip_x0, batch_size, device):
-        self.model, self.timesteps, self.prediction_type, self.clip_x0 = model, timesteps, prediction_type, clip_x0
-        self.t = torch.tensor(timesteps).repeat_interleave(batch_size).view(-1, batch_size).to(device)
-        number = torch.zeros((), dtype=torch.float32)
-        # Without axes: torch takes a number from the CPU to the tensors of any device, but no array of one number.
-        self.table = {t: tuple(scale.reshape(()) for scale in schedule.scales(t, number)) for t in timesteps}
-        to_x0_epsilon(number, number, timesteps[0], self, prediction_type)  # refuses epsilon where SNR = 0
-
-    def scales(self, t, like):
-        """A schedule's (a, s) as numbers on the CPU: they go to the device with the operation, nothing waits for it."""
-        return self.table[t]
-
-    def __call__(self, i, x, labels=None):
-        t = self.timesteps[i]
-        output = network_output(self.model, x, self.t[i], labels).float()
-        self.finite.append((t, output[: len(self.seeds)].isfinite().all()))  # clipping would hide an infinity
-        prediction, values = split_variance(output, x.shape[1])
-        x0, epsilon = to_x0_epsilon(prediction, x, t, self, self.prediction_type)
-        if self.clip_x0:
-            a, s = self.table[t]
-            x0 = x0.clamp(-1, 1)
-            epsilon = (x - a * x0) / s
-        return x0, epsilon, values
-
-    def start(self, seeds):
-        """Begin a batch of these seeds; rows beyond them are padding."""
-        self.seeds, self.finite = seeds, []
-
-    def check(self):
-        """Raise InputError, naming the first timestep, if an answer for this batch was not finite."""
-        timesteps, finite = zip(*self.finite, strict=True)
-        finite = torch.stack(finite).tolist()
-        if not all(finite):
-            raise InputError(
-                f"the model's answers are not finite at t = {timesteps[finite.index(False)]} for some of the seeds "
-                f"{self.seeds[0]} to {self.seeds[-1]}"
-            )
-
-
-@torch.no_grad()
-def _batches(walk, estimates, seeds, labels, shape, batch_size, device):
-    for start in range(0, len(seeds), batch_size):
-        batch = seeds[start : start + batch_size]
-        classes = None
-        if labels is not None:  # padded to the batch shape, as the noise is
-            classes = torch.zeros(batch_size, dtype=torch.int64)
-            classes[: len(batch)] = labels[start : start + batch_size]
-            classes = classes.to(device)
-        generators = [torch.Generator().manual_seed(seed) for seed in batch]
-        x = _normal(generators, shape, batch_size, device)
-        walk.start()
-        estimates.start(batch)
-        for i in range(len(estimates.timesteps)):
-            x0, epsilon, values = estimates(i, x, classes)
-            # Drawn after the call, so that a GPU is at work on it meanwhile.
-            noise = _normal(generators, shape, batch_size, device) if walk.draws(i) else None
-            x = walk.step(i, x, x0, epsilon, noise, values)
-        estimates.check()
-        yield to_uint8(x[: len(batch)]).numpy()
-
-
-def _shown(batches, count, label):
-    """The same batches; shows a bar after five seconds."""
+def _with_bar(batches, count, label):
+    """The same batches, with a bar after five seconds."""
     from tqdm import tqdm  # here, so that the samplers need torch and numpy alone
 
     with tqdm(total=count, desc=label, unit="image", mininterval=2, delay=5, leave=False) as bar:
@@ -178,17 +166,13 @@ def _shown(batches, count, label):
 
 
 def _image_seeds(seeds):
-    try:
-        seeds = list(seeds)
-    except TypeError:
-        raise InputError(f"seeds is {shown(seeds)}; it must be a list of whole numbers") from None
     return [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
 
 
 def _image_shape(model, shape):
     if shape is None:
         config = getattr(model, "config", None)
-        if config is None or not hasattr(config, "sample_size"):
+        if not hasattr(config, "sample_size"):
             raise InputError("shape is not given and the model does not say it; give shape=(channels, height, width)")
         size = config.sample_size
         shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
@@ -203,19 +187,11 @@ def _image_labels(model, seeds, labels):
     classes = getattr(config, "num_class_embeds", None)
     if labels is None:
         return None if classes is None else torch.tensor([seed % classes for seed in seeds], dtype=torch.int64)
-    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    labels = [int(check_number("label", label, minimum=0, below=classes, integer=True)) for label in labels]
-    if len(labels) != len(seeds):
-        raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(seeds)} seeds")
     if config is not None and classes is None:
         raise InputError("labels are given, but the model takes no classes (its num_class_embeds is not set)")
+    labels = torch.as_tensor(labels).tolist()
+    for label in labels:
+        check_number("label", label, minimum=0, below=classes, integer=True)
+    if len(labels) != len(seeds):
+        raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(seeds)} seeds")
     return torch.tensor(labels, dtype=torch.int64)
-
-
-def _normal(generators, shape, batch_size, device):
-    """One draw per generator, padded with zeros to the batch shape; always drawn on the CPU, so the same everywhere."""
-    on_cuda = torch.device(device).type == "cuda"
-    noise = torch.zeros(batch_size, *shape, pin_memory=on_cuda)
-    for row, generator in zip(noise, generators, strict=False):
-        row.normal_(generator=generator)
-    return noise.to(device, non_blocking=on_cuda)

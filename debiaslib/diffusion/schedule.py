@@ -13,8 +13,6 @@ import torch
 
 from ..errors import InputError, check_number, shown
 
-_LONGEST = 1_000_000  # timesteps: more are a mistake, and fill the memory
-
 
 class ForwardProcess:
     """x_t = a_t x0 + s_t epsilon at whole timesteps. A subclass has `T`, `snr` and `scale_tables`, (a, s)."""
@@ -32,24 +30,25 @@ class ForwardProcess:
             raise InputError(f"t has dtype {t.dtype}; timesteps are whole numbers")
         if not like.is_floating_point():
             raise InputError(f"the images have dtype {like.dtype}; they must be floating-point, in [-1, 1]")
-        if t.numel() and not (int(t.min()) >= 0 and int(t.max()) < self.T):
-            outside = int(t.min()) if int(t.min()) < 0 else int(t.max())
-            raise InputError(f"t is {outside}; it must be in [0, {self.T})")
+        t = t.long()
+        outside = t[(t < 0) | (t >= self.T)]
+        if outside.numel():
+            raise InputError(f"t is {int(outside[0])}; it must be in [0, {self.T})")
         shape = -1, *[1] * (like.ndim - 1)
         # Asynchronously, or a GPU's queue would end here at each step.
-        return tuple(
-            table.cpu()[t.long()].reshape(shape).to(like, non_blocking=like.is_cuda) for table in self.scale_tables
-        )
+        return tuple(table.cpu()[t].reshape(shape).to(like, non_blocking=like.is_cuda) for table in self.scale_tables)
 
     def add_noise(self, x0, noise, t):
-        """x_t = a_t x0 + s_t noise. x0 and noise: (N, ...); t: int or (N,)."""
-        check_shape("noise", noise, x0)
-        signal, sigma = self.scales(t, x0)
-        if len(signal) not in (1, len(x0)):
-            raise InputError(
-                f"t has {len(signal)} entries; it must be a whole number, or one for each of {len(x0)} images"
-            )
-        return signal * x0 + sigma * noise
+        """x_t = a_t x0 + s_t noise, (N, ...). x0 and noise: float (N, ...); t: int or (N,).
+
+        Raises InputError for shapes that differ, for images of whole numbers and for a t outside [0, T).
+        """
+        if noise.shape != x0.shape:  # torch would stretch it
+            raise InputError(f"noise has shape {tuple(noise.shape)}; it must be {tuple(x0.shape)}")
+        a, s = self.scales(t, x0)
+        if len(a) not in (1, len(x0)):
+            raise InputError(f"t has {len(a)} entries; it must be a whole number, or one for each of {len(x0)} images")
+        return a * x0 + s * noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,53 +60,49 @@ class Schedule(ForwardProcess):
 
     def __post_init__(self):
         table = check_table("alpha_bar", self.alpha_bar)
-        inside = (table >= 0) & (table < 1)  # also false for NaN
-        if not bool(inside.all()):
-            t = int(inside.int().argmin())
-            raise InputError(f"alpha_bar is {table[t]} at t = {t}; it must be in [0, 1)")
-        rises = table.diff() >= 0
-        if bool(rises.any()):
-            t = int(rises.int().argmax()) + 1
-            raise InputError(f"alpha_bar is {table[t]} at t = {t}; it must fall from each timestep to the next")
+        for wrong, allowed in (
+            (~((table >= 0) & (table < 1)), "be in [0, 1)"),  # also true for NaN
+            (table.diff(prepend=table.new_tensor([torch.inf])) >= 0, "fall from each timestep to the next"),
+        ):
+            if bool(wrong.any()):
+                t = int(wrong.int().argmax())
+                raise InputError(f"alpha_bar is {table[t]} at t = {t}; it must {allowed}")
         object.__setattr__(self, "alpha_bar", table)
 
     @classmethod
     def linear(cls, T=1000, beta_start=1e-4, beta_end=0.02):
         """DDPM's schedule (Ho et al. 2020): beta linear in t. The betas are not rescaled with T."""
-        start, end = _check_betas(beta_start, beta_end)
-        return cls._from_betas(torch.linspace(start, end, _check_T(T), dtype=torch.float64, device="cpu"), "linear")
+        _check_betas(beta_start, beta_end)
+        return cls._from_betas(_line(beta_start, beta_end, T), "linear")
 
     @classmethod
     def scaled_linear(cls, T=1000, beta_start=0.00085, beta_end=0.012):
         """Stable Diffusion's schedule (Rombach et al. 2022): sqrt(beta) linear in t."""
-        start, end = _check_betas(beta_start, beta_end)
-        betas = torch.linspace(math.sqrt(start), math.sqrt(end), _check_T(T), dtype=torch.float64, device="cpu") ** 2
-        return cls._from_betas(betas, "scaled_linear")
+        _check_betas(beta_start, beta_end)
+        return cls._from_betas(_line(math.sqrt(beta_start), math.sqrt(beta_end), T) ** 2, "scaled_linear")
 
     @classmethod
     def cosine(cls, T=1000, s=0.008, max_beta=0.999):
         """alpha_bar ~ cos^2((t/T + s) / (1 + s) pi/2), betas clipped (Nichol & Dhariwal 2021, eq. 17)."""
-        _check_T(T)
         check_number("s", s, minimum=0)
         check_number("max_beta", max_beta, above=0, below=1)
-        time = torch.arange(T + 1, dtype=torch.float64, device="cpu") / T
+        time = torch.arange(_check_T(T) + 1, dtype=torch.float64, device="cpu") / T
         curve = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
         return cls._from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta), "cosine")
 
     @classmethod
     def sigmoid(cls, T=1000, beta_start=1e-4, beta_end=0.02):
         """GeoDiff's schedule as in diffusers: beta a logistic curve from -6 to 6 between the two ends."""
-        start, end = _check_betas(beta_start, beta_end)
-        ramp = torch.linspace(-6, 6, _check_T(T), dtype=torch.float64, device="cpu")
-        return cls._from_betas(torch.sigmoid(ramp) * (end - start) + start, "sigmoid")
+        _check_betas(beta_start, beta_end)
+        return cls._from_betas(torch.sigmoid(_line(-6, 6, T)) * (beta_end - beta_start) + beta_start, "sigmoid")
 
     @classmethod
     def from_diffusers(cls, scheduler):
         """The schedule of a diffusers scheduler, from its float32 `betas`, recomputed in float64.
 
-        alpha_bar itself is float32 there, which leaves SNR(0) four digits. Where it differs from what the betas give by
-        more than rounding, it has been changed and is taken as it is; the 2^-24 that some solvers put in place of a
-        terminal 0 counts as 0.
+        alpha_bar itself is float32 there, which leaves SNR(0) four digits. Where it differs by more than rounding from
+        what the betas give, it was changed on purpose and is used as it is. Some solvers put 2^-24 in place of a
+        terminal 0; it counts as 0.
         """
         alpha_bar = scheduler.alphas_cumprod.to(torch.float64)
         betas = getattr(scheduler, "betas", None)
@@ -119,10 +114,7 @@ class Schedule(ForwardProcess):
 
     @classmethod
     def _from_betas(cls, betas, name):
-        alpha_bar = torch.cumprod(1 - betas, dim=0)
-        if alpha_bar[-1] < 1e-300 and bool((alpha_bar.diff() >= 0).any()):  # no float64 is left to fall to
-            raise InputError(f"T is {len(betas)}, which takes alpha_bar to 0 before t = T - 1; use smaller betas or T")
-        return cls(alpha_bar, name)
+        return cls(torch.cumprod(1 - betas, dim=0), name)
 
     @property
     def T(self):
@@ -148,58 +140,48 @@ class Schedule(ForwardProcess):
         return Schedule(root**2, f"{self.name}, zero-terminal")
 
 
-def check_schedule(schedule):
-    """Return `schedule`. Raises InputError unless given a Schedule or a FlowSchedule."""
+def check_schedule(schedule, variance_preserving=False):
+    """Return `schedule`. Raises InputError unless given a `Schedule` or, where that is allowed, a `FlowSchedule`."""
     if not hasattr(schedule, "scales"):
         raise InputError(f"schedule is {shown(schedule)}; it must be a Schedule, such as Schedule.linear(T=1000)")
-    return schedule
-
-
-def check_variance_preserving(schedule):
-    """Return `schedule`. Raises InputError unless given a `Schedule`, whose process has an alpha_bar."""
-    if not hasattr(check_schedule(schedule), "alpha_bar"):
+    if variance_preserving and not hasattr(schedule, "alpha_bar"):
         raise InputError(f"schedule is a {type(schedule).__name__}; this needs a Schedule, which has an alpha_bar")
     return schedule
 
 
 def check_table(name, given):
     """`as_float64` of a one-dimensional table that is not empty. Raises InputError, under that name, for all else."""
-    try:
-        table = as_float64(given)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise InputError(f"{name} is {shown(given)}; it must be a table of numbers") from None
+    table = as_float64(name, given)
     if table.ndim != 1 or len(table) == 0:
         raise InputError(f"{name} has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
     return table
 
 
-def as_float64(numbers):
-    """A float64 tensor of the real numbers in a tensor, which stays on its device, or in an array, a list or a Series.
+def as_float64(name, given):
+    """A float64 tensor of the real numbers in a tensor, an array, a list or a Series.
 
-    Arrays may be of any byte order, stride and kind of number; they are copied. Raises TypeError, ValueError,
-    OverflowError or RuntimeError for what holds no real numbers, such as complex ones or a tensor of the meta device.
+    A tensor stays on its device; an array, of any byte order and stride, is copied. Raises InputError, under that name,
+    for what holds no real numbers.
     """
-    if isinstance(numbers, torch.Tensor):
-        if numbers.is_complex() or numbers.dtype == torch.bool or numbers.is_meta:
-            raise TypeError(f"{numbers.dtype} on {numbers.device}")
-        return numbers.to(torch.float64)
-    array = np.asarray(numbers)
-    if array.dtype.kind not in "iufO" or (array.dtype.kind == "O" and array.ndim == 0):
-        raise TypeError(array.dtype)
-    return torch.from_numpy(array.astype(np.float64, order="C"))  # at once: torch reads a list as float32
+    try:
+        if isinstance(given, torch.Tensor) and not (given.is_complex() or given.dtype == torch.bool or given.is_meta):
+            return given.to(torch.float64)
+        array = np.asarray(given)
+        if array.dtype.kind in "iuf" or (array.dtype.kind == "O" and array.ndim):
+            return torch.from_numpy(array.astype(np.float64, order="C"))  # at once: torch reads a list as float32
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        pass  # refused below
+    raise InputError(f"{name} is {shown(given)}; it must be a table of real numbers")
 
 
-def check_shape(name, tensor, like):
-    """Raise InputError if a tensor has not the shape of `like`: torch would stretch it."""
-    if tensor.shape != like.shape:
-        raise InputError(f"{name} has shape {tuple(tensor.shape)}; it must be {tuple(like.shape)}")
+def _line(start, end, T):
+    return torch.linspace(start, end, _check_T(T), dtype=torch.float64, device="cpu")
 
 
 def _check_T(T):
-    return check_number("T", check_number("T", T, minimum=1, integer=True), maximum=_LONGEST, integer=True)
+    return check_number("T", T, minimum=1, maximum=1_000_000, integer=True)  # more are a mistake, and fill the memory
 
 
 def _check_betas(start, end):
     check_number("beta_start", start, above=0, below=1)
     check_number("beta_end", end, above=0, below=1)
-    return start, end

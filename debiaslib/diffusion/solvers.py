@@ -1,4 +1,4 @@
-"""Samplers as solvers: one object that walks down a chain of alpha_bar, from x_T to the image, one network call a step.
+"""Samplers: one object that walks down a chain of alpha_bar, from x_T to the image, with one network call a step.
 
 With a = sqrt(alpha_bar) and s = sqrt(1 - alpha_bar), a prime for the next node of the chain, and x0_hat, epsilon_hat
 from the network at x:
@@ -11,11 +11,11 @@ from the network at x:
 
 The paper's authors use ddpm, ddim and the last two, with these settings. The first three call the network at `steps`
 timesteps from T-1 to 0 and take a last step to alpha_bar = 1, which gives x0_hat itself. The last two have `steps` + 1
-timesteps, call the network at all but the last one, t = 0, and return x there: `steps` calls too, one interval more.
-The authors place these at fractions of a timestep; ours are whole, as in diffusers.
+timesteps, call the network at all but the last one, t = 0, and return x there. The authors place these at fractions of
+a timestep; ours are whole, as in diffusers.
 
-diffusers' schedulers were not taken: they compute in float32, replace a terminal SNR of 0 by 2^-24, and its DDIM takes
-other steps. The tests compare with them, given our timesteps where theirs differ.
+diffusers' schedulers compute in float32, replace a terminal SNR of 0 by 2^-24, and its DDIM takes other steps; so these
+are our own. The tests compare with diffusers, given our timesteps where theirs differ.
 """
 
 import math
@@ -33,10 +33,10 @@ MULTISTEP = ("dpm-solver-2", "unipc")
 def respaced_timesteps(steps, T):
     """`steps` timesteps spread evenly over [0, T-1], highest first: a list of ints. One step is t = T-1 alone.
 
-    This is the rule of the authors' code (ADM's): a running sum of (T-1) / (steps-1), rounded at each step. The sum's
-    own rounding moves a timestep by one for 278 of the counts up to 1000, none of which is a usual one (rounding
-    numpy's linspace is the same for 2, 3, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500 and 1000). Theirs has t = 0 for one
-    step, which would take pure noise for an image that is almost clean; ours has T-1.
+    This is the rule of the authors' code (ADM's): a running sum of (T-1) / (steps-1), rounded at each step. For 278 of
+    the counts up to 1000, none of them a usual one, the sum's own rounding moves a timestep by one. For one step theirs
+    is t = 0, which would take pure noise for an image that is almost clean; ours is T-1. Raises InputError for a number
+    of steps outside [1, T].
     """
     check_number("steps", steps, minimum=1, maximum=T, integer=True)
     if steps == 1:
@@ -46,43 +46,52 @@ def respaced_timesteps(steps, T):
     return strides.cumsum().round().astype(int)[::-1].tolist()
 
 
-def chain(sampler, steps, schedule):
-    """(timesteps of the network calls, alpha_bar there and at the end of the walk), the noisiest first.
+def solver(sampler, steps, schedule, eta=0.0):
+    """The `Solver` of that name that calls the network `steps` times; its `timesteps` are those of the calls.
 
-    Raises InputError for an unknown sampler and for a number of steps outside [1, T], or [1, T-1] for the multistep
-    solvers, which need one timestep more than calls.
-    """
-    check_choice("sampler", sampler, SOLVERS)
-    if sampler not in MULTISTEP:
-        timesteps = respaced_timesteps(steps, schedule.T)
-        return timesteps, [*schedule.alpha_bar[timesteps].tolist(), 1.0]
-    check_number(f"steps of {sampler!r}", steps, minimum=1, maximum=schedule.T - 1, integer=True)
-    timesteps = respaced_timesteps(steps + 1, schedule.T)
-    return timesteps[:-1], schedule.alpha_bar[timesteps].tolist()
-
-
-def solver(sampler, alpha_bar, eta=0.0):
-    """The solver of that name on a chain of alpha_bar: the nodes of the network calls, the noisiest first, and the end.
-
-    It has `start()`, to be called before each batch; `draws(i)`, whether step i takes noise; and
-    `step(i, x, x0, epsilon, noise, values)`, which returns x at the next node. x0 and epsilon are the network's
-    estimates at x, of one shape and dtype; noise is standard normal or None; values are those of a learned variance or
-    None, and "ddpm" alone takes them.
-
-    Raises InputError for an unknown sampler, for an eta that is not 0 with another one than "ddim", and for a multistep
-    solver on a chain that starts at SNR = 0, which is infinitely far away on its axis of log SNR.
+    Raises InputError for an unknown sampler, for a number of steps outside [1, T], or [1, T-1] for the multistep
+    solvers, which need one timestep more than calls, for an eta that is not 0 with another sampler than "ddim", and for
+    a multistep solver where SNR(T-1) = 0, which is infinitely far away on its axis of log SNR.
     """
     check_choice("sampler", sampler, SOLVERS)
     check_number("eta", eta, minimum=0, maximum=1)
     if eta and sampler != "ddim":
         raise InputError(f"eta is {eta}; it is the noise of 'ddim', and the sampler is {sampler!r}")
-    if sampler in MULTISTEP and alpha_bar[0] == 0:
+    multistep = sampler in MULTISTEP
+    check_number("steps", steps, minimum=1, maximum=schedule.T - multistep, integer=True)
+    timesteps = respaced_timesteps(steps + multistep, schedule.T)
+    alpha_bar = schedule.alpha_bar[timesteps].tolist()
+    if multistep and alpha_bar[0] == 0:
         raise InputError(f"sampler {sampler!r} is not defined from SNR = 0; use 'ddim' or 'ddpm'")
-    alpha_bar = [float(value) for value in alpha_bar]
-    return DDIM(alpha_bar, eta) if sampler == "ddim" else SOLVERS[sampler](alpha_bar)
+    settings = {"eta": eta} if sampler == "ddim" else {}
+    found = SOLVERS[sampler](alpha_bar if multistep else [*alpha_bar, 1.0], **settings)
+    found.timesteps = timesteps[:steps]
+    return found
 
 
-class DDIM:
+class Solver:
+    """Made from a chain of alpha_bar: the nodes of the network calls, the noisiest first, and the end of the walk.
+
+    `tables` has the coefficients of each step, from one node to the next.
+    """
+
+    def start(self):
+        """To be called before each batch: forget the last one."""
+
+    def draws(self, i):
+        """Whether step i takes noise."""
+        return False
+
+    def step(self, i, x, x0, epsilon, noise, values):
+        """x at the next node, from x at node i.
+
+        x0, epsilon: the network's estimates at x, of its shape and dtype. noise: standard normal or None. values: those
+        of a learned variance or None; "ddpm" alone uses them.
+        """
+        raise NotImplementedError
+
+
+class DDIM(Solver):
     """sigma^2 = eta^2 s'^2 / s^2 (1 - alpha_bar / alpha_bar'): eta = 0 is deterministic, eta = 1 as noisy as DDPM."""
 
     def __init__(self, alpha_bar, eta=0.0):
@@ -90,9 +99,6 @@ class DDIM:
         for ab, after in zip(alpha_bar, alpha_bar[1:], strict=False):
             sigma2 = eta**2 * (1 - after) / (1 - ab) * (1 - ab / after)
             self.tables.append((after**0.5, max(1 - after - sigma2, 0.0) ** 0.5, sigma2**0.5))
-
-    def start(self):
-        """Nothing is carried from step to step."""
 
     def draws(self, i):
         return self.eta > 0 and i < len(self.tables) - 1
@@ -103,7 +109,7 @@ class DDIM:
         return x if noise is None else x + sigma * noise
 
 
-class DDPM:
+class DDPM(Solver):
     """The mean of the posterior and its own variance, "fixed small", or beta, "fixed large", or a learned one between.
 
     A network that has learned its variance decides with "fixed small"; with "fixed large" it is not asked.
@@ -121,9 +127,6 @@ class DDPM:
         ends = [log_variance(end, steps, respaced, like=like) for end in (-1.0, 1.0)]
         self.log_variances = [(low, high - low) for low, high in zip(*(e.tolist()[::-1] for e in ends), strict=True)]
 
-    def start(self):
-        """Nothing is carried from step to step."""
-
     def draws(self, i):
         return i < len(self.tables) - 1
 
@@ -138,11 +141,11 @@ class DDPM:
         return mean + sigma * noise
 
 
-class Multistep:
-    """A step on the axis of lambda = log(a / s), h = lambda' - lambda, from what the last `order` nodes say.
+class Multistep(Solver):
+    """A step on the axis of lambda = log(a / s), h = lambda' - lambda, from the estimates at the last `order` nodes.
 
-    Between two nodes the flow is linear in x0_hat, or in epsilon_hat, which a solver of order k replaces by what the
-    last k nodes say of it. Fewer nodes lie behind the first steps, whose order is lower. Coefficients are float64.
+    Between two nodes the flow is linear in x0_hat, or in epsilon_hat. A solver of order k takes it for a polynomial
+    through the last k nodes. Fewer nodes lie behind the first steps, whose order is lower. Coefficients are float64.
     """
 
     order = 2
@@ -157,9 +160,6 @@ class Multistep:
     def start(self):
         self.history = []
 
-    def draws(self, i):
-        return False
-
     def _remember(self, estimate):
         self.history = [estimate, *self.history[: self.order - 1]]
 
@@ -172,9 +172,9 @@ class Multistep:
 class DPMSolver(Multistep):
     """x' = a'/a x - s' (e^h - 1) D, D = epsilon_hat + (epsilon_hat - that of the node before) / (2 r), r of that node.
 
-    With fewer than 15 steps the last one has order 1 (`lower_order_final`), as DPM-Solver's documentation and diffusers
-    have it. The authors' copy of its code has 10 in place of 15, which makes 10 steps worse than DDIM's on an exact
-    optimum; from 10 to 14 steps theirs is another solver.
+    With fewer than 15 steps the last one has order 1 (`lower_order_final`), as in DPM-Solver's documentation and
+    diffusers. The authors' copy of its code has 10 in place of 15: from 10 to 14 steps theirs is another solver, with
+    10 steps worse than DDIM on an exact optimum.
     """
 
     def _highest(self, i):

@@ -9,11 +9,10 @@ The network answers 2C channels: its prediction, and values v that say where the
 
     loss = w(t) |target - output|^2 + hybrid_term(...)           w does not touch the second term             (eq. 16)
 
-Departures from the code of ADM (guided-diffusion), which the paper's authors use. None of them concerns the mean:
+The paper's authors use the code of ADM (guided-diffusion). Two things differ here; neither concerns the mean:
 - The likelihood at t = 0 takes the exact normal distribution function, not its tanh approximation, and no floor of
   1e-12 on probabilities, which takes the gradient from the pixels that are explained worst.
 - The difference of the means is formed from that of the two x0: x_t cancels on paper instead of in float32.
-- T = 1 has no beta~_1, which replaces beta~_0 = 0; beta_0 does it there.
 """
 
 import math
@@ -22,7 +21,7 @@ import torch
 
 from ..errors import InputError
 from .prediction import to_x0_epsilon
-from .schedule import check_variance_preserving
+from .schedule import check_schedule
 
 _HALF_LEVEL = 1 / 255  # uint8 levels lie 2/255 apart in [-1, 1]
 
@@ -66,10 +65,13 @@ def variational_bound(prediction, variance_values, x0, x_t, t, schedule, predict
     detached (stop-gradient on the mean); x0_hat is not clipped (clip_denoised=False), both as in the authors' training.
 
     The first four are (N, C, ...), x0 in [-1, 1]; half precision is raised to float32. t: int or (N,); on the CPU it
-    costs no synchronisation. Raises InputError for shapes that differ, a t outside [0, T), and for
-    prediction_type="epsilon" where SNR = 0.
+    costs no synchronisation. Raises InputError for a network without variance values, for shapes that differ, for a t
+    outside [0, T), and for prediction_type="epsilon" where SNR = 0.
     """
-    _check_shapes(prediction, variance_values, x0, x_t)
+    if variance_values is None:
+        raise InputError("the network has no variance channels; give it twice as many output channels")
+    if variance_values.shape != x0.shape:  # torch would stretch it
+        raise InputError(f"variance_values has shape {tuple(variance_values.shape)}; it must be {tuple(x0.shape)}")
     dtype = torch.promote_types(x0.dtype, torch.float32)
     prediction, values, x0, x_t = (tensor.to(dtype) for tensor in (prediction.detach(), variance_values, x0, x_t))
     t = torch.as_tensor(t, device="cpu").reshape(-1).expand(len(x0))
@@ -96,22 +98,14 @@ def hybrid_term(prediction, variance_values, x0, x_t, t, schedule, prediction_ty
     return variational_bound(prediction, variance_values, x0, x_t, t, schedule, prediction_type) * (schedule.T / 1000)
 
 
-def _check_shapes(prediction, variance_values, x0, x_t):
-    if variance_values is None:
-        raise InputError("the network has no variance channels; give it twice as many output channels")
-    for name, tensor in (("prediction", prediction), ("variance_values", variance_values), ("x_t", x_t)):
-        if tensor.shape != x0.shape:
-            raise InputError(f"{name} has shape {tuple(tensor.shape)}; it must have that of x0, {tuple(x0.shape)}")
-
-
 def _coefficients(t, schedule, like):
     """(c, log beta~_t, log beta_t - log beta~_t) at t, computed in float64, to broadcast against `like`."""
     schedule.scales(t, like)  # refuses what is no timestep
-    alpha_bar = check_variance_preserving(schedule).alpha_bar.cpu()
+    alpha_bar = check_schedule(schedule, variance_preserving=True).alpha_bar.cpu()
     previous = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
     beta = 1 - alpha_bar / previous
     posterior = beta * (1 - previous) / (1 - alpha_bar)
-    posterior[0] = posterior[1] if schedule.T > 1 else beta[0]
+    posterior[0] = posterior[1] if schedule.T > 1 else beta[0]  # T = 1 has no beta~_1
     weight = previous.sqrt() * beta / (1 - alpha_bar)
     table = torch.stack([weight, posterior.log(), beta.log() - posterior.log()])
     t = torch.as_tensor(t, device="cpu").long()

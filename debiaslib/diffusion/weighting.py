@@ -20,8 +20,11 @@ import torch
 from ..errors import InputError, check_choice, check_number
 from .flow import FlowSchedule, from_diffusers
 from .prediction import check_prediction_type
-from .schedule import Schedule, as_float64
+from .schedule import Schedule, as_float64, check_table
 from .strategies import parse_strategy
+
+# A weight's limit at S = 0 is read off its values at these two S, and its limit at S = infinity at their inverses.
+_NEAR_ZERO, _NEARER_ZERO = 1e-150, 1e-200
 
 
 def _sigmoid(S, bias):
@@ -58,16 +61,7 @@ def _check_falls(name, S):
         )
 
 
-# A weight's limit at S = 0 is read off its behaviour between these two, and at S = infinity between their inverses.
-_NEAR_ZERO, _NEARER_ZERO = 1e-150, 1e-200
-
 # Each weight is defined once, in x0 units, where all but P2 with k = 0 and gamma > 1 are finite at S = 0.
-_UNITS = {
-    "epsilon": lambda S: S,
-    "sample": torch.ones_like,
-    "v_prediction": lambda S: 1 + S,
-    "flow_prediction": lambda S: (1 + S.sqrt()) ** 2,
-}
 _X0_WEIGHTS = {
     "constant": lambda S: S,  # DDPM's L_simple
     "debiased": lambda S: S.sqrt(),  # Yu et al. 2024
@@ -79,6 +73,12 @@ _X0_WEIGHTS = {
     "edm": lambda S, sigma_data: S + (1 / sigma_data) * (1 / sigma_data),  # Karras et al. 2022, lambda(sigma) alone
     "sigmoid": _sigmoid,  # Kingma & Gao 2023, Hoogeboom et al. 2024
     "vlb": _vlb,  # Ho et al. 2020, eq. 12
+}
+_UNITS = {  # |error in this unit|^2 / |x0 error|^2
+    "epsilon": lambda S: S,
+    "sample": torch.ones_like,
+    "v_prediction": lambda S: 1 + S,
+    "flow_prediction": lambda S: (1 + S.sqrt()) ** 2,
 }
 
 
@@ -101,89 +101,59 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     Raises InputError for an unknown strategy, an argument out of range, an SNR that is negative or NaN, and where the
     weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
     """
-    scheduler = hasattr(schedule_or_snr, "alphas_cumprod") or hasattr(schedule_or_snr, "set_timesteps")
-    given = from_diffusers(schedule_or_snr) if scheduler else schedule_or_snr
-    snr = _snr_table(given)
+    given, snr = _snr_table(schedule_or_snr)
     check_prediction_type(prediction_type, given)
     check_choice("normalize", normalize, (True, False, "epsilon"))
     if max_weight is not None:
         check_number("max_weight", max_weight, above=0)
-    # Of a flow-matching scheduler, the noisiest first; only those that compare neighbours take notice.
+    # A flow-matching scheduler's table begins with the noisiest step; only "sigmoid" and "vlb" depend on the order.
     backwards = not callable(strategy) and len(snr) > 1 and bool((snr.diff() > 0).all())
     snr = snr.flip(0) if backwards else snr
-    bounded = "flow_prediction" if isinstance(given, FlowSchedule) else "v_prediction"
-    weight = _table(strategy, snr, prediction_type, max_weight, bounded)
+    weight = _table(strategy, snr, prediction_type, max_weight)
     if normalize:
-        weight = weight / _mean(strategy, snr, "epsilon" if normalize == "epsilon" else prediction_type, max_weight)
+        mean = (_table(strategy, snr, "epsilon", max_weight) if normalize == "epsilon" else weight).mean()
+        if not mean > 0:
+            raise InputError(f"normalize divides by the mean weight of {str(strategy)!r}, which is 0")
+        weight = weight / mean
     return weight.flip(0) if backwards else weight
 
 
-def _mean(strategy, snr, prediction_type, max_weight):
-    try:
-        mean = _table(strategy, snr, prediction_type, max_weight).mean()
-    except InputError:
-        raise InputError(
-            f"normalize divides by the mean {prediction_type} weight of {str(strategy)!r}, which is infinite; "
-            "use max_weight"
-        ) from None
-    if not mean > 0:
-        raise InputError(f"normalize divides by the mean weight of {str(strategy)!r}, which is 0")
-    return mean
+def _snr_table(given):
+    """(what is given, a scheduler of diffusers as a schedule; its SNR, float64 (T,))."""
+    if hasattr(given, "alphas_cumprod") or hasattr(given, "set_timesteps"):
+        given = from_diffusers(given)
+    snr = check_table("the SNR table", given.snr if isinstance(given, (Schedule, FlowSchedule)) else given)
+    if not bool((snr >= 0).all()):
+        raise InputError("the SNR table has values that are negative or NaN")
+    return given, snr
 
 
-def _table(strategy, snr, prediction_type, max_weight, bounded="v_prediction"):
+def _table(strategy, snr, prediction_type, max_weight):
+    """The weight at each SNR; at SNR = 0 and infinity its limit. Raises InputError where that is infinite."""
+
     def at(S):
         x0_weight = _x0_weight(strategy, S)
         if max_weight is not None:
             x0_weight = torch.minimum(x0_weight, max_weight * S)
         return x0_weight / _UNITS[prediction_type](S)
 
-    def moved(near_zero):
-        return torch.where(snr == 0, near_zero, torch.where(snr.isinf(), 1 / near_zero, snr))
-
-    ends = (snr == 0) | snr.isinf()
-    weight = at(moved(_NEARER_ZERO))
-    if bool(ends.any()):
-        weight = _limit(weight, at(moved(_NEAR_ZERO)), ends)
-    infinite = ~weight.isfinite()
-    if bool(infinite.any()):
-        least, way_out = float(snr[infinite].min()), "bound it with max_weight"
-        if prediction_type == "epsilon":
-            way_out = f"use prediction_type={bounded!r}, or {way_out}"
-        if least == math.inf:
-            way_out = "leave that timestep out"
+    near, nearer = (
+        at(torch.where(snr == 0, zero, torch.where(snr.isinf(), 1 / zero, snr))) for zero in (_NEAR_ZERO, _NEARER_ZERO)
+    )
+    # Close to both ends a weight is a power of S: its growth says whether it vanishes, stays or diverges.
+    growth = (nearer / near).log() / math.log(_NEAR_ZERO / _NEARER_ZERO)
+    limit = torch.where(growth > 1e-9, torch.inf, torch.where(growth < -1e-9, 0.0, nearer))
+    weight = torch.where((snr == 0) | snr.isinf(), limit, nearer)
+    infinite = snr[~weight.isfinite()]
+    if len(infinite):
+        least = float(infinite.min())
+        way_out = "leave that timestep out" if least == math.inf else "bound it with max_weight"
+        if prediction_type == "epsilon" and least < math.inf:
+            way_out = f"use prediction_type='v_prediction' ('flow_prediction' in flow matching), or {way_out}"
         raise InputError(
             f"the {prediction_type} weight of {str(strategy)!r} is infinite where SNR = {least:.3g}; {way_out}"
         )
     return weight
-
-
-def _limit(nearer, near, ends):
-    # Close to S = 0 and to infinity a weight is a power of S: its growth says whether it vanishes, stays or diverges.
-    growth = (nearer / near).log() / math.log(_NEAR_ZERO / _NEARER_ZERO)
-    limit = torch.where(growth > 1e-9, torch.inf, torch.where(growth < -1e-9, 0.0, nearer))
-    return torch.where(ends, limit, nearer)
-
-
-def _snr_table(given):
-    table = given.snr if isinstance(given, (Schedule, FlowSchedule)) else given
-    kind = str(getattr(table, "dtype", None))
-    if kind.removeprefix("torch.").startswith(("complex", "bool")):
-        raise InputError(f"the SNR table is {kind}; it must hold real numbers")
-    if getattr(table, "is_meta", False):
-        raise InputError("the SNR table is on the meta device, which holds no numbers; it must be on another")
-    try:
-        table = as_float64(table)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        kind = type(given).__name__
-        raise InputError(
-            f"a {kind} holds no SNR; give a Schedule, a diffusers scheduler, or a table of SNR(t)"
-        ) from None
-    if table.ndim != 1 or len(table) == 0:
-        raise InputError(f"the SNR table has shape {tuple(table.shape)}; it must be one-dimensional and not empty")
-    if not bool((table >= 0).all()):
-        raise InputError("the SNR table has values that are negative or NaN")
-    return table
 
 
 def _x0_weight(strategy, S):
@@ -192,9 +162,9 @@ def _x0_weight(strategy, S):
         return _X0_WEIGHTS[parsed.name](S, **dict(parsed.arguments))
     weight = strategy(S)
     try:
-        weight = torch.as_tensor(weight, dtype=S.dtype, device=S.device)  # at once: torch reads a list as float32
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        weight = S[:0]  # no numbers
+        weight = as_float64("weight", weight).to(S)
+    except InputError:
+        weight = S[:0]  # refused below
     if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
         raise InputError(
             f"the weighting {strategy!r} must give one finite weight >= 0 for each of the {len(S)} timesteps"

@@ -18,30 +18,15 @@ from scipy.spatial.distance import cdist
 
 from ..errors import InputError
 
-__all__ = [
-    "energy_distance",
-    "evaluate_colour",
-    "layout_colours_lab",
-    "mean_colours_lab",
-    "to_lab",
-    "wasserstein",
-]
-
 W1_LIMIT = 1000  # points of each set: the optimal matching costs N^3
 ENERGY_LIMIT = 5000  # points of each set: all pairs are taken
 GRID = 4
 
 # Linear RGB to XYZ, from the chromaticities (x, y) of IEC 61966-2-1: white (D65) is R = G = B = 1, so that greys have
 # a* = b* = 0 exactly; its own matrix, rounded to four digits, leaves 0.01 there.
-_PRIMARIES, _WHITE = np.array([[0.64, 0.33], [0.30, 0.60], [0.15, 0.06]]), np.array([0.3127, 0.3290])
-
-
-def _xyz(chromaticity):
-    x, y = np.moveaxis(chromaticity, -1, 0)
-    return np.stack([x / y, np.ones_like(x), (1 - x - y) / y])
-
-
-_TO_XYZ = _xyz(_PRIMARIES) * np.linalg.solve(_xyz(_PRIMARIES), _xyz(_WHITE))
+_X, _Y = np.array([[0.64, 0.30, 0.15, 0.3127], [0.33, 0.60, 0.06, 0.3290]])  # red, green, blue, white
+_XYZ = np.stack([_X / _Y, np.ones(4), (1 - _X - _Y) / _Y])
+_TO_XYZ = _XYZ[:, :3] * np.linalg.solve(_XYZ[:, :3], _XYZ[:, 3])
 
 
 def to_lab(rgb):
@@ -63,6 +48,11 @@ def to_lab(rgb):
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
+def mean_colours(images):
+    """Mean colour of each image: uint8 (N, 3, H, W) -> float64 (N, 3) in [-1, 1], uint8 / 127.5 - 1."""
+    return _mean(check_images("images", images)) / 127.5 - 1
+
+
 def mean_colours_lab(images):
     """CIELAB of each image's mean colour: uint8 (N, 3, H, W) -> float64 (N, 3)."""
     return to_lab(_mean(check_images("images", images)) / 255)
@@ -74,15 +64,12 @@ def layout_colours_lab(images):
     Cells in reading order; where a side is no multiple of 4, neighbours share a row or column (`features` "pooled").
     """
     images = check_images("images", images)
-    height, width = images.shape[2:]
-    if min(height, width) < GRID:
-        raise InputError(f"images are {height}x{width}; a layout needs at least {GRID}x{GRID}")
-    cells = [_mean(images[:, :, y, x]) for y in _edges(height) for x in _edges(width)]
-    return to_lab(np.stack(cells, 1) / 255)
-
-
-def _edges(side):
-    return [slice(i * side // GRID, -(-(i + 1) * side // GRID)) for i in range(GRID)]
+    if min(images.shape[2:]) < GRID:
+        raise InputError(f"images are {images.shape[2]}x{images.shape[3]}; a layout needs at least {GRID}x{GRID}")
+    rows, columns = (
+        [slice(i * side // GRID, -(-(i + 1) * side // GRID)) for i in range(GRID)] for side in images.shape[2:]
+    )
+    return to_lab(np.stack([_mean(images[:, :, y, x]) for y in rows for x in columns], 1) / 255)
 
 
 def _mean(images):
@@ -90,8 +77,8 @@ def _mean(images):
 
 
 def check_images(name, images):
-    """Return `images` as a uint8 array (N, 3, H, W) with N >= 1; raises InputError for anything else."""
-    images = np.asanyarray(images)
+    """Return `images`, array or tensor, as a uint8 array (N, 3, H, W), N >= 1. Raises InputError for anything else."""
+    images = np.asanyarray(images.cpu() if hasattr(images, "cpu") else images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise InputError(f"{name} are {images.dtype} of shape {images.shape}; they must be uint8 (N, 3, H, W)")
     return images
@@ -120,11 +107,13 @@ def energy_distance(a, b):
     (Arvesen 1969), which is too large rather than too small (Efron and Stein 1981).
     """
     a, b = _check_points(a, b, fewest=3)
-    across, within_a, within_b = _sums(a, b), _sums(a, a)[0], _sums(b, b)[0]
-    value = _energy(across[0].sum(), len(a), len(b), within_a.sum(), within_b.sum())
+    # The distances of each point to all of a set, summed. 5000 points of each set take 200 MB.
+    across, within_a, within_b = cdist(a, b), cdist(a, a).sum(1), cdist(b, b).sum(1)
+    from_a, from_b = across.sum(1), across.sum(0)
+    value = _energy(from_a.sum(), len(a), len(b), within_a.sum(), within_b.sum())
     variance = 0.0
-    for cross, own, other, m in ((across[0], within_a, within_b, len(b)), (across[1], within_b, within_a, len(a))):
-        n = len(own)
+    for cross, own, other in ((from_a, within_a, within_b), (from_b, within_b, within_a)):
+        n, m = len(own), len(other)
         without = _energy(cross.sum() - cross, n - 1, m, own.sum() - 2 * own, other.sum())
         variance += (n - 1) * without.var()
     return float(value), float(variance**0.5)
@@ -133,16 +122,6 @@ def energy_distance(a, b):
 def _energy(across, n, m, within, within_other):
     """From the sums over all ordered pairs, of n points and m others."""
     return 2 * across / (n * m) - within / (n * (n - 1)) - within_other / (m * (m - 1))
-
-
-def _sums(a, b):
-    """For each point its distances to the other set's, summed: (N,) and (M,). Memory: 32 MB of distances at a time."""
-    rows, columns, chunk = np.empty(len(a)), np.zeros(len(b)), max(1, (1 << 22) // len(b))
-    for start in range(0, len(a), chunk):
-        distances = cdist(a[start : start + chunk], b)
-        rows[start : start + chunk] = distances.sum(1)
-        columns += distances.sum(0)
-    return rows, columns
 
 
 def _check_points(a, b, fewest):
@@ -167,50 +146,37 @@ def evaluate_colour(images, reference_images):
     """
     images = check_images("images", images)
     reference_images = check_images("reference images", getattr(reference_images, "images", reference_images))
-    colours = _mean(images)
-    colours, lab = colours / 127.5 - 1, to_lab(colours / 255)
+    means = _mean(images)
+    colours, lab = means / 127.5 - 1, to_lab(means / 255)
     ours, theirs = _spaced(images, ENERGY_LIMIT), _spaced(reference_images, ENERGY_LIMIT)
     lab_ours, lab_theirs = _spaced(lab, ENERGY_LIMIT), mean_colours_lab(theirs)
     matched = min(*map(len, (lab_ours, lab_theirs)), W1_LIMIT)
     w1 = wasserstein(_spaced(lab_ours, matched), _spaced(lab_theirs, matched))
     # A length divided by sqrt(16) is the root mean square over the 16 cells.
     layouts = [layout_colours_lab(part).reshape(len(part), -1) / GRID for part in (ours, theirs)]
-    lab_rule, pair = "mean of sRGB codes, to CIELAB", (len(ours), len(theirs))
-    layout_rule, rgb_rule = f"{GRID}x{GRID} area means of sRGB codes, to CIELAB", "mean of sRGB codes, [-1, 1]"
+    in_lab, in_rgb = "mean of sRGB codes, to CIELAB", "mean of sRGB codes, [-1, 1]"
+    in_cells, pair = f"{GRID}x{GRID} area means of sRGB codes, to CIELAB", (len(ours), len(theirs))
     rows = [
-        colour_row("colour_w1", (w1, None), lab_rule, matched, matched),
-        colour_row("colour_energy", energy_distance(lab_ours, lab_theirs), lab_rule, *pair),
-        colour_row("layout_energy", energy_distance(*layouts), layout_rule, *pair),
+        colour_row("colour_w1", (w1, None), in_lab, matched, matched),
+        colour_row("colour_energy", energy_distance(lab_ours, lab_theirs), in_lab, *pair),
+        colour_row("layout_energy", energy_distance(*layouts), in_cells, *pair),
     ]
-    for values, name in zip(colours.T, ("red", "green", "blue"), strict=True):
-        rows.append(colour_row(f"mean_{name}", mean_with_error(values), rgb_rule, len(images)))
-        rows.append(colour_row(f"spread_{name}", spread_with_error(values), rgb_rule, len(images)))
-    lightness, chroma = lab[:, 0], np.hypot(lab[:, 1], lab[:, 2])
-    for name, result in (
-        ("mean_lightness", mean_with_error(lightness)),
-        ("spread_lightness", spread_with_error(lightness)),
-        ("mean_chroma", mean_with_error(chroma)),
+    for name, values, rule in (
+        *((name, colours[:, c], in_rgb) for c, name in enumerate(("red", "green", "blue"))),
+        ("lightness", lab[:, 0], in_lab),
     ):
-        rows.append(colour_row(name, result, lab_rule, len(images)))
-    return rows
+        rows.append(colour_row(f"mean_{name}", mean_with_error(values), rule, len(images)))
+        rows.append(colour_row(f"spread_{name}", spread_with_error(values), rule, len(images)))
+    chroma = mean_with_error(np.hypot(lab[:, 1], lab[:, 2]))
+    return [*rows, colour_row("mean_chroma", chroma, in_lab, len(images))]
 
 
 def colour_row(metric, result, rule, n, n_reference=0):
     """A row of `distances.evaluate`'s keys from `result`, (value, standard error or None)."""
-    return {
-        "metric": metric,
-        "value": float(result[0]),
-        "se": None if result[1] is None else float(result[1]),
-        "features": "colour",
-        "n": n,
-        "n_reference": n_reference,
-        "library": "scipy",
-        "version": scipy.__version__,
-        "extractor": rule,
-        "weights_sha256": None,
-        "dtype": "float64",
-        "batch": None,
-    }
+    value, se = (None if number is None else float(number) for number in result)
+    features = {"features": "colour", "n": n, "n_reference": n_reference, "library": "scipy"}
+    how = {"version": scipy.__version__, "extractor": rule, "weights_sha256": None, "dtype": "float64", "batch": None}
+    return {"metric": metric, "value": value, "se": se, **features, **how}
 
 
 def _spaced(items, count):

@@ -1,27 +1,16 @@
 """Distances between sets of images, from feature arrays (N, d), by torch-fidelity's own formulas in float64.
 
-The inputs are checked here: torch-fidelity takes misspelt options, NaN and three images without a word, and its cache
-knows neither the images nor the weights. Generated images come first and the reference second: precision and recall
-depend on it.
+The inputs are checked here: torch-fidelity takes misspelt options, NaN and three images without an error. Generated
+images come first and the reference second: precision and recall depend on it.
 """
-
-from importlib import import_module
 
 import numpy as np
 import torch
 
-from ..errors import InputError, check_number, shown
+from ..errors import InputError, check_number
+from .colour import check_images
 from .feature_cache import fingerprint_of, reference_features
-from .features import BATCH_SIZE, check_images, torch_fidelity_module
-
-__all__ = [
-    "evaluate",
-    "frechet_distance",
-    "inception_score",
-    "kernel_distance",
-    "mean_colours",
-    "precision_recall",
-]
+from .features import BATCH_SIZE, torch_fidelity_module
 
 SEED = 2020  # of the shuffles, torch-fidelity's own
 SUBSETS = 10  # of the kernel distance: their spread is its error
@@ -38,7 +27,7 @@ def frechet_distance(generated, reference, allow_singular=False):
     """
     generated, reference = _check_pair(generated, reference)
     _check_rank(min(len(generated), len(reference)), generated.shape[1], allow_singular)
-    formula = _formulas("fid")
+    formula = torch_fidelity_module("metric_fid")
     try:
         statistics = [formula.fid_features_to_statistics(torch.from_numpy(part)) for part in (generated, reference)]
         for part in statistics:
@@ -54,12 +43,6 @@ def _check_rank(n, d, allow_singular):
         raise InputError(f"a Frechet distance of {d} features needs more than {d} images of each kind; N is {n}")
 
 
-def _check_subsets(what, subsets, n):
-    check_number("subsets", subsets, minimum=2, integer=True)
-    if n < 2 * subsets:
-        raise InputError(f"{what} of {subsets} subsets needs {2 * subsets} images of each; N is {n}")
-
-
 def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
     """(value, standard error) of the squared MMD under the kernel (x.y/d + 1)^3: KID if the features are Inception's.
 
@@ -67,6 +50,7 @@ def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
     into `subsets` disjoint subsets; the value is the mean of the subsets' estimates, the standard error their
     standard deviation over sqrt(subsets). Within a subset the estimates of parts of equal size, PART at most, are
     averaged, so that the larger set is used too. (torch-fidelity's "std", of overlapping subsets, is no such error.)
+    Raises InputError for fewer than two images of each kind in a subset.
     """
     generated, reference = _check_pair(generated, reference)
     _check_subsets("a kernel distance", subsets, min(len(generated), len(reference)))
@@ -75,6 +59,12 @@ def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
         for pairs in _parts(len(generated), len(reference), subsets, seed)
     ]
     return _finite("kernel distance", np.mean(estimates)), float(np.std(estimates, ddof=1) / subsets**0.5)
+
+
+def _check_subsets(what, subsets, n):
+    check_number("subsets", subsets, minimum=2, integer=True)
+    if n < 2 * subsets:
+        raise InputError(f"{what} of {subsets} subsets needs {2 * subsets} images of each kind; N is {n}")
 
 
 def _parts(n, n_reference, subsets, seed):
@@ -86,15 +76,15 @@ def _parts(n, n_reference, subsets, seed):
     groups = [np.array_split(shuffle.permutation(count), subsets) for count in (n, n_reference)]
     size = min(n // subsets, n_reference // subsets, PART)
     dealt = []
-    for ours, theirs in zip(*groups, strict=True):
-        ours, theirs = (part[: len(part) // size * size].reshape(-1, size) for part in (ours, theirs))
+    for subset in zip(*groups, strict=True):
+        ours, theirs = (part[: len(part) // size * size].reshape(-1, size) for part in subset)
         pairs = max(len(ours), len(theirs))
         dealt.append([(ours[i % len(ours)], theirs[i % len(theirs)]) for i in range(pairs)])
     return dealt
 
 
 def _squared_mmd(generated, reference):
-    formula = _formulas("kid")
+    formula = torch_fidelity_module("metric_kid")
     pair = torch.from_numpy(generated), torch.from_numpy(reference)
     whole = {"kid_subsets": 1, "kid_subset_size": len(generated), "rng_seed": SEED}  # one subset of all that there is
     return formula.kid_features_to_metric(*pair, **whole, **KERNEL, verbose=False)[formula.KEY_METRIC_KID_MEAN]
@@ -107,11 +97,8 @@ def precision_recall(generated, reference, neighbors=3):
     (Kynkaanniemi et al. 2019). Both depend on N and M. Needs more than `neighbors` images of each kind.
     """
     generated, reference = _check_pair(generated, reference)
-    check_number("neighbors", neighbors, minimum=1, integer=True)
-    fewest = min(len(generated), len(reference))
-    if fewest <= neighbors:
-        raise InputError(f"neighbors is {neighbors}; it must be below the number of images of each kind, {fewest}")
-    formula = _formulas("prc")
+    check_number("neighbors", neighbors, minimum=1, below=min(len(generated), len(reference)), integer=True)
+    formula = torch_fidelity_module("metric_prc")
     pair = torch.from_numpy(generated), torch.from_numpy(reference)
     memory = {"prc_batch_size": 2000, "save_cpu_ram": True}  # rows of the distance matrix held at a time
     row = formula.prc_features_to_metric(*pair, prc_neighborhood=neighbors, **memory, verbose=False)
@@ -125,19 +112,12 @@ def inception_score(logits, splits=10, seed=SEED):
     deviation over sqrt(splits). Biased by the parts' size, so it compares only at equal N. Needs N >= 2 splits.
     """
     logits = _check_features("logits", logits)
-    check_number("splits", splits, minimum=2, integer=True)
-    if len(logits) < 2 * splits:
-        raise InputError(f"an inception score over {splits} splits needs {2 * splits} images; N is {len(logits)}")
-    formula = _formulas("isc")
+    _check_subsets("an inception score", splits, len(logits))
+    formula = torch_fidelity_module("metric_isc")
     row = formula.isc_features_to_metric(torch.from_numpy(logits), splits=splits, shuffle=True, rng_seed=seed)
     # Its "std" divides by the number of parts, not by one less.
     error = _finite("inception score", row[formula.KEY_METRIC_ISC_STD]) / (splits - 1) ** 0.5
     return _finite("inception score", row[formula.KEY_METRIC_ISC_MEAN]), error
-
-
-def _formulas(metric):
-    torch_fidelity_module()
-    return import_module(f"torch_fidelity.metric_{metric}")
 
 
 def _check_features(name, features):
@@ -173,18 +153,17 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
     version (of the formulas), extractor (network, layer, resizing), weights_sha256, dtype, batch (images that pass the
     network at a time: float32 features depend on it a little). The reference is an array or has `.images` and
     `.fingerprint` (`data.ImageSet`); its features are cached, in `cache` if that is a folder, and not if it is False.
+    Raises InputError for images of another kind and for too few of them, before any features are computed.
     """
-    if not hasattr(extractor, "features_and_logits"):
-        raise InputError(f"extractor is {shown(extractor)}; it must be one that load_extractor makes")
     images = check_images("images", images)
     fingerprint = getattr(reference_images, "fingerprint", None)
     reference_images = check_images("reference images", getattr(reference_images, "images", reference_images))
     if images.shape[2:] != reference_images.shape[2:]:
         sizes = ["x".join(map(str, array.shape[2:])) for array in (images, reference_images)]
         raise InputError(f"images are {sizes[0]} and the reference {sizes[1]}; bring them to one size first")
-    # Now rather than after hours of features.
-    _check_rank(min(len(images), len(reference_images)), extractor.dimension, allow_singular)
-    _check_subsets("a kernel distance", SUBSETS, min(len(images), len(reference_images)))
+    fewest = min(len(images), len(reference_images))
+    _check_rank(fewest, extractor.dimension, allow_singular)
+    _check_subsets("a kernel distance", SUBSETS, fewest)
     features, logits = extractor.features_and_logits(images)
     if cache is False:
         reference = extractor.features(reference_images)
@@ -212,8 +191,3 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
         "batch": BATCH_SIZE,
     }
     return [{"metric": metric, "value": value, "se": se} | shared for metric, (value, se) in values.items()]
-
-
-def mean_colours(images):
-    """Mean colour of each image: uint8 (N, 3, H, W) -> float64 (N, 3) in [-1, 1], uint8 / 127.5 - 1."""
-    return check_images("images", images).mean(axis=(2, 3), dtype=np.float64) / 127.5 - 1

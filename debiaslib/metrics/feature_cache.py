@@ -1,5 +1,6 @@
-"""The features of a reference set, kept by all that they depend on: torch-fidelity's own cache knows neither the images
-nor the weights.
+"""The features of a reference set, stored by all that they depend on.
+
+torch-fidelity's own cache knows neither the images nor the weights.
 """
 
 import hashlib
@@ -9,38 +10,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import check_number
 from ..files import sha256_json, write_npy
 from ..paths import cache_root
 from ..store import stored
 from .features import BATCH_SIZE, TORCH_FIDELITYS, torch_fidelity_module
 
-__all__ = ["fingerprint_of", "reference_features"]
 
-
-def reference_features(images, extractor, fingerprint, n=None, cache=None):
-    """Features of the first `n` images (None: all), (n, d), kept in `cache` (None: features/ of the cache folder).
+def reference_features(images, extractor, fingerprint, cache=None):
+    """Features of uint8 images (N, 3, H, W), (N, d), stored in `cache` (None: features/ of the cache folder).
 
     `fingerprint` stands for the content of `images`. The file's name is a hash of it and of all else that the features
-    depend on; see `store.stored`. A cache that cannot be written is a warning, not an error.
+    depend on; see `store.stored`. Warns where the cache cannot be written.
     """
-    n = check_number("n", len(images) if n is None else n, minimum=1, maximum=len(images), integer=True)
-    inputs = [extractor.name, extractor.weights_sha256, extractor.dtype, extractor.rule, fingerprint, n, BATCH_SIZE]
-    inputs += [str(torch.__version__), torch.device(extractor.device).type]
+    inputs = [extractor.name, extractor.weights_sha256, extractor.dtype, extractor.rule, fingerprint, len(images)]
+    inputs += [BATCH_SIZE, str(torch.__version__), torch.device(extractor.device).type]
     if extractor.name in TORCH_FIDELITYS:
         inputs.append(torch_fidelity_module().__version__)
     path = (Path(cache) if cache else cache_root() / "features") / f"{sha256_json(inputs)}.npy"
-    made = []
-
-    def make(temporary):
-        made.append(extractor.features(images[:n], BATCH_SIZE))
-        write_npy(temporary, made[0])
-
     try:
-        return np.load(stored(path, inputs, make), allow_pickle=False)
+        stored(path, inputs, lambda temporary: write_npy(temporary, extractor.features(images)))
+        return np.load(path, allow_pickle=False)
     except OSError as error:
         warnings.warn(f"the reference's features are not cached: {error}", stacklevel=2)
-        return made[0] if made else extractor.features(images[:n], BATCH_SIZE)
+        return extractor.features(images)
 
 
 def fingerprint_of(images):

@@ -8,18 +8,15 @@ standard deviation 1 over clean training images. tools/train_features.py trained
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 from torch.nn import functional as F
 
 from ..errors import InputError, check_choice
-
-__all__ = ["CIFAR10Features", "FeatureNet", "MiniFacesFeatures", "NETWORKS", "load_network", "weights_metadata"]
 
 
 class FeatureNet(nn.Module):
@@ -158,17 +155,3 @@ def load_network(name, path=None):
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"feature weights {file} are not those of {NETWORKS[name].__name__}") from error
     return network.eval().requires_grad_(False), sha256
-
-
-def weights_metadata(name, path=None):
-    """What a file of weights says of its training, a dict; {} where it says nothing.
-
-    CIFAR-10's says command, test_accuracy, settings and torch's version. Raises InputError for a file that is no
-    safetensors.
-    """
-    file = Path(path or shipped_weights(name))
-    try:
-        with safe_open(file, "pt") as opened:
-            return json.loads((opened.metadata() or {}).get("training", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"feature weights {file} do not say how they were made") from error

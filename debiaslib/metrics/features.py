@@ -21,14 +21,12 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..cli import Parser
+from ..cli import Parser, run_command
 from ..devices import check_device
-from ..errors import InputError, check_choice, check_number
-from . import colour
-from .feature_nets import NETWORKS, load_network, shipped_weights
-from .feature_weights import INCEPTION, one_line
-
-__all__ = ["EXTRACTORS", "Extractor", "at_hand", "load_extractor", "torch_fidelity_module"]
+from ..errors import InputError, check_choice
+from .colour import check_images
+from .feature_nets import load_network
+from .feature_weights import INCEPTION
 
 EXTRACTORS = ("minifaces", "cifar10", "pooled", "inception")
 TORCH_FIDELITYS = ("inception",)  # also in float64
@@ -54,34 +52,26 @@ class Extractor:
     network: nn.Module
     device: str = "cpu"
 
-    def features(self, images, batch_size=BATCH_SIZE):
+    def features(self, images):
         """uint8 images (N, 3, H, W), array or tensor -> features (N, d): float64 for "pooled", else float32.
 
         Raises InputError for other images and for features that are not finite.
         """
-        return self.features_and_logits(images, batch_size)[0]
+        return self.features_and_logits(images)[0]
 
-    def features_and_logits(self, images, batch_size=BATCH_SIZE):
+    def features_and_logits(self, images):
         """As `features`, with Inception's unbiased logits (N, 1008), float32; None in their place for the others."""
-        images = check_images("images", images)
-        check_number("batch_size", batch_size, minimum=1, integer=True)
-        batches = []
+        images, batches = check_images("images", images), []
         with torch.no_grad(), _exact(self.device):
-            starts = range(0, len(images), batch_size)
+            starts = range(0, len(images), BATCH_SIZE)
             for start in tqdm(starts, f"{self.name} features", disable=None, delay=5, leave=False):
                 # A copy, as torch wants no read-only (memory-mapped) arrays.
-                batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(self.device)
-                output = self.network(batch)
+                output = self.network(torch.from_numpy(np.array(images[start : start + BATCH_SIZE])).to(self.device))
                 batches.append([part.cpu().numpy() for part in (output if isinstance(output, tuple) else (output,))])
         features, *logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         if not np.isfinite(features).all():
             raise InputError(f"{self.name} gives features that are not finite; its weights are damaged or not its own")
         return features, logits[0] if logits else None
-
-
-def check_images(name, images):
-    """Return `images` as a uint8 array (N, 3, H, W) with N >= 1; raises InputError for anything else."""
-    return colour.check_images(name, images.cpu().numpy() if isinstance(images, torch.Tensor) else images)
 
 
 @contextmanager
@@ -115,26 +105,29 @@ def load_extractor(name, device="cpu", dtype="float32"):
     check_choice("extractor", name, EXTRACTORS)
     check_choice("dtype", dtype, ("float32", "float64") if name in TORCH_FIDELITYS else ("float32",))
     check_device(device)
-    if name in NETWORKS:
+    names = ("fid", "kid") if name == "inception" else (f"fd_{name}", f"kid_{name}")
+    if name == "pooled":  # on the CPU whatever the device: one pass over the pixels, and not all have float64
+        return Extractor(name, 48, "float64", None, *names, _RULES[name], PooledPixels())
+    if name == "inception":
+        state, weights = INCEPTION.read()
+        network, dimension = _inception_network(state, dtype), 2048
+    else:
         network, weights = load_network(name)
         dimension = network.scale.num_features
-        names = f"fd_{name}", f"kid_{name}", _RULES[name]
-        return Extractor(name, dimension, dtype, weights, *names, network.to(device), str(device))
-    return {"pooled": _pooled, "inception": _inception}[name](str(device), dtype)
+    return Extractor(name, dimension, dtype, weights, *names, _RULES[name], network.to(device), str(device))
 
 
 _RULES = {
     "minifaces": "MiniFacesFeatures: penultimate layer, area to 16x16",
     "cifar10": "CIFAR10Features: penultimate layer (three stages), area or (from smaller) bilinear to 32x32",
+    "pooled": "RGB/255, area to 4x4",
+    "inception": "inception-v3-compat: 2048, TF1 bilinear to 299x299",
 }
 
 
 def at_hand(name):
     """Whether the weights of the extractor `name` are on this machine; `load_extractor` checks them."""
-    check_choice("extractor", name, EXTRACTORS)
-    if name == "pooled":
-        return True
-    return (INCEPTION.path() if name == "inception" else shipped_weights(name)).is_file()
+    return check_choice("extractor", name, EXTRACTORS) != "inception" or INCEPTION.path().is_file()
 
 
 class PooledPixels(nn.Module):
@@ -149,23 +142,9 @@ class PooledPixels(nn.Module):
         return F.adaptive_avg_pool2d(images.double(), 4).flatten(1) / 255
 
 
-def _pooled(device, dtype):
-    # On the CPU whatever the device: it is one pass over the pixels, and not every accelerator has float64.
-    rule = "RGB/255, area to 4x4"
-    return Extractor("pooled", 48, "float64", None, "fd_pooled", "kid_pooled", rule, PooledPixels())
-
-
-def _inception(device, dtype):
-    torch_fidelity_module()
-    state, weights = INCEPTION.read()
-    network = _inception_network(state, dtype).to(device)
-    rule = "inception-v3-compat: 2048, TF1 bilinear to 299x299"
-    return Extractor("inception", 2048, dtype, weights, "fid", "kid", rule, network, device)
-
-
 def _inception_network(state, dtype):
     """torch-fidelity's network with the weights `state`; called on uint8 images, it returns (2048 features, logits)."""
-    kind = import_module("torch_fidelity.feature_extractor_inceptionv3").FeatureExtractorInceptionV3
+    kind = torch_fidelity_module("feature_extractor_inceptionv3").FeatureExtractorInceptionV3
     # Its constructor downloads, or unpickles a file without protection; here it reads back what we have just written.
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -183,17 +162,17 @@ def _in_precision(network, dtype):
     return network.to(getattr(torch, dtype)).eval().requires_grad_(False)
 
 
-def torch_fidelity_module():
-    """The module torch_fidelity; InputError, one line, where it is missing or torch and torchvision do not match."""
+def torch_fidelity_module(name=None):
+    """torch_fidelity, or a module in it; InputError where it is missing or torch and torchvision do not match."""
     try:
-        return import_module("torch_fidelity")
+        return import_module(f"torch_fidelity.{name}" if name else "torch_fidelity")
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed: pip install 'debiaslib[lab]' (for torch-fidelity)") from error
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         # "operator torchvision::nms does not exist": torchvision's compiled part was built for another torch.
         raise InputError(
-            f"torch-fidelity cannot be imported ({one_line(error)}): torch {torch.__version__} and torchvision do not"
-            " match; install both from one index"
+            f"torch-fidelity cannot be imported ({error}): torch {torch.__version__} and torchvision do not match;"
+            " install both from one index"
         ) from error
 
 
@@ -201,13 +180,10 @@ def main(arguments=None):
     """Fetch the weights of Inception-v3, once, on a machine with a network."""
     parser = Parser(prog="python -m debiaslib.metrics.features", description=main.__doc__)
     text = f"download, verify and store the weights ({INCEPTION.size})"
-    parser.add_argument("command", choices=[INCEPTION.command], help=text)
+    parser.add_argument("command", choices=["fetch-inception"], help=text)
     parser.parse_args(arguments)
-    try:
-        print(INCEPTION.fetch())
-    except (InputError, OSError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
+    print(INCEPTION.fetch())
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,21 +15,6 @@ import numpy as np
 
 from ..errors import InputError, check_number
 
-__all__ = [
-    "Extrapolation",
-    "HIGHER_IS_BETTER",
-    "check_equal_n",
-    "frechet_at_infinity",
-    "frechet_by_n",
-    "frechet_of_halves",
-    "holm",
-    "logit_interval",
-    "mean_interval",
-    "paired_ratio",
-    "paired_test",
-    "within_margin",
-]
-
 HIGHER_IS_BETTER = ("is", "precision", "recall")
 
 
@@ -106,22 +91,6 @@ def within_margin(interval, margin=0.1):
     return bool(1 - margin <= low and high <= 1 + margin)
 
 
-def logit_interval(shares, n=None, level=0.95):
-    """(share, low, high): `mean_interval` of the logits of shares in [0, 1], one per seed, transformed back.
-
-    The bounds stay in [0, 1], and the first number is the back-transformed mean. A share of 0 or 1 has no logit: with
-    `n`, the number that each is a share of, every share becomes (n share + 1/2) / (n + 1); without it, InputError.
-    """
-    shares = np.asarray(list(shares), np.float64)
-    if not ((shares >= 0) & (shares <= 1)).all():
-        raise InputError(f"shares are {shares.tolist()}; they must lie in [0, 1]")
-    if n is not None:
-        shares = (check_number("n", n, minimum=1, integer=True) * shares + 0.5) / (n + 1)
-    if ((shares == 0) | (shares == 1)).any():
-        raise InputError(f"shares are {shares.tolist()}; 0 and 1 have no logit: give n, what each is a share of")
-    return tuple(1 / (1 + math.exp(-bound)) for bound in mean_interval(np.log(shares / (1 - shares)), level))
-
-
 def check_equal_n(table):
     """Return `table`, rows of `distances.evaluate` with a column weighting, if each metric has one N for all arms.
 
@@ -136,20 +105,16 @@ def check_equal_n(table):
         for column in must:
             if rows[column].nunique(dropna=False) > 1:
                 arms = {value: _arms(part) for value, part in rows.groupby(column, dropna=False)}
-                differ = "; ".join(f"{_short(value)} for {arm}" for value, arm in arms.items())
+                differ = "; ".join(f"{str(value):.16} for {arm}" for value, arm in arms.items())
                 raise InputError(f"{metric} ({features}) has not one {column}, so arms cannot be compared: {differ}")
     return table
 
 
 def _arms(rows):
+    """The names of the rows' arms, a weighting and what else is changed, each once."""
     variants = rows["variant"].astype(object).fillna("") if "variant" in rows else [""] * len(rows)
     names = [f"{arm}; {what}" if what else str(arm) for arm, what in zip(rows.weighting, variants, strict=True)]
     return ", ".join(dict.fromkeys(names))
-
-
-def _short(value):
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else f"{text[:12]}..."
 
 
 @dataclass(frozen=True)
@@ -169,8 +134,8 @@ class Extrapolation:
 def frechet_by_n(generated, reference, sizes, draws=5, seed=0):
     """Frechet distances between random subsets of n generated and n reference features: a DataFrame n, draw, value.
 
-    Features (N, d) and (M, d); every n of `sizes` is more than d and at most min(N, M). Both sets are cut to n, as the
-    bias has a part from each. A subset is drawn without replacement, `draws` times for each n.
+    Features (N, d) and (M, d); every n of `sizes` is more than d and at most min(N, M), else InputError. Both sets are
+    cut to n, as the bias has a part from each. A subset is drawn without replacement, `draws` times for each n.
     """
     generated, reference = np.asarray(generated), np.asarray(reference)
 
@@ -197,10 +162,8 @@ def _table(sizes, largest, draws, seed, pair):
     from .distances import frechet_distance
 
     check_number("draws", draws, minimum=1, integer=True)
-    check_number("seed", seed, minimum=0, integer=True)
-    sizes = [check_number("sizes", n, minimum=2, maximum=largest, integer=True) for n in sizes]
-    if not sizes:
-        raise InputError("sizes is empty; it must list at least one number of images")
+    for n in sizes:
+        check_number("sizes", n, minimum=2, maximum=largest, integer=True)
     shuffle = np.random.default_rng(seed)
     rows = [(int(n), draw, frechet_distance(*pair(shuffle, n))) for n in sizes for draw in range(draws)]
     return pd.DataFrame(rows, columns=["n", "draw", "value"])
@@ -217,7 +180,5 @@ def frechet_at_infinity(table):
     n, value = (np.asarray(table[name], np.float64) for name in ("n", "value"))
     if len(n) < 3 or len(set(n)) < 2:
         raise InputError(f"{len(n)} rows of {len(set(n))} sizes; an extrapolation needs three rows and two sizes")
-    if not (np.isfinite(value).all() and (n > 0).all()):
-        raise InputError("the table holds values that are not finite, or sizes that are not positive")
     fit = linregress(1 / n, value)
     return Extrapolation(float(fit.intercept), float(fit.intercept_stderr), float(fit.slope), float(fit.stderr))

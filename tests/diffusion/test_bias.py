@@ -79,12 +79,6 @@ def test_power_and_bias_by_pairs_of_images():
         )
 
 
-def test_the_squared_bias_is_the_squared_mean_less_its_variance():
-    images = normal(20, 3, 4, 4) + 0.1
-    expected = images.mean(dim=0).square() - images.var(dim=0) / 20
-    assert spectrum(images).bias2[0].item() == pytest.approx(expected.mean().item())
-
-
 def test_parts_do_not_matter(monkeypatch):
     images = normal(9, 3, 4, 4)
     whole = spectrum(images)

@@ -43,7 +43,7 @@ def normal(*shape, seed=0):
 
 
 @pytest.mark.parametrize("strategy", CLOSED)
-@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_weights_in_closed_form(strategy, shift):
     schedule = FlowSchedule.uniform(1000, shift)
     weight = loss_weight(strategy, schedule, "flow_prediction")
@@ -65,7 +65,7 @@ def test_an_end_without_a_finite_weight():
     ends = FlowSchedule([0.0, 0.5, 1.0])
     line = "the sample weight of 'constant' is infinite where SNR = inf; leave that timestep out"
     assert refused(loss_weight, "constant", ends, "sample") == line
-    assert "use prediction_type='flow_prediction'," in refused(loss_weight, "debiased", ends)
+    assert "'flow_prediction' in flow matching" in refused(loss_weight, "debiased", ends)
     assert loss_weight("vlb", ends, "flow_prediction")[0] == pytest.approx(0.5)
     assert "needs finite SNR" in refused(loss_weight, "sigmoid", ends, "flow_prediction")
 
@@ -171,7 +171,7 @@ def test_a_solver_with_flow_sigmas_is_refused(kind, steps):
 
 # mistakes
 
-NEITHER = "sigma must rise from each timestep to the next, or fall throughout; this table does neither"
+NEITHER = "sigma must rise from each timestep to the next, or fall throughout; this table does not"
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,9 @@ NEITHER = "sigma must rise from each timestep to the next, or fall throughout; t
         ([-0.1, 1.0], "sigma is -0.1 at t = 0; it must be in [0, 1]"),
         ([0.1, float("nan")], "sigma is nan at t = 1; it must be in [0, 1]"),
         ([0.1, 0.1], NEITHER),
-        (
-            [0.1, 0.9, 0.5],
-            NEITHER,
-        ),
+        ([0.1, 0.9, 0.5], NEITHER),
         ([], "sigma has shape (0,); it must be one-dimensional and not empty"),
-        ("flow", "sigma is 'flow'; it must be a table of numbers"),
+        ("flow", "sigma is 'flow'; it must be a table of real numbers"),
     ],
 )
 def test_a_table_that_is_no_flow_schedule(sigma, line):

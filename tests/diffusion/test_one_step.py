@@ -33,7 +33,7 @@ def wavy(x, t):
 
 
 @pytest.mark.parametrize("kind", PREDICTION_TYPES)
-@pytest.mark.parametrize("t", [0, 1, 250, 700, 999])
+@pytest.mark.parametrize("t", [0, 250, 999])
 def test_the_amplified_error_is_what_the_estimate_lacks(kind, t):
     x0, noise = images(5), normal(5, 3, 4, 4, seed=1)
     one = one_step_estimate(wavy, x0, t, noise, SCHEDULE, kind)
@@ -61,12 +61,6 @@ def test_the_model_sees_batches_and_the_batches_do_not_matter():
     one = one_step_estimate(model, x0, 5, noise, SCHEDULE, batch_size=3)
     assert seen == [(3, [5] * 3), (3, [5] * 3), (1, [5])]
     assert torch.equal(one.x0_hat, one_step_estimate(wavy, x0, 5, noise, SCHEDULE).x0_hat)
-
-
-@pytest.mark.parametrize("t", [-1, 1000, 2.0, True, None, "5"])
-def test_t_outside(t):
-    with pytest.raises(InputError, match="t is .*; it must be a whole number >= 0 and < 1000"):
-        one_step_estimate(wavy, images(2), t, normal(2, 3, 4, 4), SCHEDULE)
 
 
 # Errors by timestep
@@ -159,7 +153,7 @@ MODELS = {
 }
 
 
-TIMES = [0, 50, 200, 400, 500, 600, 700, 800, 900, 950, 999]
+TIMES = [0, 50, 200, 600, 800, 950, 999]
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +229,23 @@ def test_rows_pair(errors):
     assert (counts == 3000).all().all() and isinstance(errors, pd.DataFrame)
 
 
-def test_no_images():
-    with pytest.raises(InputError, match="x0 holds no images"):
-        mse_by_timestep({"wavy": wavy}, images(0), [5], SCHEDULE)
+ONE, ZERO = normal(2, 3, 4, 4), images(2)
+
+
+@pytest.mark.parametrize(
+    "call, line",
+    [
+        *[(lambda t=t: one_step_estimate(wavy, ZERO, t, ONE, SCHEDULE), "t is .*; it must be a whole number >= 0 and ")
+          for t in (-1, 1000, 2.0, True, None, "5")],
+        (lambda: one_step_estimate(wavy, ZERO[0], 5, ONE, SCHEDULE), r"x0 has shape \(3, 4, 4\)"),
+        (lambda: one_step_estimate(wavy, ZERO * 100, 5, ONE, SCHEDULE), "x0 reaches .*; images must be in"),
+        (lambda: one_step_estimate(wavy, ZERO, 5, ONE, SCHEDULE, labels=[1]), "labels has 1 entries"),
+        (lambda: one_step_estimate(lambda x, t: x / 0, ZERO, 5, ONE, SCHEDULE), "answers at t = 5 must be finite"),
+        (lambda: mse_by_timestep({"wavy": wavy}, images(0), [5], SCHEDULE), "x0 holds no images"),
+        (lambda: mse_by_timestep({"wavy": wavy}, ZERO, [], SCHEDULE), "timesteps is ..; it must list at least one"),
+        (lambda: mse_by_timestep(wavy, ZERO, [5], SCHEDULE), "models is <function"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(call, line):
+    with pytest.raises(InputError, match=line):
+        call()

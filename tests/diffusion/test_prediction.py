@@ -9,15 +9,8 @@ from diffusers import DDPMScheduler, UNet2DModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiaslib.diffusion.prediction import (
-    ALL_PREDICTION_TYPES as TYPES,
-)
-from debiaslib.diffusion.prediction import (
-    call_network,
-    network_output,
-    prediction_target,
-    to_x0_epsilon,
-)
+from debiaslib.diffusion.prediction import ALL_PREDICTION_TYPES as TYPES
+from debiaslib.diffusion.prediction import call_network, network_output, prediction_target, to_x0_epsilon
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
 
@@ -107,7 +100,7 @@ def test_dtype_and_shape_are_kept_and_nothing_is_clipped(kind, dtype):
     assert to_x0_epsilon(output, x_t, T, LINEAR, kind)[0].abs().max() > 100
 
 
-@pytest.mark.parametrize("shape", [(8, 3, 4, 1), (8, 3, 4, 5), (1, 3, 4, 4), (9, 3, 4, 4), (8, 6, 4, 4), ()])
+@pytest.mark.parametrize("shape", [(8, 3, 4, 1), (1, 3, 4, 4), (8, 6, 4, 4), ()])
 def test_an_output_of_another_shape_is_not_stretched(shape):
     _, x_t = pair()
     with pytest.raises(InputError) as caught:
@@ -131,7 +124,7 @@ def test_no_signal_at_the_end_of_a_zero_terminal_schedule():
         assert torch.allclose(x0_hat, x0) and torch.allclose(epsilon_hat, noise)
 
 
-@pytest.mark.parametrize("kind", ["eps", "x0", "velocity", None, 1])
+@pytest.mark.parametrize("kind", ["eps", None, 1])
 def test_an_unknown_prediction_type(kind):
     x0, noise = pair()
     for call in (prediction_target, to_x0_epsilon):
@@ -157,19 +150,11 @@ def test_nothing_leaves_the_device_of_the_images_or_waits_for_it(kind):
 # the network itself
 
 
-@pytest.mark.parametrize("channels", [1, 3, 400])
-def test_the_first_half_of_learned_variance_is_the_prediction(channels):
-    x_t = torch.randn(2, channels, 4, 4, generator=torch.Generator().manual_seed(0))
-
-    def network(x, t):
-        return torch.cat([x + 1, x * 0 + 77], dim=1)
-
-    assert torch.equal(call_network(network, x_t, torch.tensor([1, 2])), x_t + 1)
-
-
-def test_an_answer_in_the_manner_of_diffusers():
-    x_t = torch.zeros(2, 3, 4, 4)
-    assert call_network(lambda x, t: SimpleNamespace(sample=x + t), x_t, 5).unique().tolist() == [5.0]
+def test_the_first_half_of_learned_variance_is_the_prediction_whatever_the_container():
+    x_t = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    answers = torch.cat([x_t + 1, x_t * 0 + 77], dim=1)
+    for network in (lambda x, t: answers, lambda x, t: SimpleNamespace(sample=answers)):
+        assert torch.equal(call_network(network, x_t, torch.tensor([1, 2])), x_t + 1)
 
 
 @pytest.mark.parametrize("channels", [3, 6])
@@ -184,7 +169,7 @@ def test_a_network_of_diffusers(channels):
     assert answer.shape == x_t.shape
 
 
-@pytest.mark.parametrize("channels", [1, 2, 4, 9])
+@pytest.mark.parametrize("channels", [1, 4, 9])
 def test_an_answer_of_another_shape_is_refused(channels):
     with pytest.raises(InputError, match=rf"\(2, {channels}, 4, 4\) to an input of \(2, 3, 4, 4\)"):
         call_network(lambda x, t: torch.zeros(2, channels, 4, 4), torch.zeros(2, 3, 4, 4), 0)

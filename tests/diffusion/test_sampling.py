@@ -13,7 +13,7 @@ from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
 from debiaslib.diffusion.prediction import ALL_PREDICTION_TYPES, prediction_target
 from debiaslib.diffusion.sampling import sample, sample_batches, to_float, to_uint8
 from debiaslib.diffusion.schedule import Schedule
-from debiaslib.diffusion.solvers import MULTISTEP, chain
+from debiaslib.diffusion.solvers import MULTISTEP, solver
 from debiaslib.errors import InputError
 from debiaslib.study.experiment import SAMPLERS
 
@@ -49,12 +49,6 @@ def noise_of(seed, draws, shape=SHAPE):
     """What seed's own generator draws: the starting noise, then one for each step."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.empty(shape).normal_(generator=generator).double().numpy() for _ in range(draws)]
-
-
-@pytest.mark.parametrize("steps", [0, -1, 1001, 2.0, True, "5", None])
-def test_a_number_of_steps_outside(steps):
-    with pytest.raises(InputError, match="steps is .*; it must be a whole number >= 1 and <= 1000"):
-        sample(model, SCHEDULE, [0], steps=steps, shape=SHAPE)
 
 
 def test_one_step_is_one_call_at_the_last_timestep(last):
@@ -101,10 +95,11 @@ def reference(seed, steps, *, clip=True, eta=0.0, kind="epsilon", ddpm=False):
     return trajectory
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize(
+    "kind, clip", [("epsilon", True), ("sample", False), ("v_prediction", True), ("epsilon", False)]
+)
 @pytest.mark.parametrize("how", [{"ddpm": True}, {"eta": 0.0}, {"eta": 0.6}])
-@pytest.mark.parametrize("steps", [1, 2, 5, 20])
+@pytest.mark.parametrize("steps", [1, 2, 20])
 def test_every_step_as_written_out(steps, how, clip, kind, last):
     seen = []
 
@@ -124,8 +119,7 @@ def test_every_step_as_written_out(steps, how, clip, kind, last):
         assert np.abs(images[row] - np.clip((expected[-1] + 1) * 127.5, 0, 255)).max() < 0.51
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize("steps", [2, 10, 100])
+@pytest.mark.parametrize("steps, kind", [(2, "epsilon"), (10, "sample"), (100, "v_prediction")])
 def test_ddpm_follows_diffusers_with_the_same_noise(steps, kind, last):
     scheduler = DDPMScheduler(
         timestep_spacing="linspace", variance_type="fixed_small", clip_sample=True, prediction_type=kind
@@ -153,13 +147,6 @@ def test_ddim_of_diffusers_takes_other_steps(last):
     assert results[1000] < 1e-3 < results[10]  # equal where both visit every timestep
 
 
-def test_the_multistep_samplers_do_not_clip(last):
-    for sampler in MULTISTEP:
-        for clip in (True, False):
-            sample(model, SCHEDULE, [0], sampler=sampler, steps=5, clip_x0=clip, shape=SHAPE, batch_size=1)
-        assert torch.equal(last[-1], last[-2]) and last[-1].abs().max() > 1
-
-
 # A function in the place of the network: the exact optimum
 
 FACES = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), dtype=np.uint8)
@@ -181,8 +168,8 @@ def test_samples_of_the_exact_optimum_are_its_images():
     assert np.array_equal(drawn, sample(denoiser, SCHEDULE, seeds, **settings))
     for image, seed in zip(drawn, seeds, strict=True):
         x = noise_of(seed, 1)[0]
-        timesteps, alpha_bar = chain("ddim", 50, SCHEDULE)
-        for t, after in zip(timesteps, alpha_bar[1:], strict=True):
+        timesteps = solver("ddim", 50, SCHEDULE).timesteps
+        for t, after in zip(timesteps, [*ALPHA_BAR[timesteps[1:]], 1.0], strict=True):
             x0 = posterior_mean(x, t)
             epsilon = (x - ALPHA_BAR[t] ** 0.5 * x0) / (1 - ALPHA_BAR[t]) ** 0.5
             x = after**0.5 * x0 + (1 - after) ** 0.5 * epsilon
@@ -208,11 +195,6 @@ def test_the_optimum_above_a_timestep_and_a_network_below_it():
 
 
 # A Gaussian
-
-MEAN = torch.tensor([0.3, -0.2, 0.1, 0.0], dtype=torch.float64)
-ROOT = torch.tensor([[0.5, 0, 0, 0], [0.2, 0.3, 0, 0], [-0.1, 0.1, 0.2, 0], [0, 0.3, 0.1, 0.1]], dtype=torch.float64)
-COVARIANCE = ROOT @ ROOT.T
-
 
 N = 3000
 
@@ -293,19 +275,11 @@ def test_the_global_generator_has_no_part(network):
 # What every sampler shares
 
 
-def counting(calls, answer=model):
-    def spy(x, t):
-        calls.append(t.tolist())
-        return answer(x, t)
-
-    return spy
-
-
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("schedule", [SCHEDULE, Schedule.sigmoid(), Schedule.cosine()], ids=lambda s: s.name)
 def test_the_prediction_type_makes_no_difference(sampler, schedule, last):
     """One denoiser answers x0, epsilon, v and u by turns; float32 alone tells them apart."""
-    denoiser = GaussianDenoiser(MEAN, COVARIANCE, schedule)
+    denoiser = GaussianDenoiser([0.3, -0.2, 0.1, 0.0], np.diag([0.3, 0.2, 0.1, 0.05]), schedule)
     for kind in ALL_PREDICTION_TYPES:
 
         def answer(x, t, kind=kind):
@@ -317,15 +291,17 @@ def test_the_prediction_type_makes_no_difference(sampler, schedule, last):
     assert all((one - last[0]).abs().max() < 3e-3 for one in last[1:])
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "ddpm-large"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_clipping(sampler, last):
-    """An answer beyond [-1, 1] is what its clipped value would be, at every call, and passes if it is not clipped."""
+    """An answer beyond [-1, 1] is what its clipped value would be, at every call; the multistep samplers never clip."""
     answers = {factor: lambda x, t, factor=factor: factor * torch.sign(x.flip(-1)) for factor in (1.0, 3.0)}
     settings = {"sampler": sampler, "steps": 5, "prediction_type": "sample", "shape": SHAPE}
     clipped = [sample(answer, SCHEDULE, range(4), **settings) for answer in answers.values()]
-    assert np.array_equal(*clipped) and last[1].abs().max() == 1
     sample(answers[3.0], SCHEDULE, range(4), **settings, clip_x0=False)
-    assert last[2].abs().max() == 3
+    if sampler in MULTISTEP:
+        assert torch.equal(last[1], last[2]) and last[1].abs().max() > 1
+    else:
+        assert np.array_equal(*clipped) and last[1].abs().max() == 1 and last[2].abs().max() == 3
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -343,7 +319,7 @@ def test_variance_channels_are_split_off(sampler):
 
 def test_batches_come_as_they_are_drawn_and_are_the_images_of_sample():
     calls, settings = [], {"steps": 3, "shape": SHAPE, "batch_size": 4}
-    batches = sample_batches(counting(calls), SCHEDULE, range(10), **settings)
+    batches = sample_batches(lambda x, t: calls.append(t) or model(x, t), SCHEDULE, range(10), **settings)
     assert calls == []
     first = next(batches)
     assert len(calls) == 3 and first.dtype == np.uint8 and first.shape == (4, *SHAPE)

@@ -2,6 +2,7 @@
 
 import math
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,62 +131,42 @@ def test_add_noise_is_the_forward_process(ours, betas, theirs):
     assert (schedule.add_noise(x0, noise, t) - scheduler.add_noise(x0, noise, t)).abs().max() < 1e-14
 
 
-@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor, lambda t: torch.tensor([t]), lambda t: [t]])
-def test_one_timestep_for_all(kind):
-    schedule = Schedule.linear(10)
-    x0, noise = torch.ones(2, 3, 2, 2), torch.full((2, 3, 2, 2), 2.0)
-    wanted = schedule.alpha_bar[7].sqrt() + 2 * (1 - schedule.alpha_bar[7]).sqrt()
-    x_t = schedule.add_noise(x0, noise, kind(7))
-    assert x_t.shape == x0.shape
-    assert torch.allclose(x_t, wanted.float().expand_as(x_t))
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int16, torch.uint8])
+def test_every_integer_indexes(dtype):
+    """One for all, or one for each; torch reads a uint8 index as a mask."""
+    schedule, x0, noise = Schedule.linear(300), torch.ones(3, 1), torch.zeros(3, 1)
+    a = schedule.alpha_bar.sqrt().float()
+    t = torch.tensor([200 if dtype == torch.uint8 else 299, 0, 1], dtype=dtype)
+    assert torch.equal(schedule.add_noise(x0, noise, t), a[t.long()].view(3, 1))
+    for one in (7, np.int64(7), torch.tensor(7, dtype=dtype), torch.tensor([7], dtype=dtype), [7]):
+        assert torch.equal(schedule.add_noise(x0, noise, one), a[7].expand(3, 1))
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8])
-def test_every_integer_type_indexes(dtype):
-    # torch reads a uint8 index as a mask.
-    schedule, x0 = Schedule.linear(3), torch.ones(3, 1)
-    t = torch.tensor([2, 0, 1], dtype=dtype)
-    wanted = schedule.alpha_bar[[2, 0, 1]].sqrt().float().reshape(3, 1)
-    assert torch.equal(schedule.add_noise(x0, torch.zeros(3, 1), t), wanted)
+ZEROS = torch.zeros(2, 3)
 
 
-@pytest.mark.parametrize("t", [-1, 1000, torch.tensor([0, 1000]), torch.tensor([5, -3]), torch.tensor([0, 2**40]),
-                               torch.tensor([5, 1000]), torch.tensor([-1, 5])])  # fmt: skip
-def test_t_outside(t):
-    line = refused(Schedule.linear().add_noise, torch.zeros(2, 1), torch.zeros(2, 1), t)
-    outside = {int(v) for v in torch.as_tensor(t).reshape(-1)} - set(range(1000))
-    assert line == f"t is {outside.pop()}; it must be in [0, 1000)"
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        *[((ZEROS, ZEROS, t), f"t is {shown}; it must be in [0, 1000)") for t, shown in
+          [(-1, -1), (1000, 1000), (torch.tensor([0, 1000]), 1000), (torch.tensor([5, -3]), -3), (2**40, 2**40)]],
+        *[((ZEROS, ZEROS, t), f"t has dtype {torch.as_tensor(t).dtype}; timesteps are whole numbers") for t in
+          (3.5, True, torch.tensor([1.0, 2.0]), torch.tensor([1j]))],
+        ((ZEROS, ZEROS, "5"), "t is '5'; it must be a whole number, or a tensor of them"),
+        ((ZEROS, ZEROS, torch.arange(3)), "t has 3 entries; it must be a whole number, or one for each of 2 images"),
+        *[((ZEROS, torch.zeros(size), 0), f"noise has shape {size}; it must be (2, 3)") for size in ((2, 1), (1, 3))],
+        # sqrt(alpha_bar) as uint8 is 0: the answer would be black images and no error.
+        ((ZEROS.byte(), ZEROS, 0), "the images have dtype torch.uint8; they must be floating-point, in [-1, 1]"),
+    ],
+)  # fmt: skip
+def test_what_add_noise_refuses(arguments, line):
+    assert refused(Schedule.linear().add_noise, *arguments) == line
 
 
-@pytest.mark.parametrize("t", [0.0, 3.5, math.nan, True, torch.tensor([1.0]), torch.tensor([True]), torch.tensor([1j])])
-def test_t_that_is_no_whole_number(t):
-    line = refused(Schedule.linear().add_noise, torch.zeros(1, 1), torch.zeros(1, 1), t)
-    assert line == f"t has dtype {torch.as_tensor(t).dtype}; timesteps are whole numbers"
-
-
-@pytest.mark.parametrize("shape", [(2, 1), (2, 5), (1, 3), (3, 3), (2, 3, 1), (2,)])
-def test_noise_of_another_shape_is_not_stretched(shape):
-    line = refused(Schedule.linear().add_noise, torch.zeros(2, 3), torch.zeros(shape), 0)
-    assert line == f"noise has shape {shape}; it must be (2, 3)"
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_timesteps_are_one_or_as_many_as_images(count):
-    line = refused(Schedule.linear().add_noise, torch.zeros(3, 1), torch.zeros(3, 1), torch.arange(count))
-    assert line == f"t has {count} entries; it must be a whole number, or one for each of 3 images"
-
-
-@pytest.mark.parametrize("thing", ["linear", None, 1000, SimpleNamespace(alpha_bar=0.5)])
+@pytest.mark.parametrize("thing", ["linear", None, SimpleNamespace(alpha_bar=0.5)])
 def test_what_is_no_schedule(thing):
     line = f"schedule is {thing!r}; it must be a Schedule, such as Schedule.linear(T=1000)"
     assert refused(check_schedule, thing) == line
-
-
-def test_images_of_whole_numbers_are_refused():
-    # sqrt(alpha_bar) as uint8 is 0: the answer would be black images and no error.
-    image = torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)
-    line = refused(Schedule.linear().add_noise, image, torch.zeros(1, 3, 2, 2), 0)
-    assert line == "the images have dtype torch.uint8; they must be floating-point, in [-1, 1]"
 
 
 @every_schedule
@@ -257,7 +238,7 @@ def test_an_alpha_bar_that_the_betas_do_not_give_is_taken_as_it_is():
     assert torch.equal(schedule.alpha_bar, scheduler.alphas_cumprod.double())
 
 
-@pytest.mark.parametrize("change, taken", [(5e-5, False), (2e-4, True), (-5e-5, False), (-2e-4, True)])
+@pytest.mark.parametrize("change, taken", [(5e-5, False), (2e-4, True), (-2e-4, True)])
 def test_what_counts_as_rounding_of_a_scheduler(change, taken):
     """Float32 leaves an alpha_bar of the usual schedules an error of 1e-5 at most; a change of 2e-4 is meant."""
     scheduler = solver(DDPMScheduler, "linear")
@@ -269,26 +250,27 @@ def test_what_counts_as_rounding_of_a_scheduler(change, taken):
     assert torch.equal(schedule.alpha_bar, scheduler.alphas_cumprod.double()) == taken
 
 
-def test_one_timestep_cannot_be_rescaled():
-    assert refused(Schedule.linear(1).rescale_zero_terminal_snr).startswith("T is 1;")
+WHOLE, SHARE = "it must be a whole number >= 1 and <= 1e+06", "it must be a finite number > 0 and < 1"
 
 
-@pytest.mark.parametrize("T", [0, -1, 2.5, 10.0, "10", None, True, math.nan])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_number_of_timesteps_that_is_none(name, T):
-    assert refused(getattr(Schedule, name), T) == f"T is {T!r}; it must be a whole number >= 1"
-
-
-@pytest.mark.parametrize("value", [0, -0.1, 1, 1.5, math.nan, math.inf, "0.1", None])
-@pytest.mark.parametrize("name", ["beta_start", "beta_end"])
-@pytest.mark.parametrize("ours", [Schedule.linear, Schedule.scaled_linear, Schedule.sigmoid])
-def test_betas_out_of_range(ours, name, value):
-    assert refused(ours, 10, **{name: value}) == f"{name} is {value!r}; it must be a finite number > 0 and < 1"
-
-
-def test_cosine_arguments_out_of_range():
-    assert refused(Schedule.cosine, 10, s=-1) == "s is -1; it must be a finite number >= 0"
-    assert refused(Schedule.cosine, 10, max_beta=1) == "max_beta is 1; it must be a finite number > 0 and < 1"
+@pytest.mark.parametrize(
+    "call, line",
+    [
+        *[(partial(getattr(Schedule, name), T), f"T is {T!r}; {WHOLE}") for name in NAMES for T in (0, 10.0, 10**7)],
+        *[(partial(ours, 10, **{name: value}), f"{name} is {value!r}; {SHARE}")
+          for ours in (Schedule.linear, Schedule.scaled_linear, Schedule.sigmoid)
+          for name in ("beta_start", "beta_end") for value in (0, 1, math.nan)],
+        (partial(Schedule.cosine, 10, s=-1), "s is -1; it must be a finite number >= 0"),
+        *[(partial(Schedule.cosine, 10, max_beta=value), f"max_beta is {value}; {SHARE}") for value in (0, 1)],
+        (Schedule.linear(1).rescale_zero_terminal_snr,
+         "T is 1; a schedule needs two timesteps or more to have both SNR(0) kept and SNR(T-1) = 0"),
+        # 2^-1074 is the smallest number above 0.
+        (partial(Schedule.linear, 1080, 0.5, 0.5),
+         "alpha_bar is 0.0 at t = 1075; it must fall from each timestep to the next"),
+    ],
+)  # fmt: skip
+def test_arguments_out_of_range(call, line):
+    assert refused(call) == line
 
 
 @pytest.mark.parametrize(
@@ -300,9 +282,7 @@ def test_cosine_arguments_out_of_range():
         ([1.0, 0.5], "alpha_bar is 1.0 at t = 0; it must be in [0, 1)"),
         ([0.5, -0.1], "alpha_bar is -0.1 at t = 1; it must be in [0, 1)"),
         ([0.5, math.nan], "alpha_bar is nan at t = 1; it must be in [0, 1)"),
-        ([math.inf], "alpha_bar is inf at t = 0; it must be in [0, 1)"),
         ([0.5, 0.5], "alpha_bar is 0.5 at t = 1; it must fall from each timestep to the next"),
-        ([0.4, 0.5], "alpha_bar is 0.5 at t = 1; it must fall from each timestep to the next"),
         ([0.5, 0.4, 0.45, 0.3], "alpha_bar is 0.45 at t = 2; it must fall from each timestep to the next"),
     ],
 )
@@ -310,20 +290,9 @@ def test_a_table_that_is_no_schedule(table, line):
     assert refused(Schedule, torch.tensor(table, dtype=torch.float64)) == line
 
 
-def test_as_many_timesteps_as_float64_can_tell_apart():
-    # 2^-1074 is the smallest number above 0.
+def test_the_most_timesteps_that_float64_can_tell_apart():
     assert Schedule.linear(1074, 0.5, 0.5).alpha_bar[-1] == 2.0**-1074
-    line = "T is {}, which takes alpha_bar to 0 before t = T - 1; use smaller betas or T"
-    assert refused(Schedule.linear, 2000, 0.5, 0.5) == line.format(2000)
-    assert refused(Schedule.linear, 1_000_000) == line.format(1_000_000)
-    # What does not fall for another reason is not called too long.
-    line = "alpha_bar is 0.375 at t = 2; it must fall from each timestep to the next"
-    assert refused(Schedule.linear, 3, 0.5, 1e-17) == line
-
-
-@pytest.mark.parametrize("ours", [Schedule.linear, Schedule.scaled_linear, Schedule.cosine, Schedule.sigmoid])
-def test_a_million_timesteps_are_the_most(ours):
-    assert refused(ours, 1_000_001) == "T is 1000001; it must be a whole number <= 1e+06"
+    assert Schedule.linear(1_000_000, 1e-9, 1e-6).T == 1_000_000
 
 
 @pytest.mark.parametrize("kind", [list, np.array, tuple, lambda v: torch.tensor(v, dtype=torch.float64)])
@@ -336,4 +305,8 @@ def test_a_table_of_ones_own_keeps_its_digits(kind):
     assert schedule.snr[-1] == 0
 
 
-# where the tensors are: "meta" stands for any device that is not the CPU
+@pytest.mark.parametrize(
+    "given", ["linear", None, [1j], torch.tensor([True]), torch.zeros(2, device="meta"), [[0.5], [0.4, 0.3]]]
+)
+def test_what_holds_no_real_numbers(given):
+    assert refused(Schedule, given).endswith("; it must be a table of real numbers")

@@ -9,7 +9,7 @@ from debiaslib.errors import InputError
 
 PLAIN = ("constant", "debiased", "inverse_snr", "vlb")
 ANY_NUMBER = ("sigmoid",)  # its argument has no bound
-NO_ARGUMENTS = ["-1", "-1e-9", "1e999", "-1e999", "'1'", "True", "None", "1j", "[1]", "1" + "0" * 400]
+OUT_OF_RANGE = ["-1", "-1e-9", "1e999", "-1e999", "nan", "1" + "0" * 400]
 FINITE = st.one_of(st.floats(0, 1e300), st.integers(0, 10**9))
 
 
@@ -81,7 +81,7 @@ def test_an_unknown_one_names_the_nearest_and_all(text, near):
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if name not in PLAIN + ANY_NUMBER])
-@pytest.mark.parametrize("value", NO_ARGUMENTS, ids=lambda value: value[:20])
+@pytest.mark.parametrize("value", OUT_OF_RANGE, ids=lambda value: value[:20])
 def test_an_argument_out_of_range(name, value):
     for argument in KNOWN[name]:
         line = message(f"{name}({argument}={value})")
@@ -100,20 +100,21 @@ def test_unknown_arguments():
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "p2(1,1)", "p2(*[1])", "p2(**{'k': 1})", "p2(k=x)", "p2(k=10**9)", "p2(k=1,k=2)", "p2(k=1", "p2 k=1",
-     "a.b", "3", "p2[1]", "p2(k=1)(k=1)", "lambda: 1", "__import__('os').getcwd()", "p2\nmin_snr", "p2(k={[]: 1})",
-     "\0", "\ud800", "(" * 300, "-" * 100_000 + "1", "p2(k=" + "-" * 5000 + "1)"],
+    ["", " ", "p2(1,1)", "p2(*[1])", "p2(k=x)", "p2(k='1')", "p2(k=True)", "p2(k=10**9)", "p2(k=1,k=2)", "p2(k=1=2)",
+     "p2(k=1", "p2 k=1", "a.b", "p2[1]", "p2(k=1)(k=1)", "lambda: 1", "__import__('os').getcwd()", "p2\nmin_snr",
+     "p2(k=\0)", "\ud800", "(" * 100_000],
+    ids=lambda text: repr(text)[:30],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_line(text):
-    assert message(text)
+    assert "cannot be read; write it as 'name' or 'name(argument=value)'" in message(text)
 
 
-@pytest.mark.parametrize("value", [None, 3, 2.5, True, b"debiased", ["debiased"], {"debiased": 1}, {1, 2}, object])
+@pytest.mark.parametrize("value", [None, 3, b"debiased", ["debiased"], object])
 def test_what_is_no_string_is_one_line(value):
     assert "it must be a string" in message(value)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(
     st.one_of(
         st.text(), st.text("p2k=1.,() gam'\"[]{}-+:*\n", max_size=30), st.sampled_from(sorted(KNOWN)).map("{}(".format)

@@ -17,19 +17,10 @@ from debiaslib.metrics.distances import (
     frechet_distance,
     inception_score,
     kernel_distance,
-    mean_colours,
     precision_recall,
 )
 from debiaslib.metrics.feature_cache import reference_features
 from debiaslib.metrics.features import PooledPixels, load_extractor
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -304,7 +295,7 @@ def test_precision_recall_by_brute_force():
     for k in (1, 3, 29):
         expected = share(generated, reference, k), share(reference, generated, k)
         assert precision_recall(generated, reference, neighbors=k) == expected
-    assert "29" not in error_of(precision_recall, generated, reference, neighbors=30)
+    assert "must be a whole number >= 1 and < 30" in error_of(precision_recall, generated, reference, neighbors=30)
 
 
 # Inception score
@@ -352,7 +343,6 @@ def test_too_few_images_and_bad_options():
     assert "N is 19" in error_of(kernel_distance, few, more)
     assert "subsets" in error_of(kernel_distance, more, more, subsets=1)
     assert "neighbors" in error_of(precision_recall, more, more, neighbors=0)
-    assert "neighbors is 19" in error_of(precision_recall, few, more, neighbors=19)
 
 
 # Rows
@@ -377,10 +367,10 @@ def test_rows_with_logits(pooled):
         name, dimension, dtype, weights_sha256 = "inception", 48, "float32", "0" * 64
         distance, kernel, rule, device = "fid", "kid", "stand-in", "cpu"
 
-        def features(self, images, batch_size=64):
+        def features(self, images):
             return pooled.features(images)
 
-        def features_and_logits(self, images, batch_size=64):
+        def features_and_logits(self, images):
             return pooled.features(images), pooled.features(images)[:, :10].astype(np.float32)
 
     rows = evaluate(images_of(60, 0), images_of(70, 1), WithLogits(), cache=False)
@@ -406,9 +396,9 @@ def counted(pooled, tmp_path, monkeypatch):
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path))
     calls = []
 
-    def features(images, batch_size=64):
+    def features(images):
         calls.append(len(images))
-        return pooled.features(images, batch_size)
+        return pooled.features(images)
 
     fields = {name: getattr(pooled, name) for name in pooled.__dataclass_fields__ if name != "network"}
     generated = pooled.features_and_logits
@@ -429,12 +419,11 @@ def test_whatever_changes_them_makes_them_anew(counted):
     images = images_of(30, 0)
     reference_features(images, counted, "print")
     reference_features(images, counted, "other print")
-    assert reference_features(images, counted, "print", n=20).shape == (20, 48)
+    assert reference_features(images[:20], counted, "print").shape == (20, 48)
     for name in ("weights_sha256", "dtype", "rule", "name"):
         setattr(counted, name, "another")
         reference_features(images, counted, "print")
     assert counted.calls == [30, 30, 20, 30, 30, 30, 30]
-    assert "n is 31" in error_of(reference_features, images, counted, "print", n=31)
 
 
 def test_evaluate_caches_by_content(counted, tmp_path):
@@ -459,13 +448,3 @@ def test_a_cache_that_cannot_be_written_is_a_warning(counted, tmp_path):
     (tmp_path / "features").write_text("a file in the place of the folder")
     with pytest.warns(UserWarning, match="not cached"):
         assert reference_features(images_of(5, 0), counted, "print").shape == (5, 48)
-
-
-# Colours
-
-
-def test_mean_colours():
-    images = np.zeros((2, 3, 4, 4), np.uint8)
-    images[0, 0], images[1, 2, :2] = 255, 255
-    assert np.array_equal(mean_colours(images), [[1, -1, -1], [-1, -1, 0]])
-    error_of(mean_colours, images[0])

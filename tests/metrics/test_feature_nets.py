@@ -8,15 +8,7 @@ from debiaslib.data.minifaces import render
 from debiaslib.errors import InputError
 from debiaslib.metrics import feature_nets
 from debiaslib.metrics.distances import frechet_distance
-from debiaslib.metrics.feature_nets import SHA256, CIFAR10Features, load_network, shipped_weights, weights_metadata
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from debiaslib.metrics.feature_nets import SHA256, CIFAR10Features, load_network, shipped_weights
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +32,6 @@ both = pytest.mark.parametrize("name, dimension, size", [("minifaces", 64, 400_0
 def test_the_shipped_file_is_the_recorded_one_and_small(name, dimension, size):
     assert load_network(name)[1] == SHA256[name]
     assert shipped_weights(name).stat().st_size < size
-    assert name == "minifaces" or weights_metadata(name)["test_accuracy"] >= 0.9
 
 
 @both
@@ -76,8 +67,6 @@ def test_missing_altered_and_foreign_files_are_one_line(tmp_path, monkeypatch, n
     foreign.write_bytes(b"not weights at all")
     one_line("are not those of", foreign)
     one_line("are not those of", shipped_weights("cifar10" if name == "minifaces" else "minifaces"))
-    with pytest.raises(InputError, match="do not say"):
-        weights_metadata(name, foreign)
     monkeypatch.setattr(feature_nets, "shipped_weights", lambda name: foreign)
     one_line("altered")
 

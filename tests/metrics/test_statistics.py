@@ -17,7 +17,6 @@ from debiaslib.metrics.statistics import (
     frechet_by_n,
     frechet_of_halves,
     holm,
-    logit_interval,
     mean_interval,
     paired_ratio,
     paired_test,
@@ -91,19 +90,6 @@ def test_holm_holds_the_family_error():
 )  # fmt: skip
 def test_no_difference_only_inside_the_margin(interval, inside):
     assert within_margin(interval) is inside
-
-
-def test_shares_on_the_logit_scale():
-    share, low, high = logit_interval([0.01, 0.02, 0.04])
-    logits = np.log([0.01 / 0.99, 0.02 / 0.98, 0.04 / 0.96])
-    wanted = [1 / (1 + math.exp(-bound)) for bound in mean_interval(logits)]
-    assert [share, low, high] == pytest.approx(wanted) and 0 < low < share < high < 1
-    assert mean_interval([0.01, 0.02, 0.04])[1] < 0  # what the logit is there for
-    assert logit_interval([0.5, 0.5], 100)[0] == pytest.approx(0.5)
-    assert logit_interval([1, 1, 1], 9)[0] == pytest.approx(0.95)
-    for shares, n in (([1.1], None), ([math.nan], None), ([0, 0.5], None), ([0.5], 0)):
-        with pytest.raises(InputError):
-            logit_interval(shares, n)
 
 
 @pytest.mark.parametrize("values", [[], [math.nan, 1], [math.inf], [[1, 2]]])
@@ -190,11 +176,9 @@ def test_the_fit_is_least_squares():
         (lambda a, b: frechet_by_n(a, b, [61]), "sizes is 61"),
         (lambda a, b: frechet_of_halves(a, [31]), "sizes is 31"),
         (lambda a, b: frechet_by_n(a, b, [8]), "N is 8"),
-        (lambda a, b: frechet_by_n(a, b, []), "empty"),
         (lambda a, b: frechet_by_n(a, b, [20], draws=0), "draws is 0"),
         (lambda a, b: frechet_at_infinity(frechet_by_n(a, b, [20], draws=4)), "two sizes"),
         (lambda a, b: frechet_at_infinity(frechet_by_n(a, b, [20, 40], draws=1)), "three rows"),
-        (lambda a, b: frechet_at_infinity({"n": [20, 40, 50], "value": [1, math.nan, 2]}), "not finite"),
     ],
 )
 def test_what_is_refused(call, message):
