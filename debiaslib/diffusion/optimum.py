@@ -22,19 +22,20 @@ class OptimalDenoiser:
         done where they lie: on the CPU, or on the GPU of a tensor.
     chunk: images in float64 at a time, by default as many as 32 MiB hold. Memory is 9 chunk C H W bytes, plus 8 for
     each pair of a query and an image of the chunk, 32 for each number of a query, and 8 for each image.
-    index: the numbers of the images that count, int (n,); None for all.
+    labels: the classes of the images, int64 (N,), for E[x0 | x_t, class]: the mean over the images of a query's class.
 
     Where many images explain x_t (high t) this is the posterior mean of the data's law up to sampling error; where one
     alone does (low t) it has memorised that image. Raises InputError for images of another kind.
     """
 
-    def __init__(self, images, schedule, chunk=None, index=None):
+    def __init__(self, images, schedule, chunk=None, labels=None):
         if not hasattr(images, "ndim"):
             raise InputError(f"images are a {type(images).__name__}; they must be an array or a tensor (N, C, H, W)")
         if images.ndim != 4 or len(images) == 0:
             raise InputError(f"images have shape {tuple(images.shape)}; it must be (N, C, H, W) with N >= 1")
-        self.images, self.schedule, self.index = images, check_schedule(schedule), index
-        self.count, self.shape = len(images if index is None else index), tuple(images.shape[1:])
+        if labels is not None and len(labels) != len(images):
+            raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(images)} images")
+        self.images, self.schedule, self.shape = images, check_schedule(schedule), tuple(images.shape[1:])
         fitting = max(1, _CHUNK_NUMBERS // max(1, math.prod(self.shape)))
         self.chunk = check_number("chunk", fitting if chunk is None else chunk, minimum=1, integer=True)
         whole = str(images.dtype).endswith("uint8")  # numpy's or torch's: x = p/127.5 - 1 is applied to the products
@@ -43,15 +44,16 @@ class OptimalDenoiser:
         self._scale, self._shift = (127.5, 1.0) if whole else (1.0, 0.0)
         self._half_norms = None
         self._home = images.device if isinstance(images, torch.Tensor) else torch.device("cpu")
+        self.labels = None if labels is None else torch.as_tensor(np.array(labels), device=self._home)
         for _, pixels in () if whole else self._chunks():
             if not float(pixels.abs().max()) <= LARGEST:
                 raise InputError(f"images reach {float(pixels.abs().max()):g}; floats must be in [-1, 1]")
 
     @torch.no_grad()
-    def __call__(self, x_t, t):
-        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,).
+    def __call__(self, x_t, t, class_labels=None):
+        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,); class_labels: int64 (B,).
 
-        Raises InputError for an x_t of another shape, or that is not finite.
+        Raises InputError for an x_t of another shape, or that is not finite, and for a class without images.
         """
         if tuple(x_t.shape[1:]) != self.shape:
             raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
@@ -60,6 +62,11 @@ class OptimalDenoiser:
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
         if self._half_norms is None:
             self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
+        if class_labels is not None:
+            class_labels = class_labels.to(self._home)
+            absent = class_labels[~torch.isin(class_labels, self.labels)]
+            if len(absent):
+                raise InputError(f"none of the {len(self.images)} images is of class {int(absent[0])}")
         # One pass: the running maximum keeps the exponentials in range, as in streaming softmax.
         largest = queries.new_full((len(queries), 1), -torch.inf)
         total = queries.new_zeros(len(queries), 1)
@@ -67,6 +74,8 @@ class OptimalDenoiser:
         for part, pixels in self._chunks():
             # In place, and without what is the same for all images.
             logits = (scaled @ pixels.T).addcmul_(inverse, self._half_norms[part], value=-1)
+            if class_labels is not None:  # below any other, and finite: of one chunk all images may be of other classes
+                logits.masked_fill_(class_labels[:, None] != self.labels[part], -1e300)
             larger = torch.maximum(largest, logits.amax(dim=1, keepdim=True))
             shrink, weights = (largest - larger).exp(), logits.sub_(larger).exp_()
             total.mul_(shrink).add_(weights.sum(dim=1, keepdim=True))
@@ -81,46 +90,14 @@ class OptimalDenoiser:
 
     def _chunks(self):
         """(slice, float64 (n, C H W)) of each chunk; the memory is used again for the next one."""
-        count = min(self.chunk, self.count)
+        count = min(self.chunk, len(self.images))
         room = torch.empty(count, math.prod(self.shape), dtype=torch.float64, device=self._home)
-        for start in range(0, self.count, count):
-            part = slice(start, min(start + count, self.count))
-            pixels = self.images[part if self.index is None else self.index[part]]
+        for start in range(0, len(self.images), count):
+            part = slice(start, min(start + count, len(self.images)))
+            pixels = self.images[part]
             if not isinstance(pixels, torch.Tensor):
                 pixels = torch.from_numpy(np.array(pixels))
             yield part, room[: part.stop - start].copy_(pixels.flatten(1))
-
-
-class ClassDenoiser:
-    """E[x0 | x_t, class]: what `OptimalDenoiser` is to all images, over the images of each one's class.
-
-    images: as for `OptimalDenoiser`; labels: int64 (N,), their classes.
-    """
-
-    def __init__(self, images, labels, schedule):
-        if len(labels) != len(images):
-            raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(images)} images")
-        self.images, self.labels, self.schedule = images, np.asarray(labels), schedule
-        self._of_class = {}
-
-    def __call__(self, x_t, t, class_labels):
-        """x0_hat of x_t's shape, dtype and device. x_t: (B, C, H, W); t: an int or (B,); class_labels: int64 (B,).
-
-        Raises InputError for a class that none of the images is of.
-        """
-        x0_hat, t = torch.empty_like(x_t), torch.as_tensor(t, device="cpu").expand(len(x_t))
-        for label in class_labels.unique().tolist():
-            rows = (class_labels == label).nonzero().flatten()
-            x0_hat[rows] = self._denoiser(label)(x_t[rows.to(x_t.device)], t[rows.cpu()])
-        return x0_hat
-
-    def _denoiser(self, label):
-        if label not in self._of_class:
-            index = np.flatnonzero(self.labels == label)
-            if not len(index):
-                raise InputError(f"none of the {len(self.images)} images is of class {label}")
-            self._of_class[label] = OptimalDenoiser(self.images, self.schedule, index=index)
-        return self._of_class[label]
 
 
 class GaussianDenoiser:

@@ -5,7 +5,7 @@ import torch
 
 from ..data.gaussian import gaussian_law
 from ..diffusion.one_step import mse_by_timestep
-from ..diffusion.optimum import ClassDenoiser, GaussianDenoiser, OptimalDenoiser
+from ..diffusion.optimum import GaussianDenoiser, OptimalDenoiser
 from ..diffusion.randomness import stream
 from ..diffusion.sampling import to_float
 from ..training.config import run_name
@@ -35,19 +35,17 @@ def optimal_denoiser(study):
 
     The Gaussian images' law is known: `GaussianDenoiser`, right at every t and for held-out images too. Elsewhere
     `OptimalDenoiser` over the first `optimum_images` training images, for x0 from those images alone; for networks that
-    are told the class, over those of each class (`ClassDenoiser`).
+    are told the class, over those of each one's class.
     """
     e, data = study.experiment, study.images()
     if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
         return GaussianDenoiser(*gaussian_law(data.images.shape[-1]), study.schedule), True
     images = data.images[: e.optimum_images]
-    if (
-        study.config.device.startswith("cuda") and images.nbytes <= _ON_DEVICE_BYTES
-    ):  # float64 is quick there, as on no other
+    on_cuda = study.config.device.startswith("cuda")
+    if on_cuda and images.nbytes <= _ON_DEVICE_BYTES:  # float64 is quick there, as on no other
         images = torch.from_numpy(np.array(images)).to(study.config.device)
-    if data.labels is not None:
-        return ClassDenoiser(images, data.labels[: e.optimum_images], study.schedule), False
-    return OptimalDenoiser(images, study.schedule), False
+    labels = None if data.labels is None else data.labels[: e.optimum_images]
+    return OptimalDenoiser(images, study.schedule, labels=labels), False
 
 
 def cached_by_t(optimal):

@@ -87,7 +87,7 @@ def test_parts_do_not_matter(monkeypatch):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("planted", [0.0, 0.15, 1.0])
+@pytest.mark.parametrize("planted", [0.0, 1.0])
 def test_without_bias_it_is_zero_and_with_one_its_square(planted):
     """The jackknife's standard error is right where there is a bias and sqrt(2) too large where there is none."""
     wave = torch.cos(2 * torch.pi * torch.arange(8, dtype=torch.float64) * 3 / 8)  # band 2, power 1/2
@@ -137,15 +137,6 @@ def test_common_and_between_by_their_definitions(seed, seeds):
     assert found.between_se[0].item() == pytest.approx(variance.mean(dim=(1, 2, 3)).std().item() / 2)
     excess = torch.stack([spectrum(one - best).power for one in estimates]).mean(dim=0)
     assert torch.allclose(found.common + found.between, excess, rtol=1e-10, atol=1e-12)
-
-
-def test_the_mean_colour_alone_is_band_zero():
-    estimates, best = normal(3, 5, 3, 4, 4), normal(5, 3, 4, 4, seed=1)
-    found, weight = decompose_seeds(estimates, best), frequency_bands(4, 4).weight[0]
-    colours, colour = estimates.mean(dim=(3, 4)), best.mean(dim=(2, 3))
-    common = ((colours.mean(dim=0) - colour).square() - colours.var(dim=0) / 3).mean()
-    assert (found.common[1] * weight).item() == pytest.approx(common.item())
-    assert (found.between[1] * weight).item() == pytest.approx(colours.var(dim=0).mean().item())
 
 
 def test_the_standard_errors_over_seeds_leave_one_seed_out():

@@ -70,15 +70,6 @@ def test_an_end_without_a_finite_weight():
     assert "needs finite SNR" in refused(loss_weight, "sigmoid", ends, "flow_prediction")
 
 
-def test_debiased_is_the_density_of_a_beta_distribution():
-    """Its shape over t is that of Beta(2, 2): 6 t (1 - t)."""
-    t = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
-    weight = loss_weight("debiased", FlowSchedule(t), "flow_prediction", normalize=True)
-    density = torch.distributions.Beta(*torch.tensor([2.0, 2.0], dtype=torch.float64)).log_prob(t).exp()
-    assert torch.allclose(weight, density, rtol=1e-6)
-    assert loss_weight("debiased", UNIFORM, "flow_prediction").max() == 0.25
-
-
 # the path
 
 

@@ -18,22 +18,14 @@ def test_golden_values():
     # The seed decides every result: if this fails, no old run can be repeated.
     assert stream_seed(0, "noise", 0) == int(hashlib.sha256(b"0/noise/0").hexdigest()[:16], 16) // 2
     assert stream_seed(0, "noise", 0) == GOLDEN_SEED
+    assert stream_seed(0, "noise") == GOLDEN_SEED != stream_seed(0, "noise", 1)
     assert torch.rand(3, generator=stream(0, "noise", 0), dtype=torch.float64).tolist() == GOLDEN_NUMBERS
-
-
-def test_the_step_is_zero_unless_given():
-    assert stream_seed(3, "timesteps") == stream_seed(3, "timesteps", 0) != stream_seed(3, "timesteps", 1)
 
 
 @given(KEYS)
 def test_a_seed_is_what_torch_takes(key):
     assert 0 <= stream_seed(*key) < 2**63
     assert stream(*key).initial_seed() == stream_seed(*key)
-
-
-@given(KEYS, KEYS)
-def test_different_streams_are_different(one, other):
-    assert (stream_seed(*one) == stream_seed(*other)) == (one == other)
 
 
 def test_neighbours_are_independent():

@@ -199,7 +199,7 @@ def relative(one, other):
     return (one.snr / other.snr - 1).abs()
 
 
-@pytest.mark.parametrize("T", [50, 1000])
+@pytest.mark.parametrize("T", [1000])
 @pytest.mark.parametrize("kind, name", [(kind, name) for kind in SOLVERS for name in NAMES
                                         if name != "sigmoid" or kind is DDPMScheduler])  # fmt: skip
 def test_the_schedule_of_a_diffusers_scheduler(kind, name, T):
@@ -214,13 +214,6 @@ def test_the_schedule_of_a_diffusers_scheduler(kind, name, T):
     assert relative(schedule, ours).max() < 1e-4
 
 
-def test_it_keeps_the_digits_that_their_own_table_has_lost():
-    scheduler = solver(DDPMScheduler, "linear")
-    alpha_bar = scheduler.alphas_cumprod.double()
-    assert abs(alpha_bar[0] / (1 - alpha_bar[0]) / Schedule.linear().snr[0] - 1) > 1e-5
-    assert relative(Schedule.from_diffusers(scheduler), Schedule.linear()).max() < 1e-6
-
-
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine"])
 @pytest.mark.parametrize("kind", SOLVERS)
 def test_the_schedule_of_a_rescaled_scheduler(kind, name):
@@ -229,13 +222,6 @@ def test_the_schedule_of_a_rescaled_scheduler(kind, name):
     schedule = Schedule.from_diffusers(solver(kind, name, rescale_betas_zero_snr=True))
     assert (schedule.alpha_bar - ours.alpha_bar).abs().max() < 2e-6
     assert schedule.snr[-1] == 0 and (schedule.snr.diff() < 0).all()
-
-
-def test_an_alpha_bar_that_the_betas_do_not_give_is_taken_as_it_is():
-    scheduler = solver(DDPMScheduler, "linear")
-    scheduler.alphas_cumprod = Schedule.cosine().alpha_bar.float()
-    schedule = Schedule.from_diffusers(scheduler)
-    assert torch.equal(schedule.alpha_bar, scheduler.alphas_cumprod.double())
 
 
 @pytest.mark.parametrize("change, taken", [(5e-5, False), (2e-4, True), (-2e-4, True)])
