@@ -81,7 +81,12 @@ def sample_batches(
     to_x0_epsilon(zero, zero, walk.timesteps[0], scales, prediction_type)  # refuses epsilon where SNR = 0
     clip_x0 = clip_x0 and sampler not in MULTISTEP
     batches = _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, (batch_size, *shape), device)
-    return _with_bar(batches, len(seeds), f"{sampler}, {steps} steps") if progress else batches
+    if progress:
+        from tqdm import tqdm  # here, so that the samplers need torch and numpy alone
+
+        count = -(-len(seeds) // batch_size)
+        return iter(tqdm(batches, f"{sampler}, {steps} steps", count, unit="batch", delay=5, leave=False))
+    return batches
 
 
 sample.__signature__ = inspect.signature(sample_batches)  # written once; `sample` passes its settings on
@@ -153,16 +158,6 @@ def to_float(images):
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.array(images))  # a copy: the array may be memory-mapped and read-only
     return images.float() / 127.5 - 1
-
-
-def _with_bar(batches, count, label):
-    """The same batches, with a bar after five seconds."""
-    from tqdm import tqdm  # here, so that the samplers need torch and numpy alone
-
-    with tqdm(total=count, desc=label, unit="image", mininterval=2, delay=5, leave=False) as bar:
-        for batch in batches:
-            bar.update(len(batch))
-            yield batch
 
 
 def _image_seeds(seeds):

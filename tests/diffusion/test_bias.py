@@ -51,17 +51,6 @@ def test_every_coefficient_is_in_one_band_the_one_by_hand(height, width):
     assert (bands.weight * height * width).round().tolist() == [expected[band].shape[2] for band in expected]
 
 
-@given(st.integers(0, 10**6), st.integers(2, 6), st.integers(4, 12), st.integers(4, 12))
-def test_parseval(seed, count, height, width):
-    images, bands = normal(count, 3, height, width, seed=seed) + 0.3, frequency_bands(height, width)
-    found = spectrum(images)
-    assert (found.power[1:] @ bands.weight).item() == pytest.approx(images.square().mean().item())
-    assert found.power[0].item() == pytest.approx(images.square().mean().item())
-    colour = images.mean(dim=(2, 3)).square().mean()
-    assert (found.power[1] * bands.weight[0]).item() == pytest.approx(colour.item())
-    assert (found.bias2[1:] @ bands.weight).item() == pytest.approx(found.bias2[0].item(), abs=1e-12)
-
-
 # The mean over images
 
 
@@ -149,17 +138,6 @@ def test_the_standard_errors_over_seeds_leave_one_seed_out():
         assert torch.allclose(getattr(found, f"{name}_seed_se"), expected)
     two = decompose_seeds(estimates[:2], best)
     assert two.common_seed_se.isnan().all() and two.common.isfinite().all()
-
-
-def test_networks_that_share_an_error_and_networks_that_do_not():
-    """Independent trainings around a common error: common is its square and between the variance, on average."""
-    best, error = normal(30, 3, 4, 4), 0.3
-    found = [decompose_seeds(best + error + 0.5 * normal(3, 30, 3, 4, 4, seed=s), best) for s in range(2, 82)]
-    common, between = (torch.stack([getattr(one, name)[0] for one in found]) for name in ("common", "between"))
-    assert abs(common.mean() - error**2) < 4 * common.std() / 80**0.5
-    assert abs(between.mean() - 0.25) < 4 * between.std() / 80**0.5
-    alike = decompose_seeds(torch.stack([best + error] * 3), best)
-    assert alike.common[0].item() == pytest.approx(error**2) and alike.between.abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 3, 4, 4), (3, 4, 3, 4, 4)])

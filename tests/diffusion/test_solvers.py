@@ -143,20 +143,6 @@ def test_unipc_integrates_a_polynomial_exactly(lam, coefficients):
     assert correct @ cubic([lam[i + 1], *behind]) == pytest.approx(integral(a, lam, i, cubic), abs=1e-7)
 
 
-@given(CHAINS)
-def test_dpm_solver_of_order_two_as_published(lam):
-    """Lu et al. 2022: x' = a'/a x - s' (e^h - 1) (e_i + (e_i - e_(i-1)) / (2 r)), r = h_(i-1) / h_i."""
-    ab = from_lambda(lam)
-    a, s = np.sqrt(ab), np.sqrt(1 - ab)
-    tables = SOLVERS["dpm-solver-2"](ab).tables
-    for i, (keep, weights) in enumerate(tables):
-        h = lam[i + 1] - lam[i]
-        r = (lam[i] - lam[i - 1]) / h
-        expected = np.array([1.0] if i in (0, len(tables) - 1) else [1 + 1 / (2 * r), -1 / (2 * r)])
-        assert keep == pytest.approx(a[i + 1] / a[i])
-        assert weights == pytest.approx(-s[i + 1] * np.expm1(h) * expected, rel=1e-9)
-
-
 def test_the_orders_of_the_steps():
     """1, 2, 3, ... at the start; UniPC falls to 1 at the end, DPM-Solver with fewer than 15 steps alone."""
     orders = {steps: [[len(table[1]) for table in solver(sampler, steps, FINE).tables] for sampler in MULTISTEP]

@@ -236,16 +236,6 @@ def test_golden_means(strategy, mean):
 # edm, sigmoid and vlb, each by another route
 
 
-@pytest.mark.parametrize("sigma_data", [0.1, 0.5, 3])
-def test_edm_is_their_weight_of_the_denoiser(sigma_data):
-    """Karras et al. 2022: lambda(sigma) |D(x0 + sigma n) - x0|^2."""
-    sigma = ((1 - LINEAR.alpha_bar) / LINEAR.alpha_bar).sqrt().numpy()
-    weight = loss_weight(f"edm(sigma_data={sigma_data})", LINEAR, "sample").numpy()
-    # c_out^2 lambda = 1: with their preconditioning every noise level starts with the same loss.
-    c_out = sigma * sigma_data / np.sqrt(sigma**2 + sigma_data**2)
-    assert close(weight * c_out**2, np.ones(1000))
-
-
 @pytest.mark.parametrize("bias, centre, width", [(-2, -3, 1), (-1, 0, 1.5), (1, 3, 1)])
 def test_sigmoid_weighs_the_axis_of_log_snr_whatever_the_schedule(bias, centre, width):
     """Mean over t of w(t) f(log S(t)) = integral of sigmoid(bias - L) f(L) dL, for linear and cosine alike."""

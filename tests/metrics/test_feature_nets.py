@@ -96,13 +96,6 @@ def test_features_have_mean_0_and_deviation_1(real):
     assert np.abs(real.std(0) - 1).max() < 0.1
 
 
-def test_features_see_past_the_resolution(networks, real):
-    # The same faces drawn at 32x32 differ less than by a brightness of 8 grey levels, which is barely visible.
-    network = networks["minifaces"]
-    finer = frechet_distance(features(network, render(range(768), 32)), real)
-    assert finer < 0.5 * frechet_distance(features(network, shifted(render(range(768)), 8)), real)
-
-
 def shifted(images, levels):
     return np.clip(images.astype(float) + levels, 0, 255).round().astype(np.uint8)
 

@@ -54,15 +54,6 @@ def test_pooled():
     assert extractor.dtype == "float64"
 
 
-def test_pooled_at_other_sizes():
-    extractor = load_extractor("pooled")
-    white = np.full((1, 3, 5, 7), 255, np.uint8)
-    assert (extractor.features(white) == 1).all()
-    smallest = random_images(2, 4, 4)
-    assert np.array_equal(extractor.features(smallest), smallest.reshape(2, 48) / 255)
-    assert "3x9" in error_of(extractor.features, random_images(1, 3, 9))
-
-
 def test_the_configuration_knows_every_extractor_and_its_dimension():
     from debiaslib.study import experiment
 
@@ -307,22 +298,16 @@ def test_fetch_without_a_network(source, monkeypatch):
     assert "Name or service not known" in shown and weights.path().name in shown
 
 
-# torch-fidelity that cannot be imported
-
-
-def test_mismatch_of_torch_and_torchvision(monkeypatch):
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (RuntimeError("operator torchvision::nms does not exist"), "torchvision::nms does not exist): torch"),
+        (ModuleNotFoundError("No module", name="torch_fidelity"), "torch_fidelity is not installed"),
+    ],
+)
+def test_torch_fidelity_that_cannot_be_imported(monkeypatch, error, said):
     def broken(name):
-        raise RuntimeError("operator torchvision::nms does not exist")
+        raise error
 
     monkeypatch.setattr(features, "import_module", broken)
-    text = error_of(features.torch_fidelity_module)
-    assert "operator torchvision::nms does not exist" in text and "do not match" in text
-
-
-def test_torch_fidelity_not_installed(monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr(features, "import_module", missing)
-    text = error_of(features.torch_fidelity_module)
-    assert "torch_fidelity is not installed" in text
+    assert said in error_of(features.torch_fidelity_module)

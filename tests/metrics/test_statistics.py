@@ -49,14 +49,6 @@ def test_a_ratio_is_the_exponential_of_a_paired_t_test(pairs):
         assert paired_test(ours, theirs) == pytest.approx(test.pvalue, rel=1e-6, abs=1e-12)
 
 
-def test_the_interval_and_the_test_agree():
-    """The 95 % interval leaves out 1 exactly where p is below 0.05."""
-    draws = np.exp(np.random.default_rng(0).normal(0.3, 0.4, (200, 5)))
-    for ours in draws:
-        _, low, high = paired_ratio(ours, np.ones(5))
-        assert (paired_test(ours, np.ones(5)) < 0.05) == (low > 1 or high < 1)
-
-
 def test_a_seed_that_was_not_trained_is_left_out():
     assert paired_ratio([2, math.nan, 8], [1, 1, 2]) == paired_ratio([2, 8], [1, 2])
     assert paired_ratio([2, 8], [1, math.nan])[0] == 2
@@ -142,15 +134,6 @@ def test_slope_of_identical_gaussians():
     assert abs(fitted.value) < 4 * fitted.se
 
 
-def test_halves_are_disjoint():
-    # One image a direction: two sets that share one would have a smaller distance, and a repeated one another trace.
-    features = np.concatenate([np.zeros((30, 1)), np.full((30, 1), 1.0)])
-    for value in frechet_of_halves(features, [30], draws=20)["value"]:
-        # With a share p of ones in the first half the second has 1 - p: means differ by 2p - 1, variances are equal.
-        p = (math.sqrt(value) + 1) / 2
-        assert 30 * p == pytest.approx(round(30 * p), abs=1e-6)
-
-
 def test_the_table_and_its_seed():
     generated, reference = pair(60, 0)
     table = frechet_by_n(generated, reference, [20, 40], draws=2, seed=3)
@@ -159,15 +142,6 @@ def test_the_table_and_its_seed():
     assert not table.equals(frechet_by_n(generated, reference, [20, 40], draws=2, seed=4))
     whole = frechet_by_n(generated, reference, [60], draws=3)["value"]
     assert whole.to_numpy() == pytest.approx(frechet_distance(generated, reference), rel=1e-8)
-
-
-def test_the_fit_is_least_squares():
-    n = np.repeat([50, 100, 200, 400], 5)
-    value = 0.7 + 30 / n + 0.01 * np.random.default_rng(1).standard_normal(len(n))
-    fitted = frechet_at_infinity(pd.DataFrame({"n": n, "value": value}))
-    (slope, intercept), covariance = np.polyfit(1 / n, value, 1, cov=True)
-    assert (fitted.value, fitted.slope) == pytest.approx((intercept, slope), rel=1e-10)
-    assert (fitted.slope_se, fitted.se) == pytest.approx(np.sqrt(np.diag(covariance)), rel=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +175,7 @@ def test_tables_of_equal_n_pass():
     [
         ([rows("debiased", 1000), rows("p2(k=1,gamma=1)")], r"one n, .* 500 for constant, p2\(.*\); 1000 for debiased"),
         ([rows("debiased", n_reference=10)], "10 for debiased; 2048 for constant"),
-        ([rows("debiased", weights_sha256="ab" * 32)], "weights_sha256.* abababababab... for debiased"),
+        ([rows("debiased", weights_sha256="ab" * 32)], "weights_sha256.* (ab)+ for debiased"),
         ([rows("constant", 800, variant="lr=0.1")], "500 for constant; 800 for constant; lr=0.1"),
     ],
 )
