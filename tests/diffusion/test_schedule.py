@@ -17,6 +17,7 @@ from diffusers import (
 )
 from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
 
+from debiaslib.diffusion.flow import FlowSchedule
 from debiaslib.diffusion.schedule import Schedule, check_schedule
 from debiaslib.errors import InputError
 
@@ -81,6 +82,7 @@ def refused(call, *arguments, **options):
 @pytest.mark.parametrize("T", [1, 2, 10, 1000, 4000])
 def test_the_published_formula_in_float64(ours, betas, theirs, T):
     table = ours(T).alpha_bar
+    assert ours(T).name == ours.__name__
     assert table.dtype == torch.float64 and table.shape == (T,)
     wanted = reference(betas(T))
     assert np.abs(table.numpy() - wanted).max() < 1e-12
@@ -167,6 +169,15 @@ def test_what_add_noise_refuses(arguments, line):
 def test_what_is_no_schedule(thing):
     line = f"schedule is {thing!r}; it must be a Schedule, such as Schedule.linear(T=1000)"
     assert refused(check_schedule, thing) == line
+    line = "schedule is a FlowSchedule; this needs a Schedule, which has an alpha_bar"
+    assert refused(check_schedule, FlowSchedule.uniform(2), variance_preserving=True) == line
+
+
+def test_the_tables_are_on_the_cpu_whatever_the_default_device():
+    with torch.device("meta"):
+        for name in NAMES:
+            schedule = getattr(Schedule, name)(10)
+            assert schedule.alpha_bar.device.type == schedule.scales(3, schedule.alpha_bar)[0].device.type == "cpu"
 
 
 @every_schedule
@@ -178,7 +189,7 @@ def test_zero_terminal_rescaling(ours, betas, theirs):
     assert np.abs(rescaled.alpha_bar.numpy() - wanted).max() < 1e-12
     in_diffusers = np.cumprod(1 - rescale_zero_terminal_snr(torch.from_numpy(betas(1000))).numpy())
     assert np.abs(rescaled.alpha_bar.numpy() - in_diffusers).max() < 1e-12
-    assert rescaled.snr[-1] == 0 and rescaled.alpha_bar[-1] == 0
+    assert rescaled.snr[-1] == 0 and rescaled.name == f"{schedule.name}, zero-terminal"
     assert rescaled.snr[0] == pytest.approx(float(schedule.snr[0]), rel=1e-9)
     assert (rescaled.snr.diff() < 0).all()
     assert schedule.snr[-1] > 0  # the schedule itself is as it was
@@ -224,6 +235,11 @@ def test_the_schedule_of_a_rescaled_scheduler(kind, name):
     assert schedule.snr[-1] == 0 and (schedule.snr.diff() < 0).all()
 
 
+def test_what_has_neither_betas_nor_a_configuration():
+    schedule = Schedule.from_diffusers(SimpleNamespace(alphas_cumprod=torch.tensor([0.75, 0.5])))
+    assert schedule.alpha_bar.tolist() == [0.75, 0.5] and schedule.name == "SimpleNamespace"
+
+
 @pytest.mark.parametrize("change, taken", [(5e-5, False), (2e-4, True), (-2e-4, True)])
 def test_what_counts_as_rounding_of_a_scheduler(change, taken):
     """Float32 leaves an alpha_bar of the usual schedules an error of 1e-5 at most; a change of 2e-4 is meant."""
@@ -242,7 +258,8 @@ WHOLE, SHARE = "it must be a whole number >= 1 and <= 1e+06", "it must be a fini
 @pytest.mark.parametrize(
     "call, line",
     [
-        *[(partial(getattr(Schedule, name), T), f"T is {T!r}; {WHOLE}") for name in NAMES for T in (0, 10.0, 10**7)],
+        *[(partial(getattr(Schedule, name), T), f"T is {T!r}; {WHOLE}")
+          for name in NAMES for T in (0, 10.0, 1_000_001)],
         *[(partial(ours, 10, **{name: value}), f"{name} is {value!r}; {SHARE}")
           for ours in (Schedule.linear, Schedule.scaled_linear, Schedule.sigmoid)
           for name in ("beta_start", "beta_end") for value in (0, 1, math.nan)],

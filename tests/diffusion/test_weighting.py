@@ -364,7 +364,8 @@ def test_limits_at_zero_snr(strategy, epsilon, sample, v):
 def test_the_way_out_is_named_and_works():
     line = "the epsilon weight of 'debiased' is infinite where SNR = 0; use prediction_type='v_prediction' ("
     assert refused("debiased", TERMINAL) == line + "'flow_prediction' in flow matching), or bound it with max_weight"
-    assert refused("debiased", [math.inf, 1.0], "sample").endswith("infinite where SNR = inf; leave that timestep out")
+    line = "the sample weight of 'debiased' is infinite where SNR = inf; leave that timestep out"
+    assert refused("debiased", [math.inf, 1.0], "sample") == line
     assert loss_weight("debiased", TERMINAL, "v_prediction")[-1] == 0
     assert loss_weight("debiased", TERMINAL, max_weight=50)[-1] == 50
     assert loss_weight("inverse_snr", TERMINAL, max_weight=50)[-1] == 50
@@ -461,6 +462,8 @@ NOT_REAL = "it must be a table of real numbers"
         *[(snr, {"strategy": name}, f"the {name!r} {FALLS}") for name in ("sigmoid", "vlb")
           for snr in (LINEAR.snr[[500, 20, 900, 10]], [3.0, 2.0, 2.0, 1.0])],
         ([1.0], {"strategy": "sigmoid"}, "the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR"),
+        ([math.inf, 1.0], {"strategy": "sigmoid"},
+         "the 'sigmoid' weight needs finite SNR, for the slope of log SNR; leave out sigma = 0"),
         (EDMEulerScheduler(), {}, "a EDMEulerScheduler holds no SNR; give a Schedule, a diffusers scheduler"),
         ("linear", {}, f"the SNR table is 'linear'; {NOT_REAL}"),
         ({2.0: 1.0}, {}, f"the SNR table is {{2.0: 1.0}}; {NOT_REAL}"),
