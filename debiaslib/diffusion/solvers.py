@@ -10,9 +10,9 @@ from the network at x:
     unipc         UniPC of order 3 on x0_hat, B(h) = h ("bh1")                            (Zhao et al. 2023)
 
 The paper's authors use ddpm, ddim and the last two, with these settings. The first three call the network at `steps`
-timesteps from T-1 to 0; their last step, to alpha_bar = 1, gives x0_hat itself. The last two have `steps` + 1 timesteps,
-call the network at all but the last one, t = 0, and return x there. The authors place these at fractions of a timestep;
-ours are whole, as in diffusers.
+timesteps from T-1 to 0; their last step, to alpha_bar = 1, gives x0_hat itself. The last two have `steps` + 1
+timesteps, call the network at all but the last one, t = 0, and return x there. The authors place these at fractions of
+a timestep; ours are whole, as in diffusers.
 
 diffusers' own compute in float32, replace a terminal SNR of 0 by 2^-24, and its DDIM takes other steps. The tests
 compare with them, given our timesteps where theirs differ.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from debiaslib import OptimalDenoiser, Schedule, sample
-from debiaslib.diffusion.sampling import respaced_timesteps
+from debiaslib.diffusion.solvers import respaced_timesteps
 from debiaslib.study.oracle_swap import Swap, as_denoiser, oracle_swap, oracle_swap_samples, swaps
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
