@@ -23,7 +23,7 @@ def pair(seed=0, dtype=torch.float64):
     return torch.randn(2, len(T), 3, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.lists(st.floats(-6, 6), min_size=1, max_size=8, unique=True),
     st.sampled_from(TYPES),

@@ -137,7 +137,7 @@ def estimates(output, x_t, t, schedule, prediction_type):
 # one objective, four units
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(ALL, EXPONENTS, st.sampled_from(TYPES), st.booleans(), st.integers(0, 2**32))
 def test_the_four_losses_and_their_gradients_agree(strategy, exponents, answered, bounded, seed):
     schedule = schedule_of(exponents)
@@ -170,7 +170,7 @@ def test_the_four_losses_and_their_gradients_agree(strategy, exponents, answered
         assert apart.max() < 1e-10, kind
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(ALL, EXPONENTS)
 def test_the_published_formulas(strategy, exponents):
     snr = schedule_of(exponents).snr
