@@ -75,9 +75,15 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The smoke experiment, all notebooks; its trainings are long enough to be killed."""
-    text = SMOKE.read_text(encoding="utf-8").replace("images: 160", "images: 640").replace("[80]", "[320]")
-    return done_once(tmp_path_factory.mktemp("smoke"), text, "smoke")
+    """The smoke experiment: all notebooks."""
+    return done_once(tmp_path_factory.mktemp("smoke"), SMOKE.read_text(encoding="utf-8"), "smoke")
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """The experiment of one notebook with four trainings that are long enough to be killed."""
+    text = TINY.replace("images: 64", "images: 4800").replace("03_mse_step_curves, ", "") + "seeds: [0, 1]\n"
+    return done_once(tmp_path_factory.mktemp("longer"), text, "longer")
 
 
 def assert_complete(folder, printed, notebooks):
@@ -196,31 +202,31 @@ def children(pid):
 def begin(folder, file, **options):
     """(the running pipeline, the experiment's folder) when a training has begun."""
     process = subprocess.Popen(command(folder, experiment=file), stdout=subprocess.DEVNULL, **options)
-    wait_for(lambda: any(path.stat().st_size for path in (folder / "smoke").glob("runs/*/log.jsonl")))
-    return process, folder / "smoke"
+    wait_for(lambda: any(path.stat().st_size for path in (folder / "longer").glob("runs/*/log.jsonl")), 400)
+    return process, folder / "longer"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["pipeline", "engine", "worker"])
-def test_after_kill_9_the_next_call_goes_on_to_the_same_bits(whole, victim, tmp_path):
-    pipeline, folder = begin(tmp_path, whole[0], stderr=subprocess.DEVNULL)
+def test_after_kill_9_the_next_call_goes_on_to_the_same_bits(longer, victim, tmp_path):
+    pipeline, folder = begin(tmp_path, longer[0], stderr=subprocess.DEVNULL)
     engine = next(pid for pid, args in children(pipeline.pid) if "debiaslib.study.snakemake" in args)
     workers = [pid for pid, args in children(engine) if "-m debiaslib.training " in args]
     os.kill({"pipeline": pipeline.pid, "engine": engine, "worker": workers[0]}[victim], signal.SIGKILL)
     assert pipeline.wait(timeout=300) != 0
     wait_for(lambda: not any(_alive(pid) for pid in [engine, *workers]), seconds=60)  # no orphan writes on
-    done = reproduce(tmp_path, whole[0])
+    done = reproduce(tmp_path, longer[0])
     assert done.returncode == 0, done.stderr
-    _assert_same_weights(folder, whole[1] / "smoke")
+    _assert_same_weights(folder, longer[1] / "longer")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number, background", [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_a_signal_saves_and_the_next_call_goes_on_to_the_same_bits(whole, number, background, tmp_path):
+def test_a_signal_saves_and_the_next_call_goes_on_to_the_same_bits(longer, number, background, tmp_path):
     """In the background of a shell a command starts with SIGINT ignored, and so do those that it starts."""
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.getsignal(signal.SIGINT))
     try:
-        pipeline, folder = begin(tmp_path, whole[0], stderr=subprocess.PIPE, text=True)
+        pipeline, folder = begin(tmp_path, longer[0], stderr=subprocess.PIPE, text=True)
     finally:
         signal.signal(signal.SIGINT, usual)
     began = len(list(folder.glob("runs/*/config.json")))
@@ -228,8 +234,8 @@ def test_a_signal_saves_and_the_next_call_goes_on_to_the_same_bits(whole, number
     assert "the same command goes on" in pipeline.communicate(timeout=120)[1]
     assert pipeline.returncode == 128 + number
     assert len(list(folder.glob("runs/*/config.json"))) == began < 4  # no other training was begun
-    assert reproduce(tmp_path, whole[0]).returncode == 0
-    _assert_same_weights(folder, whole[1] / "smoke")
+    assert reproduce(tmp_path, longer[0]).returncode == 0
+    _assert_same_weights(folder, longer[1] / "longer")
 
 
 def _alive(pid):
