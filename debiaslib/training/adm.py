@@ -11,8 +11,6 @@ from ..errors import InputError, check_choice, check_number
 from .convert import convert_adm, infer_network
 from .safe_weights import read_weights
 
-__all__ = ["ADM_SETTINGS", "published_settings", "read_adm", "scaled_betas"]
-
 # What a checkpoint does not say, and what is taken where it is neither recognised nor given. The network is given t
 # itself: a checkpoint trained with rescale_timesteps=True fits with 1000 timesteps alone.
 ADM_SETTINGS = {

@@ -10,8 +10,6 @@ from ..data.images import Pixels
 from ..diffusion.randomness import stream
 from ..diffusion.sampling import to_float
 
-__all__ = ["Batches"]
-
 
 class Batches:
     """`batches(step)` is (x0, t, noise, labels), this process's part of the batch.

@@ -13,8 +13,6 @@ from ..errors import InputError
 from ..files import atomic_path, read_json, sha256_file
 from ..store import save_with_note
 
-__all__ = ["KEPT", "load_checkpoint", "resume", "save_checkpoint", "save_weights", "training_state"]
-
 KEPT = 2
 
 

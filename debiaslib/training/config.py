@@ -133,6 +133,3 @@ class TrainConfig:
 def run_name(arm, seed):
     """The folder of an (arm, seed): `p2-k1-gamma1-s0`, `debiased--lr-0.0005-s0`."""
     return f"{parse_arm(arm).slug}-s{seed}"
-
-
-__all__ = ["TrainConfig", "run_name"]

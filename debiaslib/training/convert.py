@@ -17,8 +17,6 @@ from diffusers.models.attention_processor import Attention
 
 from ..errors import InputError
 
-__all__ = ["convert_adm", "infer_network", "is_adm"]
-
 _RESOLUTIONS = {  # multipliers: resolution of the published networks and of ADM's own defaults
     (1, 1, 2, 2, 4, 4): 256,
     (1, 1, 2, 3, 4): 128,

@@ -12,8 +12,6 @@ from .load import load_model
 from .network import beta_ends
 from .run import run_config
 
-__all__ = ["export_pipeline"]
-
 _SCHEDULES = {
     "linear": "linear",
     "scaled_linear": "scaled_linear",

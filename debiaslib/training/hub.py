@@ -7,8 +7,6 @@ from huggingface_hub import snapshot_download
 
 from ..errors import InputError
 
-__all__ = ["WEIGHTS", "download"]
-
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _CONFIGS = ["config.json", "scheduler_config.json", "unet/config.json", "scheduler/scheduler_config.json"]
 

@@ -14,8 +14,6 @@ from .pretrained import Pretrained, parse_source, read_pretrained
 from .run import Run, run_config
 from .safe_weights import read_weights
 
-__all__ = ["load_model", "load_pretrained"]
-
 _DECIDES = ("network", "schedule", "timesteps", "zero_terminal_snr", "prediction_type", "learned_variance")
 
 
@@ -28,12 +26,10 @@ def load_model(source, images=None, device="cpu", *, raw=False, **settings):
     """
     check_device(device)
     run = _own_run(source)
-    if run is None:
-        if raw or images is not None:
-            raise InputError(f"{source} is no run of ours, so it has no snapshots; leave out images and raw")
+    if not raw and images is None:
         return load_pretrained(source, **settings).network.to(device)
-    if settings:
-        raise InputError(f"a run of ours takes no setting; got {next(iter(settings))!r}")
+    if run is None:
+        raise InputError(f"{source} is no run of ours, so it has no snapshots; leave out images and raw")
     path = run.raw_weights() if raw else run.snapshot(images)
     return _network(run_config(run), load_file(path), path).to(device)
 

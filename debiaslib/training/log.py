@@ -7,8 +7,6 @@ import torch
 from ..errors import InputError
 from ..files import name_file_in_errors, write_text
 
-__all__ = ["TrainingLog"]
-
 ROWS = 200  # of a whole training
 _DELAY = 16  # steps whose values may still be on a GPU
 

@@ -29,8 +29,6 @@ from .objective import Objective
 from .processes import current_world
 from .run import check_settings, find_run, write_record
 
-__all__ = ["Training", "train"]
-
 
 def train(config, results="", experiment="notebook", *, progress=True, checkpoint_seconds=30, any_processes=False):
     """Train as `config` says in results/<experiment>/runs/<arm>-s<seed>/ and return the `Run`.
@@ -198,12 +196,6 @@ class Training:
         stop.leave(signal)
 
     def _bar(self, progress):
-        return tqdm(
-            total=self.config.steps * self.config.batch_size,
-            initial=self.images_seen,
-            desc=self.run.name,
-            unit="image",
-            unit_scale=True,
-            mininterval=2 if sys.stderr.isatty() else 10,
-            disable=not progress,
-        )
+        total, often = self.config.steps * self.config.batch_size, 2 if sys.stderr.isatty() else 10
+        shown = {"desc": self.run.name, "unit": "image", "unit_scale": True, "mininterval": often}
+        return tqdm(total=total, initial=self.images_seen, disable=not progress, **shown)

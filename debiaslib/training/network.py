@@ -14,8 +14,6 @@ from ..errors import InputError, check_choice
 from .adm import scaled_betas
 from .input_skip_unet import InputSkipUNet, with_skip
 
-__all__ = ["InputSkipUNet", "Transformer", "build_network", "build_schedule", "prepare_network"]
-
 _COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}  # as torch.compile calls them
 
 

@@ -29,8 +29,6 @@ from .hub import WEIGHTS, download
 from .input_skip_unet import InputSkipUNet
 from .safe_weights import read_weights
 
-__all__ = ["ADM_SETTINGS", "Pretrained", "parse_source", "read_pretrained"]
-
 # Schedulers of the variance-preserving process whose schedule is given by betas; all have the same arguments for it.
 _SCHEDULERS = ("DDPM", "DDIM", "PNDM", "DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep", "DEISMultistep",
                "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete")  # fmt: skip
@@ -100,24 +98,19 @@ def read_pretrained(source, **settings):
     that is none of these, cannot be had, or whose content is damaged, unsafe, of images without 3 channels, or
     contradicts itself or the settings.
     """
-    path, known = user_path(source), ("revision",)
-    if os.path.isfile(path):
-        known = ADM_SETTINGS
-    elif os.path.isdir(path):
-        known = ()
-    elif not _HUB_ID.fullmatch(str(source)):
-        raise InputError(
-            f"model {shown(str(source))} is no existing folder or file and no hub id, owner/name (a run of ours: train"
-            " it first)"
-        )
+    path = user_path(source)
+    is_file, is_folder = os.path.isfile(path), os.path.isdir(path)
+    if not is_file and not is_folder and not _HUB_ID.fullmatch(str(source)):
+        what = "no existing folder or file and no hub id, owner/name (a run of ours: train it first)"
+        raise InputError(f"model {shown(str(source))} is {what}")
     for name in settings:
-        if not known:
+        if is_folder:
             raise InputError(f"a folder takes no setting; got {name!r}")
-        check_choice("setting of a model", name, known)
-    if os.path.isfile(path):
+        check_choice("setting of a model", name, ADM_SETTINGS if is_file else ("revision",))
+    if is_file:
         network, schedule, settings = read_adm(path, settings)
-        return _made(path.stem, network, schedule, settings["prediction_type"], True, sha256_file(path), settings)
-    if os.path.isdir(path):
+        return _made(path.stem, network, schedule, settings["prediction_type"], True, path, settings)
+    if is_folder:
         return _pipeline(path, path.absolute().name)
     return _pipeline(download(str(source), settings.get("revision")), str(source))
 
@@ -141,27 +134,22 @@ def _pipeline(folder, name):
         if not isinstance(settings["skip"], list) or len(settings["skip"]) != schedule.T:
             raise InputError(f"{unet / 'config.json'} has no _skip of {schedule.T} numbers")
         network.skip = torch.tensor(settings["skip"])
-    return _made(name, network, schedule, prediction_type, clip, sha256_file(path), settings)
+    return _made(name, network, schedule, prediction_type, clip, path, settings)
 
 
 def _network(kind, unet, path):
     """The network of a folder, by diffusers itself, which knows the names of earlier versions."""
+    as_it_is = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
+    safe = path.suffix == ".safetensors"
     try:
-        network, info = kind.from_pretrained(
-            unet,
-            use_safetensors=path.suffix == ".safetensors",
-            torch_dtype=torch.float32,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-            local_files_only=True,
-        )
+        network, info = kind.from_pretrained(unet, use_safetensors=safe, output_loading_info=True, **as_it_is)
         check_channels(network.config)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
         raise InputError(f"{unet} is refused: {error}") from None
-    wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if names and kind.endswith("_keys")}
-    for kind, names in wrong.items():  # the library would go on with random numbers
-        what = kind.replace("_", " ")
-        raise InputError(f"{path} does not fit its config.json: {len(names)} {what}, the first {names[0]!r}")
+    for kind in ("missing_keys", "unexpected_keys"):  # the library would go on with random numbers
+        if info[kind]:
+            what, first = kind.replace("_", " "), min(map(str, info[kind]))
+            raise InputError(f"{path} does not fit its config.json: {len(info[kind])} {what}, the first {first!r}")
     return network
 
 
@@ -180,24 +168,20 @@ def _process(said, path):
     if said.get("thresholding") or said.get("clip_sample_range", 1.0) != 1.0:
         does = "clipped to [-1, 1]" if clip else "not clipped"
         print(f"{path}: thresholding and clip_sample_range are not applied; x0_hat is {does}", file=sys.stderr)
-    return schedule, _prediction_type(said, path), clip
+    # Before diffusers 0.10, predict_epsilon said whether the network predicts epsilon or x0.
+    old = said.get("predict_epsilon")
+    kind = said.get("prediction_type", "sample" if old is False else "epsilon")
+    if old is not None and (old, kind) not in ((True, "epsilon"), (False, "sample")):
+        raise InputError(f"{path} says predict_epsilon={shown(old)} and prediction_type={shown(kind)}")
+    return schedule, check_choice(f"prediction_type of {path}", kind, PREDICTION_TYPES), clip
 
 
-def _prediction_type(said, path):
-    """Before diffusers 0.10, predict_epsilon said whether the network predicts epsilon or x0."""
-    old, new = said.get("predict_epsilon"), said.get("prediction_type")
-    meant = {"None": new or "epsilon", "True": "epsilon", "False": "sample"}.get(str(old))
-    if meant is None or new not in (None, meant):
-        raise InputError(f"{path} says predict_epsilon={shown(old)} and prediction_type={shown(new)}")
-    return check_choice(f"prediction_type of {path}", meant, PREDICTION_TYPES)
-
-
-def _made(name, network, schedule, prediction_type, clip, sha256, settings):
-    """The parts as a `Pretrained`; its settings are all that decides the answers."""
+def _made(name, network, schedule, prediction_type, clip, path, settings):
+    """The parts as a `Pretrained`; its settings are all that decides the answers beside the weights in `path`."""
     config = {key: value for key, value in network.config.items() if not key.startswith("_")}
     settings = json.loads(json.dumps({"network": config, **settings}, default=str))
     network = network.eval().requires_grad_(False)
-    return Pretrained(name, network, schedule, prediction_type, clip, sha256, settings)
+    return Pretrained(name, network, schedule, prediction_type, clip, sha256_file(path), settings)
 
 
 def _mapping(path):

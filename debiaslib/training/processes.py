@@ -18,8 +18,6 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import InputError
 from ..files import exclusive
 
-__all__ = ["World", "current_world", "processes", "shared_batches"]
-
 
 @dataclass(frozen=True)
 class World:

@@ -17,8 +17,6 @@ from .arms import parse_arm
 from .config import run_name
 from .run import Run
 
-__all__ = ["WEIGHTS_LIMIT", "publish_weights", "take_published"]
-
 WEIGHTS_LIMIT = 40_000_000  # bytes of all together: they are committed
 _CARD = Path(__file__).with_name("model_card.md")
 

@@ -19,8 +19,6 @@ from ..paths import results_root
 from ..provenance import provenance
 from .config import TrainConfig, run_name
 
-__all__ = ["Run", "check_settings", "find_run", "run_config", "write_record"]
-
 _DEFAULTS = {
     f.name: list(f.default) if isinstance(f.default, tuple) else f.default
     for f in dataclasses.fields(TrainConfig)
@@ -136,9 +134,9 @@ def check_settings(run, wanted, processes=None):
         return
     # A run of an earlier version lacks the settings that have come since.
     made, wanted = {**_DEFAULTS, "processes": 1, **run.config}, {**wanted, "processes": processes}
-    ignored = {"device", "threads", "processes"} if run.record is not None else set()
-    if processes is None:
-        ignored.add("processes")
+    ignored = {"processes"} if processes is None else set()
+    if run.record is not None:
+        ignored |= {"device", "threads", "processes"}
     if made.get("data_fingerprint") == wanted["data_fingerprint"]:
         ignored.add("dataset")
     difference = _first_difference(made, wanted, ignored)

@@ -7,8 +7,6 @@ from safetensors.torch import load_file
 
 from ..errors import InputError, shown
 
-__all__ = ["read_weights"]
-
 
 def read_weights(path):
     """{name: tensor} on the CPU of a .safetensors file, or of one that torch.save wrote (any other suffix).

@@ -11,8 +11,6 @@ from pydantic import BeforeValidator, Field, JsonValue
 
 from ..errors import InputError, check_choice, shown
 
-__all__ = ["Flag", "Mapping", "Number", "Text", "Whole", "check_name", "settings"]
-
 # What others call our settings, where the letters do not lead there.
 _ALSO_CALLED = {"learning_rate": "lr", "model": "network", "unet": "network", "steps": "images", "epochs": "images",
                 "iterations": "images", "fp16": "precision", "mixed_precision": "precision"}  # fmt: skip

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import shutil
 
 import pytest
 import torch
@@ -37,11 +36,6 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_newest_is_read(folder):
-    step, loaded = load_checkpoint(folder)
-    assert (step, value(loaded)) == (20, 20)
-
-
 def test_none_was_written(tmp_path):
     assert load_checkpoint(tmp_path / "absent") == (0, None)
     assert load_checkpoint(tmp_path) == (0, None)
@@ -54,12 +48,6 @@ def test_the_last_two_are_kept_and_nothing_else(folder):
     names = [f"step-{step:09d}.{end}" for step in (1000, 123_456_789) for end in ("json", "pt")]
     assert files(folder) == names
     assert load_checkpoint(folder)[0] == 123_456_789
-
-
-def test_the_same_step_again_takes_the_place(folder):
-    save_checkpoint(folder, 20, state(21))
-    step, loaded = load_checkpoint(folder)
-    assert (step, value(loaded)) == (20, 21)
 
 
 def damage(path, how):
@@ -76,17 +64,7 @@ def damage(path, how):
         path.write_bytes(content + b"\0")
 
 
-DAMAGES = [
-    "bit at 0",
-    "bit at 0.3",
-    "bit at 0.7",
-    "bit at 1",
-    "cut at 0",
-    "cut at 0.5",
-    "cut at 0.999",
-    "longer",
-    "gone",
-]
+DAMAGES = ["bit at 0", "bit at 0.7", "cut at 0", "cut at 0.999", "longer", "gone"]
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -113,11 +91,6 @@ def test_where_all_are_damaged_nothing_is_trained_over_them(folder, how):
         load_checkpoint(folder)
     assert f"every checkpoint in {folder} is damaged" in str(caught.value) and "\n" not in str(caught.value)
     assert files(folder) == before
-
-
-def test_a_note_counts_only_with_its_own_tensors(folder):
-    shutil.copy(folder / "step-000000010.pt", folder / "step-000000020.pt")
-    assert load_checkpoint(folder)[0] == 10
 
 
 def test_tensors_without_a_note_were_never_finished(folder):

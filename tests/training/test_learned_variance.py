@@ -10,7 +10,6 @@ from diffusers import DDPMScheduler
 
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
-from debiaslib.errors import InputError
 from debiaslib.study.experiment import load_experiment
 from debiaslib.training.export import export_pipeline
 from debiaslib.training.load import load_model
@@ -75,11 +74,6 @@ def test_a_run_with_learned_variance_trains_samples_and_exports(tmp_path):
     folder = export_pipeline(run, tmp_path / "pipeline")
     pipeline = DDPMPipeline.from_pretrained(folder, trust_remote_code=True, low_cpu_mem_usage=False)
     assert pipeline.scheduler.config.variance_type == "learned_range"
-
-
-def test_what_does_not_go_together_is_refused():
-    with pytest.raises(InputError, match="learned_variance needs timesteps drawn evenly"):
-        dataclasses.replace(SMOKE, learned_variance=True, timestep_sampling="weight")
 
 
 def test_the_networks_of_both_kinds_start_alike_in_all_but_the_output():

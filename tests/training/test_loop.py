@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from debiaslib.data.images import load_images
 from debiaslib.diffusion.randomness import stream
 from debiaslib.errors import InputError
-from debiaslib.training import log, loop, objective
+from debiaslib.training import loop, objective
 from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.config import TrainConfig
 from debiaslib.training.load import load_model
@@ -315,10 +315,6 @@ def test_a_late_fetch_changes_no_bit_and_misses_nothing(delay, tmp_path):
         made.flush()
 
 
-def test_a_gpu_is_not_waited_for_at_each_step(tmp_path):
-    assert TrainingLog(find_run("test", "debiased", 0, tmp_path), config(device="cuda")).delay == log._DELAY > 1
-
-
 # Precision
 
 
@@ -344,10 +340,3 @@ def test_bfloat16_leaves_the_weights_and_the_output_layer_in_float32(settings, t
     assert {moment["exp_avg"].dtype for moment in state["optimizer"]["state"].values()} == {torch.float32}
     low, full = (results[p].log()[0]["mse"] for p in ("bfloat16", "float32"))
     assert low != full and low == pytest.approx(full, rel=0.02)
-
-
-def test_a_configuration_is_not_changed_by_training(settings, tmp_path):
-    made = TrainConfig(**{**settings, "images": BATCH, "snapshots": []})
-    before = copy.deepcopy(dataclasses.asdict(made))
-    train(made, tmp_path, "test", progress=False)
-    assert dataclasses.asdict(made) == before

@@ -15,16 +15,9 @@ from debiaslib.training.load import load_model
 from debiaslib.training.loop import train
 from debiaslib.training.published_weights import publish_weights, take_published
 from debiaslib.training.run import find_run
+from tests.training import tiny
 
-NETWORK = {
-    "block_out_channels": [8, 8],
-    "layers_per_block": 1,
-    "down_block_types": ["DownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "UpBlock2D"],
-    "norm_num_groups": 4,
-    "add_attention": False,
-}
-TRAINING = {"resolution": 8, "network": NETWORK, "images": 16, "batch_size": 4, "snapshots": [8]}
+TRAINING = {"resolution": 8, "network": tiny.STILL, "images": 16, "batch_size": 4, "snapshots": [8]}
 
 
 def experiment(**changes):
