@@ -111,7 +111,7 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     snr = snr.flip(0) if backwards else snr
     weight = _table(strategy, snr, prediction_type, max_weight)
     if normalize:
-        mean = (_table(strategy, snr, "epsilon", max_weight) if normalize == "epsilon" else weight).mean()
+        mean = (_table(strategy, snr, "epsilon", max_weight, False) if normalize == "epsilon" else weight).mean()
         if not mean > 0:
             raise InputError(f"normalize divides by the mean weight of {str(strategy)!r}, which is 0")
         weight = weight / mean
@@ -128,8 +128,11 @@ def _snr_table(given):
     return given, snr
 
 
-def _table(strategy, snr, prediction_type, max_weight):
-    """The weight at each SNR; at SNR = 0 and infinity its limit. Raises InputError where that is infinite."""
+def _table(strategy, snr, prediction_type, max_weight, chosen=True):
+    """The weight at each SNR; at SNR = 0 and infinity its limit. Raises InputError where that is infinite.
+
+    chosen: whether the caller chose prediction_type, so that the message may propose another one.
+    """
 
     def at(S):
         x0_weight = _x0_weight(strategy, S)
@@ -148,7 +151,7 @@ def _table(strategy, snr, prediction_type, max_weight):
     if len(infinite):
         least = float(infinite.min())
         way_out = "leave that timestep out" if least == math.inf else "bound it with max_weight"
-        if prediction_type == "epsilon" and least < math.inf:
+        if chosen and prediction_type == "epsilon" and least < math.inf:
             way_out = f"use prediction_type='v_prediction' ('flow_prediction' in flow matching), or {way_out}"
         raise InputError(
             f"the {prediction_type} weight of {str(strategy)!r} is infinite where SNR = {least:.3g}; {way_out}"
