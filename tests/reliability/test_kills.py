@@ -39,6 +39,7 @@ def run_in(results):
 @pytest.fixture(scope="module")
 def whole(order, tmp_path_factory):
     """(what a training that was never stopped leaves, how often it changed what lies on the disk)."""
+    order(tmp_path_factory.mktemp("first"))  # it also decodes the images, which those that are killed find decoded
     results = tmp_path_factory.mktemp("whole")
     code, calls = order(results)
     assert code == 0 and calls > 100
