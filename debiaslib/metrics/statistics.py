@@ -67,6 +67,22 @@ def _log_ratios(values, baseline):
     return np.log(values) - np.log(baseline)
 
 
+def logit_interval(shares, n=None, level=0.95):
+    """(share, low, high): `mean_interval` of the logits of shares in [0, 1], one per seed, transformed back.
+
+    The bounds stay in [0, 1], and the first number is the back-transformed mean. A share of 0 or 1 has no logit: with
+    `n`, the number that each is a share of, every share becomes (n share + 1/2) / (n + 1); without it, InputError.
+    """
+    shares = np.asarray(list(shares), np.float64)
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise InputError(f"shares are {shares.tolist()}; they must lie in [0, 1]")
+    if n is not None:
+        shares = (check_number("n", n, minimum=1, integer=True) * shares + 0.5) / (n + 1)
+    if ((shares == 0) | (shares == 1)).any():
+        raise InputError(f"shares are {shares.tolist()}; 0 and 1 have no logit: give n, what each is a share of")
+    return tuple(1 / (1 + math.exp(-bound)) for bound in mean_interval(np.log(shares / (1 - shares)), level))
+
+
 def holm(p_values):
     """Holm's adjusted p-values (n,), in the order given: below alpha where the step-down test rejects (Holm 1979).
 

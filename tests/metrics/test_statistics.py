@@ -17,6 +17,7 @@ from debiaslib.metrics.statistics import (
     frechet_by_n,
     frechet_of_halves,
     holm,
+    logit_interval,
     mean_interval,
     paired_ratio,
     paired_test,
@@ -82,6 +83,19 @@ def test_holm_holds_the_family_error():
 )  # fmt: skip
 def test_no_difference_only_inside_the_margin(interval, inside):
     assert within_margin(interval) is inside
+
+
+def test_shares_on_the_logit_scale():
+    share, low, high = logit_interval([0.01, 0.02, 0.04])
+    logits = np.log([0.01 / 0.99, 0.02 / 0.98, 0.04 / 0.96])
+    wanted = [1 / (1 + math.exp(-bound)) for bound in mean_interval(logits)]
+    assert [share, low, high] == pytest.approx(wanted) and 0 < low < share < high < 1
+    assert mean_interval([0.01, 0.02, 0.04])[1] < 0  # what the logit is there for
+    assert logit_interval([0.5, 0.5], 100)[0] == pytest.approx(0.5)
+    assert logit_interval([1, 1, 1], 9)[0] == pytest.approx(0.95)
+    for shares, n in (([1.1], None), ([math.nan], None), ([0, 0.5], None), ([0.5], 0)):
+        with pytest.raises(InputError):
+            logit_interval(shares, n)
 
 
 @pytest.mark.parametrize("values", [[], [math.nan, 1], [math.inf], [[1, 2]]])
