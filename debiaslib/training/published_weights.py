@@ -15,7 +15,7 @@ from ..files import atomic_path, sha256_file, write_json, write_text
 from ..paths import without_folders
 from .arms import parse_arm
 from .config import run_name
-from .run import Run
+from .run import Run, run_config
 
 WEIGHTS_LIMIT = 40_000_000  # bytes of all together: they are committed
 _CARD = Path(__file__).with_name("model_card.md")
@@ -24,11 +24,12 @@ _CARD = Path(__file__).with_name("model_card.md")
 def publish_weights(experiment, folder, target):
     """Write the `published_weights` of an experiment's `folder` below `target`/weights; return the paths written.
 
-    Paths are relative to `target`, sorted. Arms whose training with the first seed is not complete are left out.
-    A path in a configuration becomes its last part. Raises InputError for weights that float16 does not hold, damaged
-    ones, and for more than 40 MB in all.
+    They are of its first `published_seeds` seeds. A training that is not complete is left out, and weights of an
+    earlier one of the same name are removed. Paths are relative to `target`, sorted; a path in a configuration becomes
+    its last part. Raises InputError for weights that float16 does not hold, damaged ones, and more than 40 MB in all.
     """
-    runs = [Run(folder / "runs" / run_name(arm, experiment.seeds[0])) for arm in experiment.published_weights]
+    seeds = experiment.seeds[: experiment.published_seeds]
+    runs = [Run(folder / "runs" / run_name(arm, seed)) for arm in experiment.published_weights for seed in seeds]
     runs, weights = [run for run in runs if run.record is not None], Path(target) / "weights"
     written = [path for run in runs for path in _publish(run, weights / run.name)]
     size = sum(path.stat().st_size for path in written)
@@ -62,6 +63,8 @@ def _publish(run, target):
     if wrong:
         raise InputError(f"{source} has weights that float16 does not hold, in {wrong[0]}")
     file = target / last["file"]
+    for old in target.glob("*.safetensors"):
+        old.unlink()
     with atomic_path(file) as temporary:
         save_file(rounded, temporary)
     snapshot = {**last, "sha256": sha256_file(file), "dtype": "float16", "float32_sha256": last["sha256"]}
@@ -74,13 +77,13 @@ def _publish(run, target):
 
 def _card(experiment, runs, weights):
     config, data = runs[0].config, runs[0].record["data"]
-    labels, rows = [parse_arm(run.config["weighting"]).label for run in runs], []
+    labels, rows = [parse_arm(run_config(run).arm).label for run in runs], []
     for run, label in zip(runs, labels, strict=True):
         size = next((weights / run.name).glob("*.safetensors")).stat().st_size
         seen, parameters = run.record["images"], run.record["parameters"]
         rows.append(f"| `{run.name}` | {label} | {run.config['seed']} | {seen:,} | {parameters:,} | {size:,} |")
     return _CARD.read_text(encoding="utf-8").format(
-        title=f"{data['name']}, {config['resolution']}x{config['resolution']}: {' and '.join(labels)}",
+        title=f"{data['name']}, {config['resolution']}x{config['resolution']}: {', '.join(dict.fromkeys(labels))}",
         experiment=experiment.name,
         rows="\n".join(rows),
         data=f"{data['images']:,} images of {data['name']}",

@@ -1,6 +1,7 @@
 """Published weights: float16 of what was trained, loadable where they lie, small enough, and with a card."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,19 @@ def test_what_is_published_is_what_was_trained_rounded(folder):
     }]  # fmt: skip
 
 
+def test_of_several_seeds_and_without_an_earlier_network(folder):
+    train(experiment().train_config("constant", 4), folder.parent, "tiny", progress=False)
+    stale = folder.parent / "out" / "weights" / "constant-s3" / "ema-000000099.safetensors"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of a longer training")
+    paths = publish(folder, published_seeds=2)
+    assert {Path(path).parent.name for path in paths} == {"weights", "constant-s3", "constant-s4", "debiased-s3"}
+    assert not stale.exists()
+    card = (folder.parent / "out" / "weights" / "README.md").read_text()
+    title = next(line for line in card.splitlines() if line.startswith("# "))
+    assert title.count("constant") == 1 and card.count("| `constant-s") == 2
+
+
 def test_a_published_network_stands_in_for_its_training(folder):
     publish(folder)
     weights, config = folder.parent / "out" / "weights", experiment().train_config("debiased", 3)
@@ -82,7 +96,7 @@ def test_the_card_says_what_they_are(folder):
     card = (folder.parent / "out" / "weights" / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: mit\n") and "{" not in card
     assert "| `debiased-s3` | debiased | 3 | 16 | " in card and 'load_model("weights/debiased-s3")' in card
-    assert "minifaces, 8x8: debiased and constant" in card and max(map(len, card.splitlines())) <= 130
+    assert "minifaces, 8x8: debiased, constant" in card and max(map(len, card.splitlines())) <= 130
 
 
 def test_a_training_that_is_not_complete_is_left_out(folder):
