@@ -58,6 +58,8 @@ def _report_page(experiment, folder, judged):
         config=config,
         dataset=Path(config.dataset).name,
         weightings=", ".join(map(tables.label, experiment.weightings)),
+        variants=", ".join(map(tables.label, experiment.variants)),
+        rates=", ".join(f"{tables.label(arm)} {float(rate):g}" for arm, rate in experiment.rates.items()),
         made=next(iter(trained), None),
         complete=len(trained),
         gate=_gate(experiment, folder),

@@ -87,6 +87,7 @@ class Experiment:
     swap_steps: tuple[Whole(1), ...] = (10, 50)
     swap_images: Whole(1) = 500
     weights: Text = ""  # a published folder of weights, below the checkout: its networks stand in for trainings
+    longer: Text = ""  # the experiment that the report offers next, for more time on the same images
     published_weights: tuple[Text, ...] = ()  # arms whose EMA weights are published
     published_seeds: Whole(1) = 1  # of the first so many seeds
 
@@ -154,7 +155,7 @@ class Experiment:
     def measured(self):
         """What is measured and how, without what decides the trainings: JSON-native."""
         training = ("name", "preset", "dataset", "training", "weightings", "variants", "seeds", "notebooks")
-        training += ("rates", "weights", "published_weights", "published_seeds")
+        training += ("rates", "weights", "longer", "published_weights", "published_seeds")
         return {key: value for key, value in self.to_dict().items() if key not in training}
 
     @property

@@ -51,6 +51,8 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, profile=""):
     write_json(folder / ".complete.json", _undeclared(folder))
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"done in {minutes} min {seconds} s\nreport: {report}", flush=True)
+    if settings.longer:
+        print(f"longer, on the same images: make reproduce EXPERIMENT={settings.longer}", flush=True)
     return report
 
 

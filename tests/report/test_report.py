@@ -122,6 +122,17 @@ def test_almost_nothing_there(tmp_path):
     )
 
 
+def test_what_differs_between_the_arms_is_said_and_a_longer_training_offered_last(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    lines = ["preset: minifaces16", "rates: {constant: 4e-3}", 'variants: ["constant; batch_size=8"]', "longer: photos"]
+    file.write_text("\n".join(lines) + "\n")
+    (tmp_path / "tiny").mkdir()
+    words = " ".join(Page(build_report(str(file), "", str(tmp_path))).text.split())
+    assert "chosen for each arm on other seeds (constant 0.004), and the seed" in words
+    assert "Further arms change more: constant, batch_size 8." in words
+    assert words.partition("EXPERIMENT=photos")[2] == "</code></p> </main> </body> </html>"
+
+
 def test_the_command(tmp_path):
     with pytest.raises(InputError, match="there are no results"):
         main(["--experiment", "quick", "--results", str(tmp_path)])
