@@ -21,6 +21,7 @@ from . import tables
 from .mathml import markdown_to_html
 from .notebook_html import TEMPLATES, describe_commit, make_page, render_notebook
 from .result_tables import write_result_tables
+from .retest import answers, conclusions
 from .verdicts import all_verdicts
 
 __all__ = ["build_report", "main"]
@@ -39,14 +40,17 @@ def build_report(experiment, dataset="", results=""):
     write_result_tables(folder, settings.runs)
     judged = all_verdicts(folder)
     write_text(folder / "tables" / "verdicts.csv", judged.to_csv(index=False))
+    compared = answers(folder)
+    if compared.n.max() > 1:  # one seed answers nothing
+        write_text(folder / "tables" / "retest.csv", compared.to_csv(index=False))
     for notebook in sorted(folder.glob("notebooks/[!.]*.ipynb")):
         if not notebook.name.endswith(".failed.ipynb"):
             write_text(notebook.with_suffix(".html"), render_notebook(notebook))
-    write_text(folder / "report.html", _report_page(settings, folder, judged))
+    write_text(folder / "report.html", _report_page(settings, folder, judged, compared))
     return folder / "report.html"
 
 
-def _report_page(experiment, folder, judged):
+def _report_page(experiment, folder, judged, compared):
     made, figures, title = tables.records(experiment, folder), _figures(folder), f"Experiment {experiment.name}"
     config, trained = experiment.train_config(*experiment.runs[0]), [made[k] for k in made if k.startswith("training ")]
     pages = sorted(folder.glob("notebooks/[!.]*.html"))
@@ -64,6 +68,7 @@ def _report_page(experiment, folder, judged):
         complete=len(trained),
         gate=_gate(experiment, folder),
         verdicts=None if judged.empty else judged.set_index("chapter"),
+        answers=conclusions(compared).set_index("question") if compared.n.max() > 1 else None,
         notebooks=[(f"notebooks/{page.name}", _heading(page)) for page in pages],
         figures=figures,
         missing=_missing(experiment, folder, [page.stem for page in pages]),

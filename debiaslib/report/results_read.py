@@ -39,11 +39,12 @@ class ResultTables:
         return pd.concat(parts).query("network == 'ema'") if parts else None
 
     def distances(self, metric, steps, arm):
-        """A distance of a weighting's fully trained networks, by the first sampler: a Series by seed."""
-        table = self.judged
+        """A distance of an arm's fully trained networks, by the first sampler: a Series by seed."""
+        table, (weighting, _, variant) = self.judged, arm.partition("; ")
         if table is None:
             return _NONE
-        chosen = (table.metric == metric) & (table.steps == steps) & (table.weighting == arm) & (table.variant == "")
+        chosen = (table.metric == metric) & (table.steps == steps)
+        chosen &= (table.weighting == weighting) & (table.variant == variant)
         chosen &= (table.sampler == table.sampler.iloc[0]) & (table.images_seen == table.images_seen.max())
         return table[chosen].drop_duplicates("seed").set_index("seed").value.sort_index()
 

@@ -1,0 +1,173 @@
+"""Answers to the questions of docs/preregistration.md, by the rules written down there, from an experiment's tables.
+
+The outcomes are those of the pre-registration; in place of fd_cifar10 stands the Fréchet distance that the experiment
+has. Every comparison is paired by training seed. Imports no torch.
+"""
+
+import math
+
+import pandas as pd
+
+from ..metrics.statistics import holm, paired_ratio, paired_test
+from .results_read import ResultTables
+
+__all__ = ["COLUMNS", "answers", "conclusions"]
+
+COLUMNS = ["question", "outcome", "against", "ratio", "low", "high", "n", "p", "p_holm", "answer"]
+FEW, MANY = 10, 50  # sampling steps
+MARGIN = 0.9  # "no difference": the interval lies within 0.9 to 1 / 0.9
+T_STAR = 600  # of the oracle swap
+_OURS, _BASE, _OPTIMUM = "debiased", "constant", "optimum"
+_RIVALS = ("constant; prediction_type=v_prediction", "p2(k=1,gamma=1)", "min_snr(gamma=5)")
+_UNTESTABLE = "not testable with these networks"
+QUESTIONS = {
+    "Q1": "Is debiased's estimate of x0 nearer to the optimum at large t, and at what price at small t?",
+    "Q2": "Are debiased's samples better than those of a tuned constant weight?",
+    "Q3": "Is it this weight, and not P2, Min-SNR or a constant weight on v?",
+    "Q4": "Is it the estimate at large t that spoils constant's colours?",
+}
+_YES = {"lower": "yes", "higher": "no, it is worse"}
+
+
+def answers(folder):
+    """A row for each comparison of results/<experiment> `folder`: a DataFrame, COLUMNS.
+
+    ratio: debiased over the other arm, of Q4 constant with the optimum over constant alone; the geometric mean over
+    seeds, with its 95 % t interval (low, high) and n seeds. p: two-sided, of the paired t test of the logarithms;
+    p_holm: corrected within the question. Where an unbiased distance is not above 0 there is no logarithm: ratio is
+    that of the means, low and high are NaN, and p is of the differences. What was not measured has no row. Where a
+    training of constant or debiased fails the gate, the answer to all is that these networks cannot test it.
+    """
+    tables = ResultTables(folder)
+    rows = [*_corrected(_q1(tables)), *_corrected(_q2(tables)), *_corrected(_q3(tables)), *_q4(tables)]
+    found = pd.DataFrame(rows, columns=COLUMNS)
+    gate = tables["gate.csv"]
+    if gate is not None and not gate[gate.arm.isin([_OURS, _BASE])].passes.all():
+        found["answer"] = _UNTESTABLE
+    return found
+
+
+def _q1(tables):
+    for t in (900, 50):
+        pair = (tables.errors("excess", t, arm) for arm in (_OURS, _BASE))
+        yield _row("Q1", f"excess of x0 at t = {t}", _BASE, *pair)
+
+
+def _q2(tables):
+    for metric in (tables.feature_distance, "layout_energy"):
+        for steps in (MANY, FEW):
+            yield _compared(tables, "Q2", metric, steps, _BASE)
+
+
+def _q3(tables):
+    for rival in _RIVALS:
+        for steps in (MANY, FEW):
+            yield _compared(tables, "Q3", tables.feature_distance, steps, rival)
+
+
+def _compared(tables, question, metric, steps, rival):
+    pair = (tables.distances(metric, steps, arm) for arm in (_OURS, rival))
+    return _row(question, f"{metric}, {steps} steps", rival, *pair)
+
+
+def _q4(tables):
+    table = tables["oracle_swap.csv"]
+    if table is None:
+        return
+    table = table[(table.metric == "layout_energy") & (table.seed.astype(str) != "mean")]
+    table = table[table.steps == table.steps.max()]
+
+    def values(above, below, t_star):
+        chosen = (table.above == above) & (table.below == below) & (table.t_star == t_star)
+        return table[chosen].set_index("seed").value.sort_index()
+
+    alone = values(_BASE, _BASE, -1)
+    for where, pair in ((f"t > {T_STAR}", (_OPTIMUM, _BASE)), (f"t <= {T_STAR}", (_BASE, _OPTIMUM))):
+        outcome = f"layout_energy, {table.steps.max():.0f} steps, with the optimum at {where}"
+        row = _row("Q4", outcome, f"{_BASE} alone", values(*pair, T_STAR), alone)
+        if row is not None:
+            yield {**row, "answer": _swap_answer(row, of_paper=pair[0] == _OPTIMUM)}
+
+
+def _row(question, outcome, against, ours, base):
+    """The comparison of two Series by seed, without its answer; None where no seed has both."""
+    seeds = ours.index.intersection(base.index)
+    if not len(seeds):
+        return None
+    ours, base = ours[seeds], base[seeds]
+    facts = {"question": question, "outcome": outcome, "against": against, "n": len(seeds), "p_holm": math.nan}
+    if (ours > 0).all() and (base > 0).all():
+        bounds, p = paired_ratio(ours, base), paired_test(ours, base)
+    else:
+        bounds, p = (ours.mean() / base.mean(), math.nan, math.nan), _difference_test(ours - base)
+    return {**facts, **dict(zip(("ratio", "low", "high"), bounds, strict=True)), "p": p}
+
+
+def _difference_test(differences):
+    from scipy.stats import ttest_1samp  # lazy: it is slow to import
+
+    return math.nan if len(differences) < 2 else float(ttest_1samp(differences, 0).pvalue)
+
+
+def _corrected(rows):
+    """The rows of one question with Holm's correction over them, and their answers."""
+    rows = [row for row in rows if row is not None]
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        yield {**row, "p_holm": p, "answer": _answer(row, p)}
+
+
+def _answer(row, p):
+    if row["n"] < 2:
+        return "one seed"
+    if p < 0.05:
+        return "lower" if row["ratio"] < 1 else "higher"
+    if row["low"] >= MARGIN and row["high"] <= 1 / MARGIN:
+        return "no difference"
+    return "not decided"
+
+
+def _swap_answer(row, of_paper):
+    """What the optimum leaves of the colour error; at large t it is the paper's account that is judged."""
+    if row["n"] < 2 or not of_paper:
+        return "one seed" if row["n"] < 2 else "for comparison"
+    certain = row["high"] < 1 if math.isfinite(row["high"]) else row["p"] < 0.05
+    if row["ratio"] <= 0.5 and certain:
+        return "confirmed"
+    return "refuted" if row["low"] >= 0.9 else "partly"
+
+
+def conclusions(found):
+    """The answer to each question by the rules of the pre-registration: a DataFrame question, asked, answer.
+
+    found: as `answers` returns it.
+    """
+    rows = []
+    for question, part in found.groupby("question"):
+        answer = _UNTESTABLE if _UNTESTABLE in set(part.answer) else _CONCLUDE[question](part)
+        rows.append({"question": question, "asked": QUESTIONS[question], "answer": answer})
+    return pd.DataFrame(rows, columns=["question", "asked", "answer"])
+
+
+def _conclude_1(rows):
+    late, early = (rows[rows.outcome.str.endswith(f"= {t}")] for t in (900, 50))
+    parts = [_YES.get(answer, answer) for answer in late.answer]
+    return "; ".join([*parts, *(f"at t = 50 its excess is {ratio:.2f} times constant's" for ratio in early.ratio)])
+
+
+def _conclude_2(rows):
+    own = rows[~rows.outcome.str.startswith("layout")]
+    return "; ".join(f"in {row.outcome.split(', ')[1]}: {_YES.get(row.answer, row.answer)}" for row in own.itertuples())
+
+
+def _conclude_3(rows):
+    few = rows[rows.outcome.str.endswith(f", {FEW} steps") & rows.against.isin(_RIVALS[1:])]
+    if (few.n < 2).any():
+        return "one seed"
+    return "this weight" if len(few) and (few.answer == "lower").all() else "not this weight in particular"
+
+
+def _conclude_4(rows):
+    return rows.answer.iloc[0]
+
+
+_CONCLUDE = {"Q1": _conclude_1, "Q2": _conclude_2, "Q3": _conclude_3, "Q4": _conclude_4}
