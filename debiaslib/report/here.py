@@ -7,6 +7,7 @@
 A sentence says what the tables hold, whichever way they fall; where they do not hold it, it says that. No torch.
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,16 @@ import pandas as pd
 from ..diffusion.strategies import parse_strategy
 from ..errors import InputError
 from ..figures.registry import Sentence
+from ..metrics.statistics import mean_interval, paired_ratio
 from . import verdicts as judged
+from .numbers_as_text import bracketed
 from .results_read import ResultTables
 
-__all__ = ["Table", "colour_error", "colours", "distances", "epsilon_plateau", "excess", "few_steps", "one_call",
-           "swap", "verdicts", "x0_errors"]  # fmt: skip
+__all__ = ["Table", "colour_error", "colours", "distance_means", "distance_ratios", "distances", "epsilon_plateau",
+           "error_ratios", "excess", "few_steps", "one_call", "order", "swap", "verdicts", "x0_errors"]  # fmt: skip
 
 _NOT_MEASURED = Sentence("Here: the tables of this experiment do not hold these numbers.")
+_NOTHING_TO_COMPARE = Sentence("One network is shown, so there is nothing to compare it with.")
 _OURS, _BASE, _OPTIMUM, _LATE = "debiased", "constant", "optimum", 900
 _CELL = 'style="text-align: left; vertical-align: top; white-space: normal"'
 
@@ -44,15 +48,7 @@ class Table:
 
 def verdicts(chapter, folder):
     """The verdicts of a chapter, 1 to 7, from the tables of results/<experiment> `folder`; a sentence without any."""
-    return _table(judged.verdicts(chapter, folder))
-
-
-def swap(folder):
-    """The verdicts of the oracle swap alone; a sentence where it was not measured."""
-    return _table(judged.swap_verdicts(folder))
-
-
-def _table(frame):
+    frame = judged.verdicts(chapter, folder)
     return Sentence("The tables of this experiment judge none of these claims.") if frame.empty else Table(frame)
 
 
@@ -81,7 +77,7 @@ def one_call(folder):
     optimum = found.pop(_OPTIMUM)
     return Sentence(
         f"Here: at t = {t}, over {n} images, the root mean square errors are {_of_each(found)}; "
-        f"the optimum {optimum:.3g}, which no network can beat on average."
+        f"the optimum's is {optimum:.3g}, which no network can beat on average."
     )
 
 
@@ -94,8 +90,8 @@ def colour_error(folder):
         return _NOT_MEASURED
     times = {arm: tables.errors("colour_mse", t, arm).mean() / best for arm in tables.arms}
     return Sentence(
-        f"Here: at t = {t} the squared error of the mean colour is {best:.3g} for the optimum. "
-        f"The networks have so many times that: {_of_each(times)}."
+        f"Here: at t = {t} the squared error of the mean colour is {best:.3g} for the optimum. As multiples of that, "
+        f"the networks' errors are: {_of_each(times)}; {tables.seeds}."
     )
 
 
@@ -112,7 +108,7 @@ def epsilon_plateau(folder):
     }
     return Sentence(
         f"Here: from t = {t} to t = {late} the error of epsilon of {_name(who)} falls to {share[who]:.0%} of what it "
-        f"was, and the optimum's to {share[_OPTIMUM]:.0%}."
+        f"was, and the optimum's to {share[_OPTIMUM]:.0%}; {tables.seeds}."
     )
 
 
@@ -131,9 +127,7 @@ def x0_errors(folder):
         if found:
             t = furthest(found, key=ratio.get)
             parts.append(f"{word} at t = {', '.join(f'{t:g}' for t in found)} ({ratio[t]:.2f} times it at t = {t})")
-    seeds = tables["mse.csv"].seed.nunique()
-    over = "one training seed" if seeds == 1 else f"mean of {seeds} training seeds"
-    return Sentence(f"Here: debiased's error of x0 is {' and '.join(parts) or 'equal'}; {over}.")
+    return Sentence(f"Here: debiased's error of x0 is {' and '.join(parts) or 'equal'}; {tables.seeds}.")
 
 
 def _ratio(ours, base):
@@ -150,7 +144,61 @@ def excess(folder):
         return _NOT_MEASURED
     parts = {arm: [tables.errors(name, t, arm).mean() for name in ("excess", "x0_mse")] for arm in tables.arms}
     shares = _of_each({arm: left / whole for arm, (left, whole) in parts.items()}, "{:.0%}")
-    return Sentence(f"Here: at t = {t} the floor is {floor:.3g}. Share of the excess in the error: {shares}.")
+    return Sentence(
+        f"Here: at t = {t} the floor is {floor:.3g}. Share of the excess in the error: {shares}; {tables.seeds}."
+    )
+
+
+def swap(folder):
+    """What is left of constant's colour error with the exact optimum above t = 600, and with it below."""
+    t, alone, swapped = ResultTables(folder).swap()
+    if t is None or not len(alone):
+        return _NOT_MEASURED
+    above, below = (swapped[side].mean() for side in (">", "<="))
+    return Sentence(
+        f"Here: layout_energy of constant's samples is {alone.mean():.3g}. With the exact optimum at t > {t} it is "
+        f"{above:.3g}, with the optimum at t <= {t} it is {below:.3g}."
+    )
+
+
+def error_ratios(folder, *quantities, timesteps=None):
+    """Errors of each weighting over those of the first, by timestep and paired by training seed: a DataFrame of text.
+
+    quantities: such as "x0_mse" and "excess". timesteps: those of tables/mse.csv that are to be shown; None for all.
+    Intervals are 95 % t-intervals over the seeds, without brackets for one seed. A sentence where there is one network.
+    """
+    tables = ResultTables(folder)
+    known = [t for t in sorted(set(tables["mse.csv"].t)) if timesteps is None or t in set(timesteps)]
+    return _ratios(tables, "t", known, {q: functools.partial(tables.errors, q) for q in quantities})
+
+
+def distance_ratios(folder, metric=""):
+    """Distances of each weighting over those of the first, by sampling steps: as `error_ratios`."""
+    tables = ResultTables(folder)
+    metric = metric or tables.feature_distance
+    return _ratios(tables, "steps", tables.steps, {metric: functools.partial(tables.distances, metric)})
+
+
+def _ratios(tables, index, rows, columns):
+    """columns: {name: a function of (row, arm) that gives the values by seed}."""
+    base, *others = tables.arms
+    found = {
+        (name, _name(other)): {row: bracketed(*paired_ratio(values(row, other), values(row, base))) for row in rows}
+        for name, values in columns.items() for other in others
+    }  # fmt: skip
+    if not found:
+        return _NOTHING_TO_COMPARE
+    return pd.DataFrame(found).rename_axis(index).rename_axis([f"ratio to {_name(base)}", tables.seeds], axis=1)
+
+
+def distance_means(folder, metric, arms):
+    """Mean of a distance over training seeds with its 95 % t-interval, by sampling steps: a DataFrame of text."""
+    tables = ResultTables(folder)
+    found = {
+        _name(arm): {n: bracketed(*mean_interval(tables.distances(metric, n, arm))) for n in tables.steps}
+        for arm in arms
+    }
+    return pd.DataFrame(found).rename_axis("steps").rename_axis(f"{metric}, {tables.seeds}", axis=1)
 
 
 def distances(folder, metric=""):
@@ -166,12 +214,25 @@ def distances(folder, metric=""):
         return _NOT_MEASURED
     real = real[real.metric == metric]["value"] if real is not None else ()
     last = f"; other real images {real.mean():.3g}" if len(real) else ""
-    return Sentence(f"Here: {metric} is {'; '.join(lines)}{last}.")
+    return Sentence(f"Here: {metric} is {'; '.join(lines)}{last}. {tables.seeds.capitalize()}.")
 
 
 def colours(folder):
     """The energy distance of mean colours, as `distances`."""
     return distances(folder, "colour_energy")
+
+
+def order(folder, metric=""):
+    """The order of the weightings by a distance, at each number of steps."""
+    tables, lines = ResultTables(folder), []
+    metric = metric or tables.feature_distance
+    for steps in tables.steps:
+        values = {arm: tables.distances(metric, steps, arm).mean() for arm in tables.arms}
+        measured = [arm for arm in values if np.isfinite(values[arm])]
+        lines.append(f"at {steps} steps {', '.join(map(_name, sorted(measured, key=values.get)))}")
+    if not lines:
+        return _NOT_MEASURED
+    return Sentence(f"Here, the smallest {metric} first: {'; '.join(lines)}. {tables.seeds.capitalize()}.")
 
 
 def few_steps(folder):
@@ -187,5 +248,5 @@ def few_steps(folder):
         return _NOT_MEASURED
     return Sentence(
         f"Here: {metric} of debiased over that of another weighting, at {ends[0]} and at {ends[1]} steps: "
-        f"{'; '.join(said)}."
+        f"{'; '.join(said)}. {tables.seeds.capitalize()}."
     )

@@ -24,13 +24,18 @@ class ResultTables:
             self._read[name] = read_rows(path) if path.is_file() else None
         return self._read[name]
 
-    def errors(self, quantity, t, model):
-        """The mean errors on training images of each seed of a model: a Series by seed; empty where not measured."""
+    @functools.cached_property
+    def _errors(self):
         table = self["mse.csv"]
         if table is None:
             return _NONE
-        chosen = (table.quantity == quantity) & (table.t == t) & (table.model == model) & (table.split == "train")
-        return table[chosen].set_index("seed")["mean"].sort_index()
+        keys = ["quantity", "t", "model", "seed"]
+        return table[table.split == "train"].set_index(keys)["mean"].sort_index()
+
+    def errors(self, quantity, t, model):
+        """The mean errors on training images of each seed of a model: a Series by seed; empty where not measured."""
+        key = (quantity, t, model)
+        return self._errors.loc[key] if key in self._errors.index else _NONE
 
     @functools.cached_property
     def judged(self):
@@ -38,20 +43,29 @@ class ResultTables:
         parts = [read_rows(path) for path in sorted(self.folder.glob("distances-*-s*.csv"))]
         return pd.concat(parts).query("network == 'ema'") if parts else None
 
-    def distances(self, metric, steps, arm):
-        """A distance of an arm's fully trained networks, by the first sampler: a Series by seed."""
-        table, (weighting, _, variant) = self.judged, arm.partition("; ")
+    @functools.cached_property
+    def final(self):
+        """Of `judged` the rows at the end of each training, by the first sampler; None where there are none."""
+        table = self.judged
         if table is None:
+            return None
+        table = table[table.sampler == table.sampler.iloc[0]]
+        seen = table.images_seen.fillna(0)  # not known of a network that others trained
+        return table[seen == seen.groupby([table.weighting, table.variant, table.seed]).transform("max")]
+
+    def distances(self, metric, steps, arm):
+        """A distance of an arm's fully trained networks: a Series by seed; empty where not measured."""
+        if self.final is None:
             return _NONE
-        chosen = (table.metric == metric) & (table.steps == steps)
-        chosen &= (table.weighting == weighting) & (table.variant == variant)
-        chosen &= (table.sampler == table.sampler.iloc[0]) & (table.images_seen == table.images_seen.max())
-        return table[chosen].drop_duplicates("seed").set_index("seed").value.sort_index()
+        weighting, _, variant = arm.partition("; ")
+        chosen = (self.final.metric == metric) & (self.final.steps == steps)
+        chosen &= (self.final.weighting == weighting) & (self.final.variant == variant)
+        return self.final[chosen].drop_duplicates("seed").set_index("seed").value.sort_index()
 
     @property
     def steps(self):
-        """The sampling steps of the distances, ascending; those that the training curves alone use count too."""
-        return [] if self.judged is None else sorted(set(self.judged.steps.astype(int)))
+        """The sampling steps at which the fully trained networks were judged, ascending."""
+        return [] if self.final is None else sorted(set(self.final.steps.astype(int)))
 
     @property
     def arms(self):
@@ -67,6 +81,33 @@ class ResultTables:
         """The measured timestep of the table of errors that is nearest to this one; None without the table."""
         table = self["mse.csv"]
         return None if table is None else min(set(table.t), key=lambda t: (abs(t - near), t))
+
+    def swap(self, near=600):
+        """Of the oracle swap, constant's layout_energy at the most steps, by seed: (t_star, alone, swapped).
+
+        alone: constant at all t; swapped[">"], swapped["<="]: the exact optimum in its place at t > t_star, at t <=
+        t_star, for the t_star nearest to `near`. (None, None, {}) where it was not measured.
+        """
+        table = self["oracle_swap.csv"]
+        if table is None or not (table.t_star >= 0).any():
+            return None, None, {}
+        table = table[(table.metric == "layout_energy") & (table.seed.astype(str) != "mean")]
+        table = table[table.steps == table.steps.max()]
+        t_star = min((t for t in set(table.t_star) if t >= 0), key=lambda t: abs(t - near))
+
+        def values(above, below, t):
+            chosen = (table.above == above) & (table.below == below) & (table.t_star == t)
+            return table[chosen].set_index("seed").value.sort_index()
+
+        swapped = {">": values("optimum", "constant", t_star), "<=": values("constant", "optimum", t_star)}
+        return t_star, values("constant", "constant", -1), swapped
+
+    @property
+    def seeds(self):
+        """What a number of these tables is, for a sentence: "one training seed" or "mean of 6 training seeds"."""
+        table = self["mse.csv"] if self["mse.csv"] is not None else self.judged
+        n = table.seed.nunique()
+        return "one training seed" if n == 1 else f"mean of {n} training seeds"
 
     @property
     def feature_distance(self):

@@ -78,6 +78,34 @@ def test_one_seed_gives_directions_only(tmp_path):
     assert len(ratios) > 5 and set(ratios.verdict) <= {"one seed: yes", "one seed: no"}
 
 
+def weighted(folder, order):
+    """Write the table of weights: the weightings' shares of the weight at t > 500 are in this order, largest first."""
+    rows = [
+        {"weighting": arm, "prediction_type": "epsilon", "t": 500, "share": 0.1 * place}
+        for place, arm in enumerate(order)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "tables" / "weights.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_one_reversed_pair_refutes_an_order(tmp_path, seeds):
+    folder = write_tables(tmp_path, 0.5, seeds)  # debiased has the smallest distance, P2 the largest
+    for order, wanted in ((("debiased", "constant", ARMS[2]), "holds"), ((ARMS[2], "debiased", "constant"), "refuted")):
+        wanted = wanted if len(seeds) > 1 else {"holds": "one seed: yes", "refuted": "one seed: no"}[wanted]
+        assert verdicts(4, weighted(folder, order)).verdict.tolist() == [wanted]
+
+
+@pytest.mark.parametrize(("seeds", "wanted"), [((0,), "one seed: yes"), ((0, 1, 2), "holds")])
+def test_the_share_of_colour_is_judged_over_seeds(tmp_path, seeds, wanted):
+    row = (
+        verdicts(2, write_tables(tmp_path, 0.5, seeds))
+        .set_index("claim")
+        .loc["Constant's excess is a shift of colour."]
+    )
+    assert row.verdict == wanted and row["found here"].startswith("share of the mean colour: 0.5 ")
+
+
 def test_without_tables_there_are_no_verdicts(tmp_path):
     assert all(verdicts(chapter, tmp_path).empty for chapter in range(1, 8))
 
