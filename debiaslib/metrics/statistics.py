@@ -1,4 +1,4 @@
-"""Statistics over training seeds, and the bias of Frechet distances. Imports no torch until a distance is computed.
+"""Statistics over training seeds. Imports no torch.
 
 The unit is the training: noise, images and initial weights of a seed are the same for all arms, so arms are compared
 seed by seed. An interval covers another seed on the same data set, and nothing else.
@@ -9,7 +9,6 @@ such bias.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -131,70 +130,3 @@ def _arms(rows):
     variants = rows["variant"].astype(object).fillna("") if "variant" in rows else [""] * len(rows)
     names = [f"{arm}; {what}" if what else str(arm) for arm, what in zip(rows.weighting, variants, strict=True)]
     return ", ".join(dict.fromkeys(names))
-
-
-@dataclass(frozen=True)
-class Extrapolation:
-    """value + slope / N, fitted. `value`: the distance at infinite N; `se`, `slope_se`: the fit's standard errors.
-
-    They are errors of drawing subsets from given images. What other images of the same generator would give, repeated
-    runs tell (`mean_interval`).
-    """
-
-    value: float
-    se: float
-    slope: float
-    slope_se: float
-
-
-def frechet_by_n(generated, reference, sizes, draws=5, seed=0):
-    """Frechet distances between random subsets of n generated and n reference features: a DataFrame n, draw, value.
-
-    Features (N, d) and (M, d); every n of `sizes` is more than d and at most min(N, M), else InputError. Both sets are
-    cut to n, as the bias has a part from each. A subset is drawn without replacement, `draws` times for each n.
-    """
-    generated, reference = np.asarray(generated), np.asarray(reference)
-
-    def pair(shuffle, n):
-        return [part[shuffle.permutation(len(part))[:n]] for part in (generated, reference)]
-
-    return _table(sizes, min(len(generated), len(reference)), draws, seed, pair)
-
-
-def frechet_of_halves(features, sizes, draws=5, seed=0):
-    """The same between two disjoint random subsets of one set (N, d), n at most N/2: nothing but bias."""
-    features = np.asarray(features)
-
-    def pair(shuffle, n):
-        order = shuffle.permutation(len(features))
-        return features[order[:n]], features[order[n : 2 * n]]
-
-    return _table(sizes, len(features) // 2, draws, seed, pair)
-
-
-def _table(sizes, largest, draws, seed, pair):
-    import pandas as pd  # lazy, as the next: most users of this module want an interval
-
-    from .distances import frechet_distance
-
-    check_number("draws", draws, minimum=1, integer=True)
-    for n in sizes:
-        check_number("sizes", n, minimum=2, maximum=largest, integer=True)
-    shuffle = np.random.default_rng(seed)
-    rows = [(int(n), draw, frechet_distance(*pair(shuffle, n))) for n in sizes for draw in range(draws)]
-    return pd.DataFrame(rows, columns=["n", "draw", "value"])
-
-
-def frechet_at_infinity(table):
-    """The `Extrapolation` of the rows of `frechet_by_n`: least squares of value against 1/n (Chong and Forsyth 2020).
-
-    Linear only where n is well above d: take sizes from several times d. Needs three rows and two sizes; raises
-    InputError otherwise.
-    """
-    from scipy.stats import linregress
-
-    n, value = (np.asarray(table[name], np.float64) for name in ("n", "value"))
-    if len(n) < 3 or len(set(n)) < 2:
-        raise InputError(f"{len(n)} rows of {len(set(n))} sizes; an extrapolation needs three rows and two sizes")
-    fit = linregress(1 / n, value)
-    return Extrapolation(float(fit.intercept), float(fit.intercept_stderr), float(fit.slope), float(fit.stderr))

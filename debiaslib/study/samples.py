@@ -13,7 +13,7 @@ from ..training.processes import current_world, shared_batches
 from .common import trained
 from .sample_store import SampleStore
 
-__all__ = ["image_seeds", "last_samples", "samples", "sampling_inputs", "sampling_jobs", "snapshots_of",
+__all__ = ["image_seeds", "samples", "sampling_inputs", "sampling_jobs", "snapshots_of",
            "stored_samples", "training_samples"]  # fmt: skip
 
 
@@ -101,12 +101,6 @@ def stored_samples(study, arm, seed, n, network, sampler, steps, images_seen):
             if world.first:
                 store.join()
     return store.images if world.first else None
-
-
-def last_samples(study, arm, seed, steps):
-    """The samples of a fully trained network that its distances are of, by the first sampler: uint8 (N, 3, R, R)."""
-    e, seen = study.experiment, snapshots_of(study, arm, seed)[-1]
-    return stored_samples(study, arm, seed, e.distance_images, "ema", e.sampler, steps, seen)
 
 
 def snapshots_of(study, arm, seed):

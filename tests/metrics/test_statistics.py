@@ -1,4 +1,4 @@
-"""Statistics over seeds against scipy's own and worked examples; the bias of Frechet distances against closed forms."""
+"""Statistics over seeds against scipy's own and worked examples."""
 
 import math
 
@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from debiaslib.errors import InputError
-from debiaslib.metrics.distances import frechet_distance
 from debiaslib.metrics.statistics import (
     check_equal_n,
-    frechet_at_infinity,
-    frechet_by_n,
-    frechet_of_halves,
     holm,
     logit_interval,
     mean_interval,
@@ -113,65 +109,6 @@ def test_what_has_no_ratio(ours, theirs, part):
     for statistic in (paired_ratio, paired_test):
         with pytest.raises(InputError, match=part):
             statistic(ours, theirs)
-
-
-# The bias of Frechet distances
-
-D = 8
-SHIFT, SCALE = 0.05, np.linspace(0.85, 1.15, D)
-TRUTH = SHIFT**2 * D + ((SCALE - 1) ** 2).sum()  # between N(SHIFT, diag(SCALE^2)) and N(0, 1)
-
-
-def pair(n, seed):
-    random = np.random.default_rng(seed)
-    return random.standard_normal((n, D)) * SCALE + SHIFT, random.standard_normal((n, D))
-
-
-def test_the_extrapolated_distance_is_unbiased_and_the_raw_one_is_not():
-    raw, extrapolated = [], []
-    for seed in range(10):
-        generated, reference = pair(400, seed)
-        raw.append(frechet_distance(generated, reference))
-        table = frechet_by_n(generated, reference, [100, 200, 400], draws=3, seed=seed)
-        extrapolated.append(frechet_at_infinity(table).value)
-    raw_error, error = (np.std(values, ddof=1) / math.sqrt(10) for values in (raw, extrapolated))
-    assert np.mean(raw) - TRUTH > 5 * raw_error
-    assert abs(np.mean(extrapolated) - TRUTH) < 3 * error
-
-
-def test_slope_of_identical_gaussians():
-    # E FD of two samples of N(0, 1) in d dimensions: 2d/n from the means, and d(d+1)/(4n) to first order from the
-    # covariances, |C1 - C2|^2 / 4 with E|C - 1|^2 = d(d+1)/n each.
-    features = np.random.default_rng(0).standard_normal((4000, D))
-    fitted = frechet_at_infinity(frechet_of_halves(features, [200, 400, 800, 2000], draws=12))
-    assert fitted.slope == pytest.approx(2 * D + D * (D + 1) / 2, rel=0.15)
-    assert abs(fitted.value) < 4 * fitted.se
-
-
-def test_the_table_and_its_seed():
-    generated, reference = pair(60, 0)
-    table = frechet_by_n(generated, reference, [20, 40], draws=2, seed=3)
-    assert table[["n", "draw"]].to_numpy().tolist() == [[20, 0], [20, 1], [40, 0], [40, 1]]
-    assert table.equals(frechet_by_n(generated, reference, [20, 40], draws=2, seed=3))
-    assert not table.equals(frechet_by_n(generated, reference, [20, 40], draws=2, seed=4))
-    whole = frechet_by_n(generated, reference, [60], draws=3)["value"]
-    assert whole.to_numpy() == pytest.approx(frechet_distance(generated, reference), rel=1e-8)
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda a, b: frechet_by_n(a, b, [61]), "sizes is 61"),
-        (lambda a, b: frechet_of_halves(a, [31]), "sizes is 31"),
-        (lambda a, b: frechet_by_n(a, b, [8]), "N is 8"),
-        (lambda a, b: frechet_by_n(a, b, [20], draws=0), "draws is 0"),
-        (lambda a, b: frechet_at_infinity(frechet_by_n(a, b, [20], draws=4)), "two sizes"),
-        (lambda a, b: frechet_at_infinity(frechet_by_n(a, b, [20, 40], draws=1)), "three rows"),
-    ],
-)
-def test_what_is_refused(call, message):
-    with pytest.raises(InputError, match=message):
-        call(*pair(60, 0))
 
 
 def rows(weighting, n=500, **changes):
