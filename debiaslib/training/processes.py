@@ -119,6 +119,10 @@ def processes(minutes=10):
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        size = os.environ["WORLD_SIZE"]
+        raise InputError(f"WORLD_SIZE is {size} without {', '.join(missing)}; start several processes with torchrun")
     gpus, backend = torch.cuda.device_count(), "gloo"
     if gpus:
         backend = "cpu:gloo,cuda:nccl"

@@ -1,12 +1,23 @@
-"""Bad arguments of every command: one line, exit code 2, nothing done. Each by its `main`, in this process."""
+"""Bad arguments of commands, variables of make and parameters of notebooks: one line, exit code 2, nothing done.
+
+Each command by its `main`, in this process.
+"""
 
 import importlib
+import json
+import os
+import shutil
+import subprocess
 import sys
+from functools import partial
 
 import pytest
+from places import ROOT
 
 from debiaslib.cli import run_command
 from debiaslib.errors import WorkFailed
+from debiaslib.paths import notebook_files
+from debiaslib.study.study import open_notebook
 
 NAMED = [  # of every command that takes an experiment
     ("--experiment qick", "experiment 'qick'", "did you mean 'quick'?"),
@@ -15,7 +26,6 @@ NAMED = [  # of every command that takes an experiment
 ]
 HOME = [  # of every command that finds its results folder
     ("--experiment mine.yaml --results file", "results is 'file'", "must be a folder"),
-    (f"--experiment mine.yaml --results {'x' * 300}", "results is 'xxx", "the path of a folder"),
 ]
 MADE = "--results made/mine --expected made/mine"
 
@@ -29,9 +39,7 @@ COMMANDS = {
     "training.__main__": [
         ("", "--weighting", "required"),
         *after("--weighting debiased", [*NAMED, *HOME]),
-        ("--weighting debiased;learning_rate=1", "'learning_rate'", "did you mean 'lr'?"),
         ("--weighting debiased --seed 1.5", "argument --seed: invalid int value: '1.5'", "int"),
-        ("--weighting debiased --dataset no/where/at/all", "'no/where/at/all'", "an existing path"),
         ("--weighting debiased extra", "argument 'extra'", "known:"),
         ("--weighting debiased --experiment zero.yaml", "is infinite where SNR = 0", "max_weight"),
     ],
@@ -40,15 +48,10 @@ COMMANDS = {
         *after("mse", [*NAMED, *HOME]),
         ("mes", "measurement 'mes'", "did you mean 'mse'?"),
         ("samples", "'samples'", "name its --weighting and --seed"),
-        ("samples --weighting debaised", "weighting 'debaised'", "did you mean 'debiased'?"),
     ],
     "study.pipeline": [
         *NAMED,
         *HOME,
-        ("--jobs 0", "jobs is 0", ">= 1"),
-        ("--minutes 5", "argument '--minutes'", "known:"),
-        ("--profile nowhere", "profile is 'nowhere'", "a folder with a config.yaml"),
-        ("--dataset no/where/at/all", "'no/where/at/all'", "an existing path"),
         ("--dry-run --tflops 0", "tflops is 0.0", "> 0"),
         ("--dry-run --experiment groups.yaml", "refused by diffusers", "block_out_channels"),
         ("--experiment notebook.yaml", "notebook '08_more'", "known: 01_bias_existence"),
@@ -69,7 +72,6 @@ COMMANDS = {
     "figures.__main__": [
         ("", "--results", "required"),
         ("--results nowhere", "nowhere", "give an experiment's folder"),
-        ("--result x y", "argument 'y'", "known:"),
     ],
     "study.compare": [
         ("", "--results", "required"),
@@ -99,14 +101,62 @@ def test_every_bad_argument_is_one_line(module, tally, place, capsys, monkeypatc
     tally.settle()
 
 
-def test_a_backend_of_figures_that_is_none(capsys, monkeypatch):
-    """In a process that has matplotlib already, its import is as on a machine with that variable set."""
-    monkeypatch.setenv("MPLBACKEND", "nonsense")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    code, shown, line = said("figures.__main__", "--results nowhere", capsys, monkeypatch)
+def test_several_processes_that_no_torchrun_started(capsys, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, shown, line = said("training.__main__", "--weighting debiased", capsys, monkeypatch)
     assert (code, shown) == (2, "") and line.count("\n") == 1
-    assert line.startswith("error: MPLBACKEND is 'nonsense', which matplotlib does not know")
+    assert line.startswith("error: WORLD_SIZE is 2 without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; ")
+
+
+INJECTED = [
+    ({"experimnet": "quick"}, "parameter 'experimnet'", "did you mean 'experiment'?"),
+    ({"experiment": 3}, "parameter experiment is 3", "of type str"),
+    ({"experiment": "bad.yaml"}, "'weighting'", "did you mean 'weightings'?"),
+    ({"results": "file"}, "results is 'file'", "must be a folder"),
+    ({"model": "no/where/at/all"}, "'no/where/at/all'", "no existing folder or file"),
+]
+
+
+def test_bad_parameters_of_a_notebook_are_one_line(tally, place):
+    cells = json.loads(notebook_files()["01_bias_existence"].read_text(encoding="utf-8"))["cells"]
+    source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    values = {}
+    exec(source, values)
+    for given, *parts in INJECTED:
+        cell = "# Parameters\n" + "\n".join(f"{key} = {value!r}" for key, value in given.items())
+        namespace = {"In": ["", source, cell], **values, **given}
+        tally.refused(str(given), partial(open_notebook, namespace), *parts)
+    tally.settle()
+
+
+MAKE = [
+    ({"EXPERIMENT": "it's"}, 'experiment "it\'s"', "known:"),
+    ({"EXPERIMENT": "$(touch canary)"}, "experiment ''", "known:"),
+    ({"RESULTS": "README.md"}, "results is 'README.md'", "must be a folder"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_bad_variables_of_make_are_one_line(tally):
+    """From the checkout; what make itself adds is not counted."""
+    (tally.watched / "bin").mkdir()
+    python = tally.watched / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # a link would be no part of its environment
+    python.chmod(0o755)
+    there = sorted(path.name for path in ROOT.iterdir())
+    path = f"{tally.watched / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+    for variables, *parts in MAKE:
+        command = ["make", "reproduce", "SETUP=no", *(f"{name}={value}" for name, value in variables.items())]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        lines = [one for one in done.stderr.splitlines() if not one.startswith("make")]
+        assert (done.returncode, done.stdout, len(lines)) == (2, "", 1), (variables, done.stderr)
+        tally.judge(f"make {variables}", lines[0], parts)
+    assert sorted(path.name for path in ROOT.iterdir()) == there and not (tally.watched / "results").exists()
+    tally.settle()
 
 
 STATUS = [
@@ -115,11 +165,7 @@ STATUS = [
     (MemoryError("Unable to allocate 9 TiB"), 4, "there is too little memory: Unable to allocate 9 TiB"),
     (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), 4, "there is too little memory"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 4, "there is too little memory"),
-    (
-        OSError(28, "No space left on device", "a.csv"),
-        74,
-        "'a.csv' cannot be opened or written: No space left on device",
-    ),
+    (OSError(28, "No space left", "a.csv"), 74, "'a.csv' cannot be opened or written: No space left on device"),
     (KeyboardInterrupt(), 130, ""),
 ]
 
