@@ -12,7 +12,6 @@ from diffusers.training_utils import compute_density_for_timestep_sampling, comp
 
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.weighting import loss_weight
-from debiaslib.errors import InputError
 from docs import flow_weights, trainers
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -30,14 +29,10 @@ def example(name="train_unconditional"):
     return module
 
 
-def effective(weight):
-    return float(weight.mean() ** 2 / weight.square().mean())
-
-
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["../README.md", *PAGES])
 def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
-        assert link.startswith("https://") or (DOCS / link.partition("#")[0]).exists(), link
+    for link in re.findall(r"\]\(([^)]+)\)", (DOCS / page).read_text(encoding="utf-8")):
+        assert link.startswith("https://") or ((DOCS / page).parent / link.partition("#")[0]).exists(), link
 
 
 # loss_weight.md
@@ -68,42 +63,22 @@ def test_the_lines_of_the_page(kind):
 
 
 def test_the_numbers_of_the_page():
-    page, cosine = PAGES["loss_weight.md"], Schedule.cosine()
+    cosine = Schedule.cosine()
     raw, bounded = loss_weight("debiased", cosine), loss_weight("debiased", cosine, max_weight=20)
     means = [loss_weight("debiased", schedule).mean() for schedule in (Schedule.linear(), Schedule.scaled_linear())]
-    assert f"a mean of {means[0]:.1f} on DDPM's linear schedule and {means[1]:.1f} on Stable Diffusion's" in page
-    assert f"has {100 * raw[-1] / raw.sum():.0f} % of all the debiased weight" in page
-    assert f"is {100 * effective(raw):.2f} % of the timesteps" in page
-    shared = loss_weight("debiased", Schedule.linear(), "v_prediction", normalize="epsilon")
-    assert f"the v weights have a mean of {shared.mean():.4f}" in page
-    assert f"to {100 * bounded[-1] / bounded.sum():.1f} % and {100 * effective(bounded):.0f} %" in page
-
-
-def test_what_the_page_says_of_zero_terminal_snr():
-    scheduler = DDPMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
-    with pytest.raises(InputError, match="infinite"):
-        loss_weight("debiased", scheduler)
-    weight = loss_weight("debiased", scheduler, "v_prediction")
-    assert weight[-1] == 0 and weight.max() <= 0.5
-    assert float(loss_weight("debiased", scheduler, "v_prediction", normalize=True).mean()) == pytest.approx(1)
+    shared = loss_weight("debiased", Schedule.linear(), "v_prediction", normalize="epsilon").mean()
+    numbers = [f"{mean:.1f}" for mean in means] + [f"{shared:.4f}", f"{100 * bounded[-1] / bounded.sum():.1f} %"]
+    assert [one for one in (*numbers, f"{100 * raw[-1] / raw.sum():.0f} %") if one not in PAGES["loss_weight.md"]] == []
 
 
 # examples/train_unconditional.py
 
 
-@pytest.mark.parametrize(
-    "kind, form",
-    [
-        ("epsilon", lambda S: S.rsqrt()),
-        ("sample", lambda S: S.sqrt()),
-        ("v_prediction", lambda S: S.sqrt() / (1 + S)),
-    ],
-)
-def test_the_example_runs(kind, form):
-    model, weight, losses = example().main(steps=3, batch_size=4, normalize=False, prediction_type=kind)
+def test_the_example_runs():
+    _, weight, losses = example().main(steps=3, batch_size=4, normalize=False, prediction_type="v_prediction")
     assert len(losses) == 3 and torch.tensor(losses).isfinite().all()
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert torch.allclose(weight.cpu(), form(Schedule.linear().snr).float(), rtol=1e-3)
+    snr = Schedule.linear().snr
+    assert torch.allclose(weight.cpu(), (snr.sqrt() / (1 + snr)).float(), rtol=1e-3)
 
 
 def test_the_example_learns():
@@ -114,19 +89,7 @@ def test_the_example_learns():
     assert sum(losses[-15:]) < 0.5 * sum(losses[:15])
 
 
-def test_the_example_at_zero_terminal_snr():
-    options = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
-    _, weight, losses = example().main(steps=2, batch_size=4, normalize=False, **options)
-    assert weight[-1] == 0 and torch.tensor(losses).isfinite().all()
-
-
 # flow_matching.md
-
-
-@pytest.mark.parametrize("name", ["train_flow_matching", "train_unconditional"])
-def test_an_example_marks_the_three_lines(name):
-    text = (DOCS / "examples" / f"{name}.py").read_text(encoding="utf-8")
-    assert [text.count(f"# ({i})") for i in (1, 2, 3, 4)] == [1, 1, 1, 0]
 
 
 def test_the_flow_matching_example():
@@ -140,14 +103,8 @@ def test_the_flow_matching_example():
 def test_the_lines_of_the_flow_matching_page():
     noise_scheduler, indices = FlowMatchEulerDiscreteScheduler(), torch.tensor([0, 500, 900])
     x0, noise, model_pred = torch.randn(3, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    names = {
-        "noise_scheduler": noise_scheduler,
-        "indices": indices,
-        "x0": x0,
-        "noise": noise,
-        "model_pred": model_pred,
-        "sigma": noise_scheduler.sigmas[indices].double(),
-    }
+    names = {"noise_scheduler": noise_scheduler, "indices": indices, "x0": x0, "noise": noise, "model_pred": model_pred}
+    names["sigma"] = noise_scheduler.sigmas[indices].double()
     before, within, batch = blocks("flow_matching.md")
     exec(before + within, names)
     sigma = noise_scheduler.sigmas[indices]
@@ -181,12 +138,6 @@ def test_the_table_of_the_page():
     assert shown.group(1).strip() == trainers.markdown_table(schedules).strip()
 
 
-def test_the_clamped_timesteps():
-    first = {1: "the first timestep", 6: "the first six"}
-    sd, ddpm = (int((schedule.snr > 1000).sum()) for schedule in (Schedule.scaled_linear(), Schedule.linear()))
-    assert f"That is {first[sd]} on Stable Diffusion's schedule, {first[ddpm]} on DDPM's." in PAGES["trainers.md"]
-
-
 def test_the_code_of_the_page(monkeypatch):
     monkeypatch.syspath_prepend(DOCS)  # the page's reader is in that folder
     names = {}
@@ -195,18 +146,12 @@ def test_the_code_of_the_page(monkeypatch):
     schedule = names["schedule"]
     assert torch.allclose(names["theirs"] * names["correction"], names["paper"])
     assert torch.allclose(names["ratio"] * names["correction"], torch.ones(1000, dtype=torch.float64))
-    assert f"{round(float(names['ratio'][-1]))} times on Stable Diffusion's schedule" in PAGES["trainers.md"]
     assert names["rows"] == trainers.comparison_table(schedule)
 
 
 # README.md
 
 README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_readmes_links_lead_somewhere():
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert link.startswith("https://") or (DOCS.parent / link.partition("#")[0]).exists(), link
 
 
 def test_the_readmes_commands_exist():

@@ -1,21 +1,16 @@
-"""What other trainers' flags compute: their formulas as printed, the golden ratios, the table, the figure."""
+"""What other trainers' flags compute: their formulas as printed, the golden ratios, the table."""
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
-from docs.trainers import TRAINERS, comparison_table, draw, epsilon_equivalent, flag_weight, main, markdown_table
+from docs.trainers import TRAINERS, comparison_table, epsilon_equivalent, flag_weight, main
 
 LINEAR = Schedule.linear()
 FORMS = [(key, kind) for key, trainer in TRAINERS.items() for kind in trainer.forms]
@@ -73,82 +68,26 @@ def test_golden_ratios_to_the_paper(trainer, kind, t, wanted):
     assert ratio(trainer, kind, t) == pytest.approx(wanted, rel=2e-3)
 
 
-def test_no_trainer_has_the_papers_weight_for_v_by_one_flag():
-    paper = loss_weight("debiased", LINEAR)
-    for trainer in ("kohya", "kohya_old", "onetrainer", "diffengine", "authors"):
-        assert not close(epsilon_equivalent(trainer, "v_prediction", LINEAR)[500:], paper[500:], 0.1), trainer
-
-
-def test_the_comparison_table():
-    rows = comparison_table(LINEAR)
-    assert [row["t"] for row in rows[:3]] == [0, 500, 999] and len(rows) == 3 * len(FORMS)
+def test_the_table_holds_each_trainers_own_numbers():
     every = comparison_table(LINEAR, range(1000))
     for trainer, kind in FORMS:
         mine = [row for row in every if (row["trainer"], row["prediction_type"]) == (trainer, kind)]
         assert close([row["weight"] for row in mine], flag_weight(trainer, kind, LINEAR))
         assert close([row["epsilon_equivalent"] for row in mine], epsilon_equivalent(trainer, kind, LINEAR))
-        wanted = epsilon_equivalent(trainer, kind, LINEAR) * LINEAR.snr.sqrt()
-        assert close([row["ratio"] for row in mine], wanted)
         assert math.fsum(math.log(row["shape"]) for row in mine) == pytest.approx(0, abs=1e-8)
-    assert {row["flag"] for row in rows} == {trainer.flag for trainer in TRAINERS.values()}
-
-
-def test_a_scheduler_a_table_and_a_schedule():
-    wanted = flag_weight("onetrainer", "v_prediction", LINEAR)
-    assert close(flag_weight("onetrainer", "v_prediction", LINEAR.snr.tolist()), wanted)
-    given = flag_weight("onetrainer", "v_prediction", DDPMScheduler())
-    assert given.dtype == torch.float64 and close(given, wanted, 1e-3)
 
 
 def test_zero_snr():
     terminal = LINEAR.rescale_zero_terminal_snr()
     assert flag_weight("diffengine", "epsilon", terminal)[-1] == math.inf
     assert flag_weight("kohya", "v_prediction", terminal)[-1] == 1
-    for refused in (lambda: epsilon_equivalent("kohya", "v_prediction", terminal), lambda: comparison_table(terminal)):
+    for call in (lambda: epsilon_equivalent("kohya", "v_prediction", terminal), lambda: comparison_table(terminal)):
         with pytest.raises(InputError, match="the SNR is 0 at a timestep"):
-            refused()
-
-
-@pytest.mark.parametrize(
-    "call, part",
-    [
-        (lambda: flag_weight("koyha", "epsilon", LINEAR), "trainer 'koyha' is unknown; did you mean 'kohya'?"),
-        (lambda: flag_weight("kohya", "sample", LINEAR), "prediction_type of kohya 'sample' is unknown"),
-        (lambda: flag_weight("kohya", "epsilon", [1.0, -1.0]), "negative or NaN"),
-        (lambda: comparison_table(LINEAR, [1000]), "t is 1000; it must be a whole number >= 0 and < 1000"),
-        (lambda: comparison_table(LINEAR, [-1]), "t is -1"),
-    ],
-)
-def test_errors(call, part):
-    with pytest.raises(InputError) as error:
-        call()
-    assert part in str(error.value) and "\n" not in str(error.value)
-
-
-def test_the_printed_numbers():
-    # Two digits or more, and no exponent.
-    table = markdown_table({"ratios": Schedule.linear()})
-    assert "| 0.10 / 157 |" in table and "| 3.2 / 24,778 |" in table and "| 0.00010 / 24,777 |" in table
-    assert len(table.splitlines()) == len(FORMS) + 2
-
-
-def test_the_figure(tmp_path):
-    figure = draw(LINEAR, tmp_path / "weights.png")
-    assert (tmp_path / "weights.png").stat().st_size > 20_000
-    for ax, kind in zip(figure.axes, ("epsilon", "v_prediction"), strict=True):
-        drawn = [trainer for trainer, one in FORMS if one == kind]
-        names = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert names == ["the paper", *(TRAINERS[trainer].name for trainer in drawn)]
-        for line, trainer in zip(ax.lines[1:], drawn, strict=True):
-            assert close(line.get_ydata(), epsilon_equivalent(trainer, kind, LINEAR))
+            call()
 
 
 def test_the_command_line(tmp_path, capsys):
-    assert main([]) == 0
-    table = capsys.readouterr().out
     assert main(["--figure", str(tmp_path / "a.png"), "--schedule", "linear"]) == 0
     assert (tmp_path / "a.png").exists() and capsys.readouterr().out == ""
     assert main(["--figure", str(tmp_path / "a.foo")]) == 2
     assert capsys.readouterr().err.startswith("error: the figure's file type '.foo' is unknown;")
-    command = [sys.executable, Path(__file__).parents[1] / "docs/trainers.py"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == table

@@ -1,8 +1,8 @@
-"""Data sets that are none: each is refused in one line that names the thing, and nothing is written or executed."""
+"""Data sets that are none: each is refused in one line that names the thing, and nothing is written.
 
-import io
-import os
-import pickle
+Files that would run code are in test_strangers.py.
+"""
+
 import struct
 import zlib
 from functools import partial
@@ -13,15 +13,6 @@ from pictures import folder_of, picture, png, save, write_parquet
 
 from debiaslib import load_images
 
-WHOLE = "a whole number"
-
-
-class Canary:
-    """Pickled into a file; unpickled, it leaves a file."""
-
-    def __reduce__(self):
-        return os.system, ("touch canary",)
-
 
 def huge_png(width, height):
     """A PNG of a few bytes that says it has so many pixels."""
@@ -29,20 +20,9 @@ def huge_png(width, height):
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
-def npy(array):
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=True)
-    return file.getvalue()
-
-
 BROKEN = {
     "zero": b"",
-    "words": b"no image",
     "cut": png(picture(0, 64))[:-400],
-    "header": png(picture(0))[:40],
-    "object-npy": npy(np.array([Canary()], dtype=object)),
-    "wrong-npy": npy(np.zeros((2, 8, 8))),
-    "pickle": pickle.dumps(Canary()),
     "bomb": huge_png(100_000, 100_000),
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg' width='8' height='8'/>",
 }
@@ -62,7 +42,7 @@ def images(tally):
         (root / name / "sub" / f"{name}.png").write_bytes(content)
     folder_of(root / "float")
     save(root / "float/float.png", np.zeros((8, 8), np.float32), format="TIFF")
-    (root / "object.npy").write_bytes(BROKEN["object-npy"])
+    (root / "array.npy").write_bytes(b"no images")
     write_tables(root)
     return root
 
@@ -86,13 +66,12 @@ DATASETS = [  # (data set, what else is given, what the line must hold)
     ("minifacse", {}, "'minifacse'", "did you mean 'minifaces'?"),
     ("cifar10", {}, "'cifar10'", "did you mean 'uoft-cs/cifar10'?"),
     ("", {}, "data set ''", "owner/name"),
-    (None, {}, "data set 'None'", "owner/name"),
     ("celebahq", {}, "CelebA-HQ", "DATASET=folder"),
     ("nowhere/at/all", {}, "'nowhere/at/all'", "an existing path"),
     ("~nobody-of-this-name/x", {}, "'~nobody-of-this-name/x'", "an existing path"),
     ("nul\0", {}, "data set 'nul", "an existing path"),
     ("x" * 3000, {}, "data set 'xxx", "an existing path"),
-    ("object.npy", {}, "object.npy", "no parquet file"),
+    ("array.npy", {}, "array.npy", "no parquet file"),
     ("no.parquet", {}, "no.parquet", "no parquet file"),
     ("words.parquet", {}, "words.parquet", "no column of images; its columns: label, text"),
     ("rows", {}, "row 20 (from 0)", "train-00000-of-00001.parquet"),
@@ -105,10 +84,9 @@ DATASETS = [  # (data set, what else is given, what the line must hold)
     *[(name, {}, f"{name}/sub/{name}.png", "is broken") for name in BROKEN],
     ("float", {}, "float/float.png", "8 bits a channel, 16-bit grey"),
     ("good", {"resolution": 3}, "resolution is 3", ">= 4 and <= 1024"),
-    ("good", {"resolution": 8.0}, "resolution is 8.0", WHOLE),
     ("gaussian", {"resolution": 64}, "Gaussian images is 64", "<= 32"),
     ("good", {"split": "valid"}, "split 'valid'", "known: train, heldout"),
-    ("good", {"classes": "10"}, "classes is '10'", WHOLE),
+    ("good", {"classes": "10"}, "classes is '10'", "a whole number"),
     ("good", {"classes": 10}, "good has no class labels", "a sub-folder for each class"),
     ("minifaces", {"classes": 10, "resolution": 8}, "minifaces has no class labels", "num_class_embeds 10"),
     ("labelled.parquet", {"classes": 2}, "labelled has the label 2", "0 .. 1"),
@@ -119,15 +97,13 @@ def test_every_bad_data_set_is_one_line(tally, images):
     for dataset, more, *parts in DATASETS:
         call = partial(load_images, dataset, **{"resolution": 8, "progress": False, **more})
         tally.refused(f"{dataset!r:.40}, {more}", call, *parts)
-    assert not (images / "canary").exists()
     assert load_images("good", 8).images.shape == (3, 3, 8, 8)
     tally.settle()
 
 
-@pytest.mark.parametrize("value", ["file", "file/below", "/proc/no-such-folder", "x" * 300])
+@pytest.mark.parametrize("value", ["file/below", "/proc/no-such-folder"])
 def test_a_cache_that_cannot_be_written_is_one_line(tally, images, monkeypatch, value):
     (images / "file").write_text("")
     monkeypatch.setenv("DEBIASLIB_CACHE", value)
     tally.refused(value, partial(load_images, "good", 8), "cannot be written", "DEBIASLIB_CACHE", value[:20])
-    assert not list(images.glob("x*"))
     tally.settle()
