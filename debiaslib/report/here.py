@@ -21,8 +21,9 @@ from . import verdicts as judged
 from .numbers_as_text import bracketed
 from .results_read import ResultTables
 
-__all__ = ["Table", "colour_error", "colours", "distance_means", "distance_ratios", "distances", "epsilon_plateau",
-           "error_ratios", "excess", "few_steps", "one_call", "order", "swap", "verdicts", "x0_errors"]  # fmt: skip
+__all__ = ["Table", "colour_error", "colours", "control_ratios", "distance_means", "distance_ratios", "distances",
+           "epsilon_plateau", "error_ratios", "excess", "few_steps", "one_call", "order", "swap", "verdicts",
+           "x0_errors"]  # fmt: skip
 
 _NOT_MEASURED = Sentence("Here: the tables of this experiment do not hold these numbers.")
 _NOTHING_TO_COMPARE = Sentence("One network is shown, so there is nothing to compare it with.")
@@ -183,12 +184,25 @@ def _ratios(tables, index, rows, columns):
     """columns: {name: a function of (row, arm) that gives the values by seed}."""
     base, *others = tables.arms
     found = {
-        (name, _name(other)): {row: bracketed(*paired_ratio(values(row, other), values(row, base))) for row in rows}
+        (name, _name(other)): {row: _ratio_text(values(row, other), values(row, base)) for row in rows}
         for name, values in columns.items() for other in others
     }  # fmt: skip
     if not found:
         return _NOTHING_TO_COMPARE
     return pd.DataFrame(found).rename_axis(index).rename_axis([f"ratio to {_name(base)}", tables.seeds], axis=1)
+
+
+def _ratio_text(ours, base):
+    seeds = ours.index.intersection(base.index)
+    return bracketed(*paired_ratio(ours[seeds], base[seeds])) if len(seeds) else "–"
+
+
+def control_ratios(folder):
+    """tables/controls.csv as a `Table`: condition by outcome, the ratio debiased / constant and its 95 % interval."""
+    rows = ResultTables(folder)["controls.csv"]
+    rows["text"] = [bracketed(row.ratio, row.low, row.high) for row in rows.itertuples()]
+    shown = rows.pivot(index="condition", columns="outcome", values="text")
+    return Table(shown.loc[rows.condition.unique(), rows.outcome.unique()].reset_index())
 
 
 def distance_means(folder, metric, arms):

@@ -69,9 +69,11 @@ class ResultTables:
 
     @property
     def arms(self):
-        """The weightings that were measured, in the order of the table of errors."""
+        """The weightings that were measured, in the order of the table of errors; without it, of the distances."""
         table = self["mse.csv"]
-        return [] if table is None else [m for m in dict.fromkeys(table.model) if m not in ("initial", "optimum")]
+        if table is not None:
+            return [m for m in dict.fromkeys(table.model) if m not in ("initial", "optimum")]
+        return [] if self.final is None else list(dict.fromkeys(self.final.query("variant == ''").weighting))
 
     def rivals(self, *ours):
         """The weightings that were measured beside these; none where the first of these was not."""

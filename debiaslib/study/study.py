@@ -18,8 +18,6 @@ from .experiment import Experiment, load_experiment
 from .pretrained_study import experiment_of_one, run_of_one
 from .saved_tables import read_rows
 
-ONE_NETWORK = "One network is shown, so there is nothing to compare it with."
-
 
 @dataclass(frozen=True)
 class Study:

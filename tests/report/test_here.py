@@ -65,6 +65,20 @@ def test_a_control_is_named_as_a_reader_knows_it(tmp_path):
     assert frame.claim[1] == "There is a gain in colour, 5 steps."
 
 
+def test_without_the_errors_distances_are_compared(tmp_path):
+    """As where notebook 6 is run alone."""
+    folder = write_tables(tmp_path, 0.5)
+    (folder / "tables" / "mse.csv").unlink()
+    assert here.distance_ratios(folder)["fd_pooled", "debiased"].tolist() == ["0.50 [0.50, 0.50]"] * 2
+    assert "at 5 steps debiased, constant, P2 (1, 1);" in str(here.order(folder))
+
+
+def test_controls_are_shown_in_the_order_of_their_table(tmp_path):
+    frame = here.control_ratios(write_synthetic_results(tmp_path, seeds=(0, 1, 2))).frame
+    assert frame.columns[:2].tolist() == ["condition", "colour, 5 steps"] and frame.condition[0] == "baseline"
+    assert "[" in frame["colour, 5 steps"][0]
+
+
 def test_one_network_has_nothing_to_be_compared_with(tmp_path):
     folder = write_synthetic_results(tmp_path, weightings=("constant",))
     said = {str(here.error_ratios(folder, "x0_mse")), str(here.distance_ratios(folder))}
