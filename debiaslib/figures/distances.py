@@ -179,8 +179,10 @@ def _scale(rows):
 def load_by_images(tables):
     """The same of those numbers of steps at which the networks were measured during training."""
     table, real = load_distances(tables)
-    snapshots = table.groupby("steps").images_seen.transform("nunique")
-    return _of(table[snapshots > 1], real, DISTANCES)
+    table = table[table.groupby("steps").images_seen.transform("nunique") > 1]
+    if table.empty:
+        raise NothingToDraw("The networks of this experiment were judged at the end of their training alone.")
+    return _of(table, real, DISTANCES)
 
 
 @figure("Distance to real images in the course of training", NOTEBOOK, TABLE, load_by_images)

@@ -13,13 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..diffusion.strategies import parse_strategy
-from ..errors import InputError
 from ..figures.registry import Sentence
 from ..metrics.statistics import mean_interval, paired_ratio
 from . import verdicts as judged
 from .numbers_as_text import bracketed
-from .results_read import ResultTables
+from .results_read import ResultTables, name_of
 
 __all__ = ["Table", "colour_error", "colours", "control_ratios", "distance_means", "distance_ratios", "distances",
            "epsilon_plateau", "error_ratios", "excess", "few_steps", "one_call", "order", "swap", "verdicts",
@@ -53,16 +51,9 @@ def verdicts(chapter, folder):
     return Sentence("The tables of this experiment judge none of these claims.") if frame.empty else Table(frame)
 
 
-def _name(arm):
-    try:
-        return parse_strategy(arm).label
-    except InputError:  # a network that others trained
-        return str(arm)
-
-
 def _of_each(values, form="{:.3g}"):
     """ "constant 0.5, debiased 0.3" of {arm: value}."""
-    return ", ".join(f"{_name(arm)} {form.format(value)}" for arm, value in values.items())
+    return ", ".join(f"{name_of(arm)} {form.format(value)}" for arm, value in values.items())
 
 
 def one_call(folder):
@@ -108,7 +99,7 @@ def epsilon_plateau(folder):
         for one in (who, _OPTIMUM)
     }
     return Sentence(
-        f"Here: from t = {t} to t = {late} the error of epsilon of {_name(who)} falls to {share[who]:.0%} of what it "
+        f"Here: from t = {t} to t = {late} the error of epsilon of {name_of(who)} falls to {share[who]:.0%} of what it "
         f"was, and the optimum's to {share[_OPTIMUM]:.0%}; {tables.seeds}."
     )
 
@@ -184,12 +175,12 @@ def _ratios(tables, index, rows, columns):
     """columns: {name: a function of (row, arm) that gives the values by seed}."""
     base, *others = tables.arms
     found = {
-        (name, _name(other)): {row: _ratio_text(values(row, other), values(row, base)) for row in rows}
+        (name, name_of(other)): {row: _ratio_text(values(row, other), values(row, base)) for row in rows}
         for name, values in columns.items() for other in others
     }  # fmt: skip
     if not found:
         return _NOTHING_TO_COMPARE
-    return pd.DataFrame(found).rename_axis(index).rename_axis([f"ratio to {_name(base)}", tables.seeds], axis=1)
+    return pd.DataFrame(found).rename_axis(index).rename_axis([f"ratio to {name_of(base)}", tables.seeds], axis=1)
 
 
 def _ratio_text(ours, base):
@@ -209,7 +200,7 @@ def distance_means(folder, metric, arms):
     """Mean of a distance over training seeds with its 95 % t-interval, by sampling steps: a DataFrame of text."""
     tables = ResultTables(folder)
     found = {
-        _name(arm): {n: bracketed(*mean_interval(tables.distances(metric, n, arm))) for n in tables.steps}
+        name_of(arm): {n: bracketed(*mean_interval(tables.distances(metric, n, arm))) for n in tables.steps}
         for arm in arms
     }
     return pd.DataFrame(found).rename_axis("steps").rename_axis(f"{metric}, {tables.seeds}", axis=1)
@@ -243,7 +234,7 @@ def order(folder, metric=""):
     for steps in tables.steps:
         values = {arm: tables.distances(metric, steps, arm).mean() for arm in tables.arms}
         measured = [arm for arm in values if np.isfinite(values[arm])]
-        lines.append(f"at {steps} steps {', '.join(map(_name, sorted(measured, key=values.get)))}")
+        lines.append(f"at {steps} steps {', '.join(map(name_of, sorted(measured, key=values.get)))}")
     if not lines:
         return _NOT_MEASURED
     return Sentence(f"Here, the smallest {metric} first: {'; '.join(lines)}. {tables.seeds.capitalize()}.")
@@ -257,7 +248,7 @@ def few_steps(folder):
         few, many = (_ratio(*(tables.distances(metric, n, arm) for arm in (_OURS, other))) for n in ends)
         if np.isfinite([few, many]).all():
             where = "few" if few < many else "many"
-            said.append(f"{_name(other)} {few:.2f} and {many:.2f} (lower with {where})")
+            said.append(f"{name_of(other)} {few:.2f} and {many:.2f} (lower with {where})")
     if not said:
         return _NOT_MEASURED
     return Sentence(

@@ -5,11 +5,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..diffusion.strategies import parse_strategy
+from ..errors import InputError
 from ..study.saved_tables import read_rows
 
-__all__ = ["ResultTables"]
+__all__ = ["ResultTables", "name_of"]
 
 _NONE = pd.Series(dtype=float)
+
+
+def name_of(arm):
+    """A weighting as a reader knows it, such as "P2 (1, 1)"; the optimum and a network that others trained as it is."""
+    try:
+        return parse_strategy(arm).label
+    except InputError:
+        return str(arm)
 
 
 class ResultTables:

@@ -16,10 +16,9 @@ import math
 
 import pandas as pd
 
-from ..diffusion.strategies import parse_strategy
 from ..metrics.statistics import mean_interval, paired_ratio, within_margin
 from ..training.arms import parse_arm
-from .results_read import ResultTables
+from .results_read import ResultTables, name_of
 
 __all__ = ["COLUMNS", "all_verdicts", "difference_claim", "paired_claim", "ratio_text", "verdict_of", "verdicts"]
 
@@ -98,13 +97,9 @@ def _row(claim, refuted_by, found, verdict):
     return dict(zip(COLUMNS, (claim, refuted_by, found, verdict), strict=True))
 
 
-def _name(arm):
-    return arm if arm == _OPTIMUM else parse_strategy(arm).label
-
-
 def _of_errors(tables, claim, refuted_by, quantity="x0_mse", t=_LATE, ours=_OURS, base=_BASE, claimed="below"):
     """The paired claim on an error at a timestep."""
-    what = f"{_name(ours)} / {_name(base)}, {_QUANTITIES[quantity]} at t = {t}"
+    what = f"{name_of(ours)} / {name_of(base)}, {_QUANTITIES[quantity]} at t = {t}"
     pair = (tables.errors(quantity, t, arm) for arm in (ours, base))
     return paired_claim(claim, refuted_by, what, *pair, claimed)
 
@@ -112,7 +107,7 @@ def _of_errors(tables, claim, refuted_by, quantity="x0_mse", t=_LATE, ours=_OURS
 def _of_distances(tables, claim, refuted_by, metric, steps, base=_BASE):
     """The paired claim on a distance of samples by so many steps."""
     pair = (tables.distances(metric, steps, arm) for arm in (_OURS, base))
-    return paired_claim(claim, refuted_by, f"debiased / {_name(base)}, {metric} at {steps} steps", *pair)
+    return paired_claim(claim, refuted_by, f"debiased / {name_of(base)}, {metric} at {steps} steps", *pair)
 
 
 def _chapter_1(tables):
@@ -154,8 +149,8 @@ def _chapter_3(tables):
     yield _of_errors(tables, "There is a gain at large t.", "the error of x0 at t = 900 is not smaller")
     yield _of_errors(tables, "The price at small t is nothing.", "the error of x0 at t = 50 is larger", t=_EARLY)
     for other in tables.rivals(_OURS, _BASE):
-        refuted_by = f"{_name(other)} has as small an error of x0 at t = 900"
-        yield _of_errors(tables, f"It is this weight, and not {_name(other)}.", refuted_by, base=other)
+        refuted_by = f"{name_of(other)} has as small an error of x0 at t = 900"
+        yield _of_errors(tables, f"It is this weight, and not {name_of(other)}.", refuted_by, base=other)
     bias = tables["bias.csv"]
     if bias is not None and "excess_common" in set(bias.quantity):  # not of one seed
         rows = bias[(bias.model == _BASE) & (bias.t == _LATE) & (bias.split == "train") & bias.frequency.isna()]
@@ -179,7 +174,7 @@ def _chapter_4(tables):
         by_share = sorted(values, key=late.get)  # the smallest share below t = 500 first
         by_value = sorted(values, key=lambda arm: values[arm].mean())
         refuted_by = f"two weightings have {metric} at {few} steps in another order than their weight at t > 500"
-        found = f"by weight: {', '.join(map(_name, by_share))}; by {metric}: {', '.join(map(_name, by_value))}"
+        found = f"by weight: {', '.join(map(name_of, by_share))}; by {metric}: {', '.join(map(name_of, by_value))}"
         pairs = [verdict_of(paired_ratio(values[a], values[b])) for a, b in itertools.combinations(by_share, 2)]
         worst = next((one for one in ("refuted", "one seed: no", "open", "no difference") if one in pairs), pairs[0])
         verdict = "open" if worst == "no difference" else worst
@@ -208,9 +203,9 @@ def _chapter_6(tables):
     metric, steps = tables.feature_distance, tables.steps
     for count in dict.fromkeys((*steps[:1], *steps[-1:])):
         for other in tables.rivals(_OURS):
-            claim = f"Better samples than {_name(other)} in {count} steps."
+            claim = f"Better samples than {name_of(other)} in {count} steps."
             pair = (tables.distances(metric, count, arm) for arm in (_OURS, other))
-            what = f"debiased / {_name(other)}, {metric}"
+            what = f"debiased / {name_of(other)}, {metric}"
             yield paired_claim(claim, f"{metric} at {count} steps is not smaller", what, *pair)
 
 
