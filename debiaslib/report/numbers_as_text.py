@@ -32,10 +32,12 @@ def bracketed(value, low, high):
     return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low) and math.isfinite(high) else f"{value:.2f}"
 
 
-def describe_spread(seeds):
-    """What stands behind ± in a table of so many seeds."""
+def describe_spread(seeds, log_odds=False):
+    """What stands behind ±, or in brackets for a share, in a table of so many seeds."""
     if seeds in (1, 2):
         return "one seed, no interval" if seeds == 1 else "mean over 2 seeds, no interval"
+    if log_odds:
+        return f"mean [95 % t-interval] over {seeds} seeds, both of the log odds"
     return f"mean ± half the 95 % t-interval over {seeds} seeds"
 
 

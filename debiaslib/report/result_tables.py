@@ -8,16 +8,17 @@ import pandas as pd
 
 from ..figures.style import label, ordered
 from ..files import write_text
-from ..metrics.statistics import HIGHER_IS_BETTER, check_equal_n, mean_interval
+from ..metrics.statistics import HIGHER_IS_BETTER, check_equal_n, logit_interval, mean_interval
 from ..store import check_file
 from ..study.saved_tables import read_rows
 from ..training.arms import parse_arm
 from ..training.config import run_name
-from .numbers_as_text import describe_spread, with_interval
+from .numbers_as_text import bracketed, describe_spread, with_interval
 
 __all__ = ["as_latex", "as_markdown", "grids", "read_summary", "summarise_distances", "write_result_tables"]
 
 _DESCRIPTIVE = ("mean_", "spread_")  # statistics of the samples' colours, neither better nor worse
+_SHARES = ("precision", "recall")  # between 0 and 1: their intervals are of the log odds
 _GROUP = ["metric", "features", "sampler", "steps"]
 
 
@@ -25,9 +26,10 @@ def summarise_distances(table):
     """One row for each metric, sampler, number of steps and weighting: a DataFrame.
 
     table: rows of distances-<run>.csv of all runs. Those of fully trained networks (EMA, no variant) count. Columns:
-    metric, features, sampler, steps, weighting, mean, low, high (95 % t-interval over seeds, empty for one), seeds, n,
-    n_reference, best (is the weighting better than every other one beyond the paired interval?). Raises InputError
-    if weightings were judged on different numbers of images, which would compare biases.
+    metric, features, sampler, steps, weighting, mean, low, high (95 % t-interval over seeds, empty for one; all of
+    the log odds for precision and recall), seeds, n, n_reference, best (is the weighting better than every other one
+    beyond the paired interval?). Raises InputError if weightings were judged on different numbers of images, which
+    would compare biases.
     """
     last = table.groupby(["weighting", "seed"]).images_seen.transform("max")
     table = table[(table.images_seen == last) & (table.network == "ema") & (table.variant == "")]
@@ -37,7 +39,9 @@ def summarise_distances(table):
         values = part.pivot(index="seed", columns="weighting", values="value")
         best = _best(values, key[0])
         for who in ordered(values.columns):
-            mean, low, high = mean_interval(values[who].dropna())
+            judged = values[who].dropna()
+            of_logits = key[0] in _SHARES
+            mean, low, high = logit_interval(judged, int(part.n.iloc[0])) if of_logits else mean_interval(judged)
             facts = {**dict(zip(_GROUP, key, strict=True)), "weighting": who, "mean": mean, "low": low, "high": high}
             counts = {"seeds": values[who].count(), "n": part.n.iloc[0], "n_reference": part.n_reference.iloc[0]}
             rows.append({**facts, **counts, "best": who == best})
@@ -117,7 +121,8 @@ def grids(summary, bold):
     """
 
     def cell(row):
-        text = with_interval(row.mean, (row.high - row.low) / 2)
+        share = row.metric in _SHARES
+        text = bracketed(row.mean, row.low, row.high) if share else with_interval(row.mean, (row.high - row.low) / 2)
         return bold.format(text) if row.best else text
 
     for key, part in summary.groupby(_GROUP[:3], sort=False):
@@ -125,7 +130,7 @@ def grids(summary, bold):
         better = "higher" if metric in HIGHER_IS_BETTER else "lower"
         few, many, n, m = part.seeds.min(), part.seeds.max(), int(part.n.iloc[0]), int(part.n_reference.iloc[0])
         judged = f"{better} is better; {n:,} images, {m:,} references"
-        spread = describe_spread(many if few == many else f"{few} to {many}")
+        spread = describe_spread(many if few == many else f"{few} to {many}", metric in _SHARES)
         part = part.assign(text=[cell(row) for row in part.itertuples()])
         table = part.pivot(index="weighting", columns="steps", values="text").loc[ordered(part.weighting)].fillna("")
         table.columns = [f"{steps:g}" for steps in table.columns]

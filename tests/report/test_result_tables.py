@@ -3,8 +3,11 @@
 import math
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
+from scipy.stats import ttest_1samp
 
 from debiaslib.errors import InputError
 from debiaslib.report.result_tables import as_latex, as_markdown, summarise_distances, write_result_tables
@@ -77,6 +80,13 @@ def test_higher_is_better_where_it_is():
         *(rows(who, v, metric="precision") for who, v in [("constant", [0.9, 0.91, 0.92]), ("p2", [0.5, 0.5, 0.51])])
     )
     assert best(found) == ["constant"]
+    constant = found.set_index("weighting").loc["constant"]
+    logits = np.log([0.9, 0.91, 0.92]) - np.log([0.1, 0.09, 0.08])
+    low, high = expit(ttest_1samp(logits, 0).confidence_interval(0.95))
+    assert [constant.low, constant.high] == pytest.approx([low, high], abs=2e-3)
+    assert f"{constant['mean']:.2f} [{low:.2f}, {high:.2f}]" in markdown(found) and "of the log odds" in as_markdown(
+        found
+    )
 
 
 def test_what_does_not_count():
