@@ -38,7 +38,6 @@ SAYS = [  # the beginning of a claim: what the paper says
     ("Weight at the noisy end", "figure 5 draws the weights; an order of samples by them is not claimed"),
     ("The root is the right power", "takes the root as milder than 1/SNR; no comparison seen"),
     ("There is a gain in", "one learning rate for all; no such control seen"),
-    ("The gain in ", "one learning rate for all; no such control seen"),
     ("The estimate at large t spoils", "says so, of the first steps of sampling; no such test seen"),
     ("The estimate at small t spoils", "not claimed"),
 ]

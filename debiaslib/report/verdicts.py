@@ -214,9 +214,8 @@ def _chapter_7(tables):
     judged = () if controls is None else controls[~controls.outcome.str.startswith("x0_mse")].itertuples()
     for row in judged:
         interval = (row.ratio, row.low, row.high)
-        claim = f"There is a gain in {row.outcome}."
-        if row.condition != "baseline":
-            claim = f"The gain in {row.outcome} stays: {row.condition}."
+        condition = "" if row.condition == "baseline" else f": {row.condition}"
+        claim = f"There is a gain in {row.outcome}{condition}."
         found = f"{parse_arm(row.arm).label} / {parse_arm(row.baseline).label}: {ratio_text(interval, row.n)}"
         yield _row(claim, "the ratio under this condition is not below 1", found, verdict_of(interval))
 

@@ -113,7 +113,7 @@ def _toctree(caption, names, depth=1):
 
 def _start_page(chapters):
     readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    finding = next(line for line in readme if line.startswith("**In miniature"))
+    finding = [line for line in readme if line.startswith("**")][1]  # the first is the question
     parts = [(HERE / "start.md").read_text(encoding="utf-8").replace("FINDING", finding.replace("](docs/", "]("))]
     parts.append("## What the paper says, and what was found\n\n[How a claim is judged](verdicts.md).\n")
     parts.append(verdicts.tables().replace("## ", "### "))
