@@ -13,12 +13,8 @@ from debiaslib.figures.draw import FIGURES
 from debiaslib.training.config import run_name
 from tests.report.test_notebook_html import figure_cell, picture, write_notebook
 
-MADE = {
-    "commit": "0123456789abcdef",
-    "clean": True,
-    "python": "3.11.7",
-    "packages": {"torch": "2.10.0", "debiaslib": "0.1.0"},
-}
+PACKAGES = {"torch": "2.10.0", "debiaslib": "0.1.0"}
+MADE = {"commit": "0123456789abcdef", "clean": True, "python": "3.11.7", "packages": PACKAGES}
 MADE |= {"machine": "Linux x86_64, 2 cores", "device": "cpu", "threads": 1}
 
 
@@ -74,10 +70,8 @@ def write_results(root, seeds=(0,), missing=()):
             (folder / "figures").mkdir(exist_ok=True)
             (folder / "figures" / f"{name}.png").write_bytes(base64.b64decode(picture()))
             (folder / "figures" / f"{name}.pdf").write_bytes(b"%PDF")
-            note(
-                folder / "figures" / f"{name}.json",
-                {"title": spec.title, "caption": f"About {name} < all.", "data": []},
-            )
+            said = {"title": spec.title, "caption": f"About {name} < all.", "data": []}
+            note(folder / "figures" / f"{name}.json", said)
     for name in sorted({spec.notebook for spec in FIGURES.values()}):
         _write_chapter(folder / "notebooks" / f"{name}.ipynb", name, file, data, results)
     return file, results, data

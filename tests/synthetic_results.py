@@ -37,15 +37,8 @@ def write_synthetic_results(folder, seeds=(0,), weightings=WEIGHTINGS, resolutio
         for seed in seeds:
             _one_run(folder, weighting, seed, resolution, rng)
     if real:
-        rows = [
-            _distance("real", None, None, None, metric, value)
-            for metric, value in {
-                "fd_minifaces": 0.11,
-                "kid_minifaces": 0.0004,
-                "precision": 0.93,
-                "recall": 0.95,
-            }.items()
-        ]
+        values = {"fd_minifaces": 0.11, "kid_minifaces": 0.0004, "precision": 0.93, "recall": 0.95}
+        rows = [_distance("real", None, None, None, metric, value) for metric, value in values.items()]
         pd.DataFrame(rows).to_csv(tables / "distances-real.csv", index=False)
     return folder
 
@@ -56,13 +49,8 @@ def quality(weighting):
 
 
 def _weights(weightings):
-    forms = {
-        "constant": np.ones_like,
-        "debiased": lambda s: s**-0.5,
-        "p2": lambda s: 1 / (1 + s),
-        "inverse_snr": lambda s: 1 / s,
-        "min_snr": lambda s: np.minimum(1, 5 / s),
-    }
+    forms = {"constant": np.ones_like, "debiased": lambda s: s**-0.5, "p2": lambda s: 1 / (1 + s)}
+    forms |= {"inverse_snr": lambda s: 1 / s, "min_snr": lambda s: np.minimum(1, 5 / s)}
     units = {"epsilon": np.ones(1000), "sample": SNR, "v_prediction": SNR / (1 + SNR)}
     frames = []
     for weighting in weightings:
@@ -70,20 +58,9 @@ def _weights(weightings):
         epsilon = forms.get(strategy.name, lambda s: np.maximum(1, 1 / s))(SNR)
         for unit, factor in units.items():
             raw = epsilon * factor
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "t": range(1000),
-                        "snr": SNR,
-                        "weighting": weighting,
-                        "label": strategy.label,
-                        "prediction_type": unit,
-                        "raw": raw,
-                        "normalized": raw / epsilon.mean(),
-                        "share": epsilon.cumsum() / epsilon.sum(),
-                    }
-                )
-            )
+            facts = {"weighting": weighting, "label": strategy.label, "prediction_type": unit}
+            columns = {"raw": raw, "normalized": raw / epsilon.mean(), "share": epsilon.cumsum() / epsilon.sum()}
+            frames.append(pd.DataFrame({"t": range(1000), "snr": SNR, **facts, **columns}))
     return pd.concat(frames)
 
 
@@ -92,20 +69,10 @@ def _gradient_noise(weightings):
     for weighting in weightings:
         for way, noise in {"factor": 1.0, "factor, stratified": 0.8, "density": 0.5}.items():
             variance = 4 * noise / quality(weighting)
-            rows.append(
-                {
-                    "weighting": weighting,
-                    "way": way,
-                    "images_seen": SEEN[0],
-                    "batches": 16,
-                    "batch_size": 32,
-                    "effective_sample_size": 1.0 if way == "density" else quality(weighting),
-                    "gradient_norm2": 0.25,
-                    "variance": variance,
-                    "variance_se": variance / 8,
-                    "noise_to_signal": variance / 0.25,
-                }
-            )
+            facts = {"weighting": weighting, "way": way, "images_seen": SEEN[0], "batches": 16, "batch_size": 32}
+            effective = {"effective_sample_size": 1.0 if way == "density" else quality(weighting)}
+            noise = {"variance": variance, "variance_se": variance / 8, "noise_to_signal": variance / 0.25}
+            rows.append({**facts, **effective, "gradient_norm2": 0.25, **noise})
     return pd.DataFrame(rows)
 
 
@@ -121,17 +88,9 @@ def _mse(weightings, seeds, splits, rng):
                 if model == "initial":
                     values = initial
                 else:
-                    left = (
-                        0.0
-                        if model == "optimum"
-                        else quality(model) * (0.02 + 0.3 / snr**0.75) * rng.lognormal(0, 0.1, len(snr))
-                    )
-                    left = left + (0.002 / max(quality(model), 0.1) if model != "optimum" else 0)
-                    values = {
-                        "x0_mse": floor + left,
-                        "epsilon_mse": (floor + left) * snr,
-                        "colour_mse": floor / 9 + left / 4,
-                    }
+                    left = np.zeros(len(snr)) if model == "optimum" else _left(quality(model), snr, rng)
+                    x0_mse = floor + left
+                    values = {"x0_mse": x0_mse, "epsilon_mse": x0_mse * snr, "colour_mse": floor / 9 + left / 4}
                     if split == "train" and model != "optimum":
                         values |= {"excess": left, "colour_excess": left / 4}
                 base = base or values
@@ -143,21 +102,15 @@ def _mse(weightings, seeds, splits, rng):
     return pd.concat(rows)
 
 
+def _left(wrong, snr, rng):
+    """The excess of a network over the optimum, by t."""
+    return wrong * (0.02 + 0.3 / snr**0.75) * rng.lognormal(0, 0.1, len(snr)) + 0.002 / max(wrong, 0.1)
+
+
 def _error(split, seed, model, quantity, mean, base):
-    return pd.DataFrame(
-        {
-            "split": split,
-            "seed": seed,
-            "model": model,
-            "t": TIMESTEPS,
-            "quantity": quantity,
-            "mean": mean,
-            "se": mean * 0.06,
-            "n": 256,
-            "difference": mean - base,
-            "difference_se": mean * 0.03,
-        }
-    )
+    facts = {"split": split, "seed": seed, "model": model, "t": TIMESTEPS, "quantity": quantity}
+    paired = {"difference": mean - base, "difference_se": mean * 0.03}
+    return pd.DataFrame({**facts, "mean": mean, "se": mean * 0.06, "n": 256, **paired})
 
 
 def _bias(weightings, seeds, rng):
@@ -206,16 +159,9 @@ def _one_step(path, weightings, resolution, rng):
     x0_hat = np.stack([best if n == "optimum" else best + quality(n) * (cast + texture) for n in names]).astype(
         np.float32
     )
-    np.savez_compressed(
-        path,
-        t=SHOWN,
-        names=np.array(names),
-        x0=x0,
-        x_t=x_t.astype(np.float32),
-        x0_hat=x0_hat,
-        amplified_error=x0 - x0_hat,
-        residual=np.full((len(names), len(SHOWN)), 3e-6),
-    )
+    arrays = {"x0": x0, "x_t": x_t.astype(np.float32), "x0_hat": x0_hat, "amplified_error": x0 - x0_hat}
+    residual = np.full((len(names), len(SHOWN)), 3e-6)
+    np.savez_compressed(path, t=SHOWN, names=np.array(names), **arrays, residual=residual)
 
 
 def _one_run(folder, weighting, seed, resolution, rng):
@@ -244,22 +190,12 @@ def _one_run(folder, weighting, seed, resolution, rng):
 
 
 def _distance(weighting, seed, steps, seen, metric, value):
-    return {
-        "weighting": weighting,
-        "variant": "",
-        "seed": seed,
-        "network": None if seed is None else "ema",
-        "sampler": None if seed is None else "ddim",
-        "steps": steps,
-        "images_seen": seen,
-        "metric": metric,
-        "value": value,
-        "se": value * 0.05 if metric.startswith("kid") else None,
-        "features": "colour" if metric.startswith(("colour", "layout", "mean", "spread")) else "minifaces",
-        "n": 500,
-        "n_reference": 2048,
-        "library": "torch-fidelity",
-    }
+    drawn = {"network": None, "sampler": None} if seed is None else {"network": "ema", "sampler": "ddim"}
+    facts = {"weighting": weighting, "variant": "", "seed": seed, **drawn, "steps": steps, "images_seen": seen}
+    colour = metric.startswith(("colour", "layout", "mean", "spread"))
+    measured = {"metric": metric, "value": value, "se": value * 0.05 if metric.startswith("kid") else None}
+    of = {"features": "colour" if colour else "minifaces", "n": 500, "n_reference": 2048, "library": "torch-fidelity"}
+    return {**facts, **measured, **of}
 
 
 def _controls(seeds, rng):
@@ -284,15 +220,6 @@ def _log(path, rng):
     with open(path, "w", encoding="utf-8") as file:
         for step in range(10, 2001, 10):
             loss = (0.02 + 2 / step**0.8) * float(rng.lognormal(0, 0.15))
-            row = {
-                "step": step,
-                "images": step * 64,
-                "loss": loss,
-                "mse": loss * 1.3,
-                "grad_norm": 3 * loss**0.5,
-                "lr": 2e-3,
-                "ema_decay": 0.99,
-                "images_per_second": 480 + 20 * float(rng.standard_normal()),
-                "seconds": step * 0.13,
-            }
-            file.write(json.dumps(row) + "\n")
+            row = {"step": step, "images": step * 64, "loss": loss, "mse": loss * 1.3, "grad_norm": 3 * loss**0.5}
+            row |= {"lr": 2e-3, "ema_decay": 0.99, "images_per_second": 480 + 20 * float(rng.standard_normal())}
+            file.write(json.dumps({**row, "seconds": step * 0.13}) + "\n")

@@ -1,13 +1,15 @@
-"""The wheel, installed away from the checkout into an environment of torch, numpy and their own dependencies.
+"""The wheel holds the package and its weights, and its weighting works where there is torch and little else.
 
-tests/test_imports.py blocks imports on the checkout, in seconds. Here nothing is blocked: what a user of the weight
-alone has not installed is not there.
+It is installed away from the checkout into an environment of torch, numpy and their own dependencies. In
+tests/test_imports.py imports are blocked on the checkout, in seconds. Here nothing is blocked: what a user of the
+weight alone has not installed is not there.
 """
 
 import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -51,6 +53,10 @@ def build(folder):
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
     subprocess.run([*PIP, "wheel", *options, str(source)], check=True, timeout=120)
     (wheel,) = folder.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    package = [path for path in (source / "debiaslib").rglob("*") if path.is_file()]
+    assert names == {path.relative_to(source).as_posix() for path in package}
+    assert {f"debiaslib/metrics/{name}_features.safetensors" for name in ("minifaces", "cifar10")} <= names
     return wheel
 
 
@@ -95,8 +101,6 @@ def test_the_weight(bare):
         "from debiaslib import Schedule, loss_weight, parse_strategy, prediction_target, to_x0_epsilon\n"
         "schedule = Schedule.linear(T=1000)\n"
         "assert torch.allclose(loss_weight('debiased', schedule), schedule.snr.rsqrt())\n"
-        "for kind in ('epsilon', 'sample', 'v_prediction'):\n"
-        "    assert loss_weight('p2(k=1,gamma=1)', schedule.snr.numpy(), kind, normalize=True).shape == (1000,)\n"
         "x0, noise = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)\n"
         "v = prediction_target(x0, noise, 500, schedule, 'v_prediction')\n"
         "back = to_x0_epsilon(v, schedule.add_noise(x0, noise, 500), 500, schedule, 'v_prediction')\n"
@@ -104,11 +108,6 @@ def test_the_weight(bare):
         "print(round(float(loss_weight('debiased', schedule).mean()), 2))\n",
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("17.82\n", "")
-
-
-def test_a_mistake_is_one_line(bare):
-    done = bare("-c", "from debiaslib import Schedule, loss_weight; loss_weight('debaised', Schedule.linear())")
-    assert "did you mean 'debiased'?" in done.stderr.splitlines()[-1]
 
 
 def test_the_table_of_other_trainers(bare):

@@ -1,6 +1,5 @@
 """The benchmarks' arithmetic, the loops that are timed, and a rehearsal of the GPU's on tiny networks."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,12 +12,8 @@ from benchmarks import gpu, gpu_rows, loops, timing
 from benchmarks.gpu_table import tables
 from benchmarks.original_script import ScriptLoop
 from benchmarks.setups import Setup, setups
-from debiaslib.errors import InputError
-from debiaslib.study.presets import PRESETS
-from debiaslib.training.batches import Batches
 
 ROOT = Path(__file__).resolve().parent.parent
-WITHOUT_ACCELERATE = importlib.util.find_spec("accelerate") is None
 
 
 def python(*arguments, timeout=300):
@@ -66,15 +61,6 @@ def test_our_loop_is_the_training_itself(setup):
     assert loop.training.step == 3 and all(p.grad is None for p in loop.training.network.parameters())
 
 
-@pytest.mark.skipif(WITHOUT_ACCELERATE, reason="accelerate is not installed: benchmarks/requirements.txt")
-def test_the_loop_of_diffusers_parts_trains(setup):
-    loop = loops.DiffusersLoop(setup)
-    before = loop.network.conv_in.weight.detach().clone()
-    loop(2)
-    assert loop.ema.optimization_step == 2 and not torch.equal(before, loop.network.conv_in.weight)
-    assert {p.dtype for p in loop.network.parameters()} == {torch.float32}
-
-
 SCRIPT = """
 import argparse
 from pathlib import Path
@@ -107,29 +93,6 @@ def test_a_script_waits_for_its_turn(setup, tmp_path):
         assert log.read_text().count("step") == total
     loop.close()
     assert not loop.thread.is_alive() and log.read_text().count("step") == 6 and sys.argv == given
-
-
-def test_a_script_that_ends_is_one_line(setup, tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT.replace("{steps}", "2"))
-    loop = ScriptLoop(tmp_path / "script.py", setup)
-    loop(2)
-    with pytest.raises(InputError, match="script.py ended: the end") as caught:
-        loop(1)
-    assert "\n" not in str(caught.value)
-
-
-def test_the_loop_beside_its_bare_network(setup, monkeypatch, capsys):
-    from benchmarks import loop_overhead
-
-    arguments = ["loop_overhead", "--tiny", "--batch-size", "4", "--pairs", "3", "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    loop_overhead.main()
-    _, batch, dtype, bare, step, *share = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
-    assert (batch, dtype) == ("4", "float32") and float(bare) > 0 and len(share) == 4
-    assert float(share[0]) == pytest.approx(float(bare) / float(step), rel=0.1)
-    assert (
-        loops.our_config(setup).max_grad_norm == 1 and loops.our_config(setup, max_grad_norm=None).max_grad_norm is None
-    )
 
 
 # The GPU's
@@ -173,15 +136,6 @@ def test_the_tables_numbers():
     assert "- not measured: c: OutOfMemoryError: too much" in text
 
 
-def test_the_plan_names_known_loops_once():
-    for device, tiny in (("cuda", False), ("cpu", True)):
-        rows = gpu.plan(device, tiny)
-        assert len({row[0] for row in rows}) == len(rows)
-        for _, what, network, _, loop in rows:
-            assert what == "matrix rate" or (network in PRESETS and loop in {**gpu_rows.OURS, **gpu_rows.PARTS})
-            assert device != "cpu" or not ("compiled" in loop or "graphs" in loop)
-
-
 def test_a_row_that_ended_its_process_twice_is_left(tmp_path):
     row = {"key": "k", "failed": gpu.INTERRUPTED, "attempts": 1}
     gpu.append(tmp_path, row)
@@ -209,27 +163,3 @@ def test_a_rehearsal_goes_on_where_it_stopped(tmp_path):
     row = rows[wanted[1]]
     assert row["images_per_second"] == pytest.approx(row["batch"] / row["step"]) and row["flops_per_image"] > 0
     assert (tmp_path / "gpu.md").read_text() == tables(rows)
-
-
-# The data
-
-
-def test_the_fixed_batch_is_one_batch(setup, monkeypatch):
-    from benchmarks import data_step_time
-
-    drawn = []
-    monkeypatch.setattr(Batches, "__call__", watched(Batches.__call__, drawn))
-    seconds, images = data_step_time.paired(setup, True, rounds=2, steps=3, clock="wall")
-    assert {side: len(values) for side, values in seconds.items()} == {"fixed": 2, "data": 2} and len(
-        images.images
-    ) == 6
-    assert len(drawn) == 1 + 1 + 2 * 3  # the fixed one, the warm-up, and one for each step with data
-    assert drawn[-1] == 2 * (1 + 2 * 3) - 1
-
-
-def watched(function, drawn):
-    def call(self, step):
-        drawn.append(step)
-        return function(self, step)
-
-    return call

@@ -15,11 +15,8 @@ import setuptools
 from places import NOBODY, ROOT, as_nobody, call, clone, environment, git, sealed
 
 from debiaslib import paths
-from debiaslib.errors import InputError
 from debiaslib.figures.draw import FIGURES
 from debiaslib.paths import home_substitutes, notebook_files
-from debiaslib.study import pipeline
-from debiaslib.study import run_notebook as execution
 from debiaslib.study.snakemake import _config_arguments, _environment
 
 ODD = "Ein Ordner mit Übermaß é #1 {x} it's"
@@ -38,17 +35,6 @@ def test_the_engine_is_given_names_as_they_are(name):
     from snakemake.cli import parse_config
 
     assert parse_config(_config_arguments({"results": name, "dataset": ""})) == {"results": name}
-
-
-def test_results_that_cannot_be_written_are_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    for begin in (
-        lambda: pipeline.reproduce(str(SMOKE), results=tmp_path / "file" / "below"),
-        lambda: execution.execute_notebook("01_bias_existence", results=tmp_path / "file" / "below"),
-    ):
-        with pytest.raises(InputError, match="^results is '.* is a file") as caught:
-            begin()
-        assert one_line(str(caught.value))
 
 
 def test_homes(tmp_path, monkeypatch):

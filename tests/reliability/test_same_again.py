@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import same_again
 import torch
 import yaml
 from synthetic_results import write_synthetic_results
@@ -89,14 +91,28 @@ EXPERIMENT = {
 }  # fmt: skip
 
 
-def twice(tmp_path, how_much):
-    """Two folders of results of the same experiment, each made by a process of its own."""
+def twice(tmp_path, experiment, *how):
+    """Two folders of results of the same experiment, each made as `how` says: by a function of (file, folder)."""
     file, folders = tmp_path / "tiny.yaml", [tmp_path / f"results {number}" for number in range(2)]
-    file.write_text(yaml.safe_dump(EXPERIMENT))
-    for settings, folder in zip(SETTINGS, folders, strict=True):
-        cache = {"DEBIASLIB_CACHE": str(folder / "cache")} if how_much == "all" else {}
-        python({**settings, **cache}, HERE / "same_again.py", file, folder, how_much)
+    file.write_text(yaml.safe_dump(experiment))
+    for make, folder in zip(how, folders, strict=True):
+        make(file, folder)
     return [folder / "tiny" for folder in folders]
+
+
+def in_this_process(seed):
+    """With another global random state, which nothing may depend on."""
+
+    def make(file, folder):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        same_again.main(file, folder, "few")
+
+    return make
+
+
+def by_a_process(settings):
+    return lambda file, folder: python(settings, HERE / "same_again.py", file, folder, "all")
 
 
 def without_times(path, data):
@@ -126,13 +142,16 @@ def assert_same(folders):
 
 
 def test_a_training_and_its_samples_twice(tmp_path):
-    counts = assert_same(twice(tmp_path, "few"))
+    few = {"further_samplers": [], "features": ["pooled"], "raw_weights": False}
+    counts = assert_same(twice(tmp_path, {**EXPERIMENT, **few}, in_this_process(1), in_this_process(2)))
     assert counts["*.csv"] == 1 and counts["*.npz"] == 1 and counts["*.npy"] >= 2 and counts["*.safetensors"] == 3
 
 
 @pytest.mark.slow
 def test_every_table_twice(tmp_path):
-    folders = twice(tmp_path, "all")
+    caches = [{"DEBIASLIB_CACHE": str(tmp_path / f"cache {number}")} for number in range(2)]
+    both = [by_a_process({**one, **cache}) for one, cache in zip(SETTINGS, caches, strict=True)]
+    folders = twice(tmp_path, EXPERIMENT, *both)
     counts = assert_same(folders)
     names = {path.name.partition("-")[0].partition(".")[0] for path in folders[0].glob("tables/*.*")} - {""}
     assert names == {"weights", "gradient_noise", "one_step", "mse", "bias", "arm_errors", "distances", "samples",
@@ -146,11 +165,11 @@ def test_every_table_twice(tmp_path):
 
 @pytest.mark.parametrize("kind", PREDICTION_TYPES)
 def test_one_thread_against_two(kind):
-    """The network, batch and weight of `quick` at equal weights."""
+    """The network and weight of `quick` at equal weights, on a batch of 8."""
     config = load_experiment("quick").train_config("debiased", 0)
     config = dataclasses.replace(config, prediction_type=kind, precision="float32", variant="")
     network, objective = build_network(config).train(), Objective(config)
-    images = load_images(config.dataset, config.resolution, progress=False).images[: config.batch_size]
+    images = load_images(config.dataset, config.resolution, progress=False).images[:8]
     x0, t = to_float(images), objective.timesteps(0)
     noise = torch.randn(x0.shape, generator=stream(0, "noise"))
     found = []
@@ -161,12 +180,7 @@ def test_one_thread_against_two(kind):
             gradients = torch.autograd.grad(loss, list(network.parameters()))
         finally:
             torch.set_num_threads(1)
-        found.append(
-            [
-                loss.detach().double(),
-                mse.detach().double(),
-                torch.cat([gradient.double().flatten() for gradient in gradients]),
-            ]
-        )
+        flat = torch.cat([gradient.double().flatten() for gradient in gradients])
+        found.append([loss.detach().double(), mse.detach().double(), flat])
     gaps = [float((two - one).norm() / one.norm()) for one, two in zip(*found, strict=True)]
     assert found[0][2].norm() > 0 and max(gaps) <= 1e-5, gaps
