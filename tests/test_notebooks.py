@@ -80,6 +80,7 @@ def test_every_parameter_has_a_type_a_default_and_a_meaning(name):
         assert type(ast.literal_eval(node.value)).__name__ == node.annotation.id
 
 
+@pytest.mark.slow
 def test_a_notebook_alone_trains_what_is_missing_and_shows_its_figures(tmp_path):
     notebook = papermill_run("05_training", tmp_path, experiment=SMOKE, results=tmp_path / "r")
     assert (tmp_path / "r" / "smoke" / "runs" / "debiased-s0" / "record.json").exists()
