@@ -17,7 +17,7 @@ from ..figures.registry import Sentence
 from ..metrics.statistics import mean_interval, paired_ratio
 from . import verdicts as judged
 from .numbers_as_text import bracketed
-from .results_read import ResultTables, name_of
+from .results_read import ResultTables, name_of, seeds_text
 
 __all__ = ["Table", "colour_error", "colours", "control_ratios", "distance_means", "distance_ratios", "distances",
            "epsilon_plateau", "error_ratios", "excess", "few_steps", "one_call", "order", "swap", "verdicts",
@@ -149,7 +149,7 @@ def swap(folder):
     above, below = (swapped[side].mean() for side in (">", "<="))
     return Sentence(
         f"Here: layout_energy of constant's samples is {alone.mean():.3g}. With the exact optimum at t > {t} it is "
-        f"{above:.3g}, with the optimum at t <= {t} it is {below:.3g}."
+        f"{above:.3g}, with the optimum at t <= {t} it is {below:.3g}; {seeds_text(len(alone))}."
     )
 
 

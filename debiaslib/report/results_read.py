@@ -9,7 +9,7 @@ from ..diffusion.strategies import parse_strategy
 from ..errors import InputError
 from ..study.saved_tables import read_rows
 
-__all__ = ["ResultTables", "name_of"]
+__all__ = ["ResultTables", "name_of", "seeds_text"]
 
 _NONE = pd.Series(dtype=float)
 
@@ -20,6 +20,11 @@ def name_of(arm):
         return parse_strategy(arm).label
     except InputError:
         return str(arm)
+
+
+def seeds_text(n):
+    """What a number of so many training seeds is: "one training seed", "mean of 6 training seeds"."""
+    return "one training seed" if n == 1 else f"mean of {n} training seeds"
 
 
 class ResultTables:
@@ -116,10 +121,8 @@ class ResultTables:
 
     @property
     def seeds(self):
-        """What a number of these tables is, for a sentence: "one training seed" or "mean of 6 training seeds"."""
-        table = self["mse.csv"] if self["mse.csv"] is not None else self.judged
-        n = table.seed.nunique()
-        return "one training seed" if n == 1 else f"mean of {n} training seeds"
+        """`seeds_text` of the training seeds of these tables."""
+        return seeds_text((self["mse.csv"] if self["mse.csv"] is not None else self.judged).seed.nunique())
 
     @property
     def feature_distance(self):

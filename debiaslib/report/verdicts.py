@@ -115,7 +115,7 @@ def _chapter_1(tables):
     if gate is not None:
         base = gate[gate.arm == _BASE]
         refuted_by = "constant fails the gate: 1.25 times the optimum's error at t = 600, twice the input's at t = 900"
-        found = (f"t = {t}: {g.error.max():.3g}, limit {g.limit.min():.3g}" for t, g in base.groupby("t"))
+        found = (f"t = {t}: at most {g.error.max():.3g}, limit {g.limit.min():.3g}" for t, g in base.groupby("t"))
         yield _row("The networks have learned their task.", refuted_by, "; ".join(found), base.passes.all())
     yield _of_errors(
         tables, "Constant's estimate of x0 at large t is far from what is possible.",

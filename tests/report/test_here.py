@@ -136,15 +136,15 @@ def swapped(folder, above, below, seeds=(0,)):
 def test_the_swap_blames_the_part_whose_replacement_mends(tmp_path):
     frame = swapped(tmp_path, 0.2, 1.1)
     assert frame.verdict.tolist() == ["one seed: yes", "one seed: no"] and "t > 600" in frame["found here"][0]
-    assert "is 1. With the exact optimum at t > 600 it is 0.2, with the optimum at t <= 600 it is 1.1." in str(
-        here.swap(tmp_path)
-    )
+    said = str(here.swap(tmp_path))
+    assert "is 1. With the exact optimum at t > 600 it is 0.2, with the optimum at t <= 600 it is 1.1;" in said
 
 
 def test_the_swap_of_several_seeds_has_intervals(tmp_path):
     frame = swapped(tmp_path, 0.2, 1.5, seeds=range(6))
     assert frame.verdict.tolist() == ["holds", "refuted"] and frame["found here"].str.contains(", 6 seeds").all()
-    assert "samples is 1.25." in str(here.swap(tmp_path))
+    said = str(here.swap(tmp_path))
+    assert "samples is 1.25." in said and said.endswith("; mean of 6 training seeds.")
     frame = swapped(tmp_path, -0.01, 1.5, seeds=range(6))  # an unbiased distance may be 0 or less
     assert "difference [" in frame["found here"][0] and frame.verdict[0] == "holds"
 
