@@ -17,7 +17,7 @@ COLUMNS = ["question", "outcome", "against", "ratio", "low", "high", "n", "p", "
 FEW, MANY = 10, 50  # sampling steps
 MARGIN = 0.9  # "no difference": the interval lies within 0.9 to 1 / 0.9
 T_STAR = 600  # of the oracle swap
-_OURS, _BASE, _OPTIMUM = "debiased", "constant", "optimum"
+_OURS, _BASE = "debiased", "constant"
 _RIVALS = ("constant; prediction_type=v_prediction", "p2(k=1,gamma=1)", "min_snr(gamma=5)")
 _UNTESTABLE = "not testable with these networks"
 QUESTIONS = {
@@ -71,22 +71,13 @@ def _compared(tables, question, metric, steps, rival):
 
 
 def _q4(tables):
-    table = tables["oracle_swap.csv"]
-    if table is None:
-        return
-    table = table[(table.metric == "layout_energy") & (table.seed.astype(str) != "mean")]
-    table = table[table.steps == table.steps.max()]
-
-    def values(above, below, t_star):
-        chosen = (table.above == above) & (table.below == below) & (table.t_star == t_star)
-        return table[chosen].set_index("seed").value.sort_index()
-
-    alone = values(_BASE, _BASE, -1)
-    for where, pair in ((f"t > {T_STAR}", (_OPTIMUM, _BASE)), (f"t <= {T_STAR}", (_BASE, _OPTIMUM))):
-        outcome = f"layout_energy, {table.steps.max():.0f} steps, with the optimum at {where}"
-        row = _row("Q4", outcome, f"{_BASE} alone", values(*pair, T_STAR), alone)
+    t_star, alone, swapped = tables.swap(T_STAR)
+    for side, values in swapped.items() if t_star == T_STAR else ():
+        steps = tables["oracle_swap.csv"].steps.max()
+        outcome = f"layout_energy, {steps:.0f} steps, with the optimum at t {side} {T_STAR}"
+        row = _row("Q4", outcome, f"{_BASE} alone", values, alone)
         if row is not None:
-            yield {**row, "answer": _swap_answer(row, of_paper=pair[0] == _OPTIMUM)}
+            yield {**row, "answer": _swap_answer(row, of_paper=side == ">")}
 
 
 def _row(question, outcome, against, ours, base):

@@ -204,9 +204,8 @@ def _chapter_6(tables):
     for count in dict.fromkeys((*steps[:1], *steps[-1:])):
         for other in tables.rivals(_OURS):
             claim = f"Better samples than {name_of(other)} in {count} steps."
-            pair = (tables.distances(metric, count, arm) for arm in (_OURS, other))
-            what = f"debiased / {name_of(other)}, {metric}"
-            yield paired_claim(claim, f"{metric} at {count} steps is not smaller", what, *pair)
+            refuted_by = f"{metric} at {count} steps is not smaller"
+            yield _of_distances(tables, claim, refuted_by, metric, count, other)
 
 
 def _chapter_7(tables):
