@@ -5,11 +5,8 @@ from ..metrics.distances import evaluate
 from ..metrics.features import at_hand, load_extractor
 from ..training.arms import parse_arm
 from ..training.config import run_name
-from ..training.processes import current_world
 from .common import subset, trained
 from .samples import sampling_inputs, sampling_jobs, snapshots_of, stored_samples
-
-__all__ = ["Metrics", "distances", "draw_together", "real_distances"]
 
 
 class Metrics:
@@ -49,16 +46,18 @@ def distances(study, arm, seed):
     Columns: weighting and variant (together the arm), seed, network ("ema", or "raw" for the weights of the last step),
     sampler, steps, images_seen, and those of `metrics.evaluate`.
     """
-    metrics = Metrics(study, study.experiment.distance_images)
+    e, metrics, parsed = study.experiment, Metrics(study, study.experiment.distance_images), parse_arm(arm)
+    inputs = {**trained(study, [seed], [arm]), **sampling_inputs(e), **metrics.inputs, "samplers": e.samplers}
+    inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps, "raw": e.raw_weights}
 
     def rows():
-        found, parsed = [], parse_arm(arm)
-        for job in sampling_jobs(study.experiment, arm, snapshots_of(study, arm, seed)):
+        found = []
+        for job in sampling_jobs(e, arm, snapshots_of(study, arm, seed)):
             facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, **job}
             found += metrics.rows(stored_samples(study, arm, seed, metrics.n, **job), **facts)
         return found
 
-    return study.csv(*_table_of(study, arm, seed, trained(study, [seed], [arm]), metrics), rows, digits=10)
+    return study.csv(f"distances-{run_name(arm, seed)}.csv", inputs, rows, digits=10)
 
 
 def real_distances(study):
@@ -75,24 +74,3 @@ def real_distances(study):
 
     inputs = {**metrics.inputs, "heldout": heldout.fingerprint}
     return study.csv("distances-real.csv", inputs, rows, digits=10)
-
-
-def draw_together(study, arm, seed):
-    """Draw the samples that a run's distances need, each process its share; nothing if the distances are there.
-
-    Every process of the `World` calls this. All train the run together if it is not there. The images are the same as
-    one process's.
-    """
-    e, world, runs, needed = study.experiment, current_world(), trained(study, [seed], [arm]), None
-    if world.first:
-        needed = not study.has(*_table_of(study, arm, seed, runs, Metrics(study, e.distance_images)))
-    for job in sampling_jobs(e, arm, snapshots_of(study, arm, seed)) if world.broadcast(needed) else ():
-        stored_samples(study, arm, seed, e.distance_images, **job)
-
-
-def _table_of(study, arm, seed, runs, metrics):
-    """The name of a run's table of distances, and what decides its content."""
-    e = study.experiment
-    inputs = {**runs, **sampling_inputs(e), **metrics.inputs, "samplers": e.samplers}
-    inputs |= {"steps": e.distance_steps, "snapshot_steps": e.snapshot_steps, "raw": e.raw_weights}
-    return f"distances-{run_name(arm, seed)}.csv", inputs

@@ -7,14 +7,10 @@ import functools
 
 import numpy as np
 
-from ..diffusion.sampling import sample, sample_batches
+from ..diffusion.sampling import sample
 from ..training.config import run_name
-from ..training.processes import current_world, shared_batches
 from .common import trained
-from .sample_store import SampleStore
-
-__all__ = ["image_seeds", "samples", "sampling_inputs", "sampling_jobs", "snapshots_of",
-           "stored_samples", "training_samples"]  # fmt: skip
+from .sample_store import stored_images
 
 
 def samples(study, arm, seed):
@@ -76,31 +72,17 @@ def sampling_jobs(e, arm, seen):
 
 
 def stored_samples(study, arm, seed, n, network, sampler, steps, images_seen):
-    """The n samples of one of the `sampling_jobs`, uint8 (n, 3, R, R), mapped from disk; those not yet there are drawn.
-
-    All processes of the `World` call this and draw together; the first one stores the images and returns them, the
-    others return None.
-    """
-    world, config = current_world(), study.experiment.train_config(arm, seed)
+    """The n samples of one of the `sampling_jobs`, uint8 (n, 3, R, R), from disk; those not yet there are drawn."""
+    config, seeds = study.experiment.train_config(arm, seed), image_seeds(seed, n)
     settings = _settings(study, arm, sampler, steps)
     inputs = {**study.identity(arm, seed), "network": network, "images_seen": images_seen, "n": n}
-    inputs |= {**settings, "threads": config.threads, "first_seed": image_seeds(seed, n)[0]}
-    store = SampleStore(study.folder / "samples", inputs, (3, config.resolution, config.resolution))
+    inputs |= {**settings, "threads": config.threads, "first_seed": seeds[0]}
     model = functools.cache(lambda: study.model(arm, seed, images_seen, raw=network == "raw"))
 
     def draw(numbers):
-        seeds = [image_seeds(seed, n)[number] for number in numbers]
-        return sample_batches(model(), study.schedule, seeds, progress=world.first, **settings)
+        return sample(model(), study.schedule, seeds[numbers.start : numbers.stop], progress=True, **settings)
 
-    if not world.broadcast(world.first and store.complete):
-        with world.exclusive(store.path.with_suffix(".lock"), f"the samples {store.path.name}"):
-            for numbers in world.broadcast(store.missing() if world.first else None):
-                images = list(shared_batches(world, numbers, settings["batch_size"], store.shape, draw))
-                if world.first:
-                    store.add(numbers, np.concatenate(images))
-            if world.first:
-                store.join()
-    return store.images if world.first else None
+    return stored_images(study.folder / "samples", inputs, (3, config.resolution, config.resolution), draw)
 
 
 def snapshots_of(study, arm, seed):

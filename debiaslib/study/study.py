@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..files import sha256_json
 from ..paths import checkout, results_root
 from ..provenance import provenance
-from ..store import is_current, stored
+from ..store import stored
 from ..training.published_weights import take_published
 from ..training.run import find_run
 from .check_parameters import check_parameters
@@ -92,10 +92,6 @@ class Study:
         if record is None:
             raise InputError(f"the run {run.folder} is not complete; train it first")
         return {"config": sha256_json(run.config), "ema": record["snapshots"][-1]["sha256"]}
-
-    def has(self, name, inputs):
-        """Whether tables/<name> stands as it was made from equal inputs, so that `table` would not make it again."""
-        return is_current(self.folder / "tables" / name, inputs)
 
     def table(self, name, inputs, make):
         """The path of tables/<name>: as it stands if made from equal inputs, else made by `make(temporary path)`.

@@ -18,8 +18,6 @@ def main():
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1); lr=5e-4'")
     parser.add_argument("--seed", type=int, default=0)
-    any_processes = "go on with a run that another number of processes began; its record says who took which steps"
-    parser.add_argument("--any-processes", action="store_true", help=any_processes)
     arguments = parser.parse_args()
     with processes() as world:
         experiment = load_experiment(arguments.experiment, arguments.dataset)
@@ -27,7 +25,7 @@ def main():
         if experiment.weights and world.first:
             run = find_run(experiment.name, config.arm, config.seed, arguments.results)
             take_published(checkout() / experiment.weights, run)
-        train(config, arguments.results, experiment.name, any_processes=arguments.any_processes)
+        train(config, arguments.results, experiment.name)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ SETTINGS = {
     "weight_decay": float,
 }
 _WORDS = {"true": True, "false": False}
-_LONGEST = 200  # characters: an arm names a folder, and a file system has room for 255 bytes
 PRETRAINED = "pretrained"  # the one arm of a study of a network that was trained elsewhere; no experiment can name it
 
 
@@ -67,9 +66,8 @@ class Arm:
 def parse_arm(text):
     """Parse `"weighting"` or `"weighting; name=value, ..."` into an `Arm`.
 
-    Raises InputError for an unknown weighting or setting (naming the nearest known one), a setting given twice, a value
-    of another kind than the setting's, and what makes too long a name.
-    `PRETRAINED` is an arm without a weighting that `loss_weight` knows.
+    Raises InputError for an unknown weighting or setting (naming the nearest known one), a setting given twice, and a
+    value of another kind than the setting's. `PRETRAINED` is an arm without a weighting that `loss_weight` knows.
     """
     if isinstance(text, Arm):
         return text
@@ -84,10 +82,7 @@ def parse_arm(text):
         if check_name("setting of a variant", name, SETTINGS) in settings:
             raise InputError(f"arm {shown(text)} gives {name} twice")
         settings[name] = _value(name, value)
-    arm = Arm(parse_strategy(weighting), tuple(sorted(settings.items())))
-    if len(arm.slug) > _LONGEST:
-        raise InputError(f"arm {shown(text)} makes a name of {len(arm.slug)} characters; it must be {_LONGEST} at most")
-    return arm
+    return Arm(parse_strategy(weighting), tuple(sorted(settings.items())))
 
 
 def _value(name, text):

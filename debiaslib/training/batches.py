@@ -26,7 +26,7 @@ class Batches:
     def __call__(self, step):
         """The batch of a step. The whole one is drawn in every process, and this one's part returned."""
         config, size, mine = self.config, self.config.batch_size, self.world.part(self.config.batch_size)
-        rows = self._rows(step)
+        rows = torch.randint(len(self.pixels), (size,), generator=stream(config.seed, "images", step))[mine]
         x0 = to_float(self.pixels.take(rows))
         t = self.objective.timesteps(step)[mine]
         if config.horizontal_flip:
@@ -35,7 +35,3 @@ class Batches:
         generator = stream(config.seed, "noise", step, config.device)
         noise = torch.randn((size, *x0.shape[1:]), generator=generator, device=config.device)[mine]
         return x0, t, noise, None if self.labels is None else self.labels[rows].to(config.device)
-
-    def _rows(self, step):
-        generator, size = stream(self.config.seed, "images", step), self.config.batch_size
-        return torch.randint(len(self.pixels), (size,), generator=generator)[self.world.part(size)]

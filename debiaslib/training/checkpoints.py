@@ -17,23 +17,19 @@ KEPT = 2
 
 
 def training_state(training):
-    """The state of a `Training` after its last step: what `torch.save` can write."""
+    """The state of a `Training` after its last step."""
     return {
         "network": training.network.state_dict(),
         "optimizer": training.optimizer.state_dict(),
         "ema": training.ema.state_dict(),
         "sums": training.log.total,
         "seconds": training.seconds,
-        "processes": training.shares,
         "log": training.log.rows,
     }
 
 
 def resume(training):
-    """Take the last checkpoint's state, if there is one; the first process reads it and gives it to all.
-
-    Raises InputError if every checkpoint is damaged.
-    """
+    """Take the last checkpoint's state, if there is one; the first process reads it and gives it to all."""
     world, folder = training.world, training.run.folder
     training.step, state = world.broadcast(load_checkpoint(folder / "checkpoints") if world.first else None)
     if state is not None:
@@ -44,10 +40,6 @@ def resume(training):
         training.seconds, training.log.total = state["seconds"], state["sums"]
         # Rows come from the checkpoint, not from the file: a killed training may have left later ones, or half a row.
         training.log.rows, training.log.checkpoint = state["log"], training.step
-    # Who takes which steps: lists of (first step, processes, backend).
-    before = [share for share in (state or {}).get("processes", ()) if share[0] < training.step]
-    now = [world.size, world.backend(training.config.device)]
-    training.shares = before if before and before[-1][1:] == now else [*before, [training.step, *now]]
     if world.first:
         training.log.rewrite()
         _tidy(folder / "checkpoints", training.step)
@@ -62,14 +54,11 @@ def resume(training):
 
 
 def save_checkpoint(folder, step, state):
-    """Write `state` (what torch.save can write of tensors, numbers, lists and dicts) as the checkpoint of `step`."""
+    """Write `state` as the checkpoint of `step`."""
     path = folder / f"step-{step:09d}.pt"
-    save_with_note(path, lambda temporary: torch.save(state, temporary), lambda: {"step": step}, _note(path))
+    note = path.with_suffix(".json")
+    save_with_note(path, lambda temporary: torch.save(state, temporary), lambda: {"step": step}, note)
     _tidy(folder, step)
-
-
-def _note(path):
-    return path.with_suffix(".json")
 
 
 def _tidy(folder, step):
@@ -100,7 +89,7 @@ def load_checkpoint(folder):
 
 def _verified(path):
     step = int(path.stem.removeprefix("step-"))
-    if read_json(_note(path)) != {"step": step, "sha256": sha256_file(path)}:
+    if read_json(path.with_suffix(".json")) != {"step": step, "sha256": sha256_file(path)}:
         raise InputError(f"{path}: its step and sha256 are not the recorded ones")
     return step, torch.load(path, map_location="cpu", weights_only=True)
 

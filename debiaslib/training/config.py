@@ -2,24 +2,19 @@
 
 import dataclasses
 import math
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
+from ..devices import check_device_name
 from ..diffusion.prediction import PREDICTION_TYPES
 from ..diffusion.strategies import parse_strategy
-from ..errors import InputError, check_number, shown
+from ..errors import InputError, check_number
 from .arms import parse_arm
 from .settings import Flag, Mapping, Number, Text, Whole, settings
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
-
-
-def _check_device(name):
-    if not re.fullmatch("cpu|mps|cuda(:[0-9]+)?", name):
-        raise InputError(f"device is {shown(name)}; write it as 'cpu', 'cuda', 'cuda:0' or 'mps'")
-    return name
+_Variant = Annotated[str, AfterValidator(lambda text: text and parse_arm(f"constant; {text}").variant)]
 
 
 @settings
@@ -34,7 +29,7 @@ class TrainConfig:
     lr: Number(gt=0)
     preset: Text = ""
     weighting: Annotated[str, AfterValidator(lambda text: str(parse_strategy(text)))] = "debiased"
-    variant: Text = ""  # what an arm changes beside the weighting, "lr=0.0005": part of the folder's name
+    variant: _Variant = ""  # what an arm changes beside the weighting, "lr=0.0005": part of the folder's name
     seed: Whole(0) = 0
     prediction_type: Literal[PREDICTION_TYPES] = "epsilon"
     schedule: Literal[SCHEDULES] = "linear"
@@ -53,30 +48,24 @@ class TrainConfig:
     ema_decay: Number(ge=0, lt=1) = 0.9999
     horizontal_flip: Flag = False
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network's inside: its output is float32
-    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"  # of 4-D weights, and so of all activations
     # torch.compile: "default", or "cuda_graphs" for its mode that records them
     compilation: Literal["none", "default", "cuda_graphs"] = "none"
     microbatch: Whole(1) | None = None  # images of one forward and backward pass; None: the whole batch at once
     snapshots: tuple[Whole(1), ...] = ()  # EMA weights are kept when so many images were seen, and at the end
-    device: Annotated[str, AfterValidator(_check_device)] = "cpu"
+    device: Annotated[str, AfterValidator(check_device_name)] = "cpu"
     threads: Whole(1, 1024) = 1
 
     def __post_init__(self):
-        self._check_variant()
         check_number("images", self.images, minimum=self.batch_size, integer=True)
-        for name, counts, most in (
-            ("microbatch", [self.microbatch or 1], self.batch_size),
-            ("snapshots", self.snapshots, self.images),
-        ):
-            for count in counts:
-                check_number(name, count, minimum=1, maximum=most, integer=True)
+        check_number("microbatch", self.microbatch or 1, minimum=1, maximum=self.batch_size, integer=True)
+        for count in self.snapshots:
+            check_number("snapshots", count, minimum=1, maximum=self.images, integer=True)
         channels = self.network.get("block_out_channels")
-        halved = len(channels) - 1 if isinstance(channels, list) else 0
-        if self.resolution % 2**halved:
-            raise InputError(
-                f"resolution is {self.resolution}; it must be a multiple of {2**halved}, as the network halves it "
-                f"{halved} times"
-            )
+        factor = 2 ** (len(channels) - 1) if isinstance(channels, list) else 1
+        if self.resolution % factor:
+            why = "as the network halves it at each level but the last"
+            raise InputError(f"resolution is {self.resolution}; it must be a multiple of {factor}, {why}")
         if self.classes is not None:
             check_number("num_class_embeds of the network", self.classes, minimum=1, integer=True)
         if self.scale_betas and self.schedule != "linear":
@@ -85,14 +74,6 @@ class TrainConfig:
             raise InputError("learned_variance needs timesteps drawn evenly; timestep_sampling is 'weight'")
         if self.compilation == "cuda_graphs" and not self.device.startswith("cuda"):
             raise InputError(f"compilation is 'cuda_graphs', which device {self.device!r} lacks; use 'default'")
-
-    def _check_variant(self):
-        """Raise InputError unless `variant`, which names the run's folder, says the values that the fields have."""
-        arm = parse_arm(self.arm)
-        object.__setattr__(self, "variant", arm.variant)
-        for name, value in arm.settings:
-            if getattr(self, name) != value:
-                raise InputError(f"variant is {shown(self.variant)}, but {name} is {getattr(self, name)!r}")
 
     @property
     def steps(self):

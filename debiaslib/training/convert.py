@@ -17,12 +17,8 @@ from diffusers.models.attention_processor import Attention
 
 from ..errors import InputError
 
-_RESOLUTIONS = {  # multipliers: resolution of the published networks and of ADM's own defaults
-    (1, 1, 2, 2, 4, 4): 256,
-    (1, 1, 2, 3, 4): 128,
-    (1, 2, 3, 4): 64,
-    (1, 2, 2, 2): 32,
-}
+# By multipliers, of the published networks and of ADM's own defaults.
+_RESOLUTIONS = {(1, 1, 2, 2, 4, 4): 256, (1, 1, 2, 3, 4): 128, (1, 2, 3, 4): 64, (1, 2, 2, 2): 32}
 _OUTER = {
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
@@ -45,11 +41,6 @@ _INNER = {  # of a residual block, an attention, and a resampling by a convoluti
 }
 
 
-def is_adm(names):
-    """Whether the names are those of an ADM network's state dict."""
-    return {"input_blocks.0.0.weight", "middle_block.1.qkv.weight", "out.2.weight"} <= set(names)
-
-
 def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=None):
     """The arguments of the `UNet2DModel` that an ADM state dict describes.
 
@@ -58,7 +49,7 @@ def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=
     the list of them by level, which stock diffusers refuses: `convert_adm` sets them itself.
     Raises InputError for a state dict that is no such network, and for heads that do not divide an attention.
     """
-    if not is_adm(shapes):
+    if not {"input_blocks.0.0.weight", "middle_block.1.qkv.weight", "out.2.weight"} <= set(shapes):
         raise InputError("the state dict is not of an ADM network: it has no input_blocks, middle_block and out")
     doubled = re.compile(r"output_blocks\.\d+\.[12]\.(conv|in_layers\.2)\.weight")
     resamplers = [match[1] for match in map(doubled.fullmatch, shapes) if match]
@@ -70,12 +61,15 @@ def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=
         scaled = shapes["middle_block.0.emb_layers.1.weight"][0] == 2 * shapes["middle_block.0.out_layers.3.weight"][0]
     except KeyError as error:
         raise InputError(f"the state dict has no {error}, where its other names put it") from None
+    multipliers = tuple(width // channels[0] for width in channels)
+    if resolution is None and multipliers not in _RESOLUTIONS:
+        raise InputError(f"the resolution cannot be told from the multipliers {multipliers}; give resolution")
     attended = [f"{first}.1.qkv.weight" in shapes for first in firsts]
     attentions = [width for width, here in zip(channels, attended, strict=True) if here] + channels[-1:]  # the middle's
     sizes = [width // _heads(width, num_head_channels, num_heads) for width in attentions]
     kind, block = ("resnet", "Resnet{}sampleBlock2D") if "in_layers.2" in resamplers else ("conv", "{}Block2D")
     return {
-        "sample_size": resolution or _usual_resolution(tuple(width // channels[0] for width in channels)),
+        "sample_size": resolution or _RESOLUTIONS[multipliers],
         "in_channels": shapes["input_blocks.0.0.weight"][1],
         "out_channels": shapes["out.2.weight"][0],
         "block_out_channels": channels,
@@ -94,12 +88,6 @@ def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=
         "dropout": 0.0,
         **({"num_class_embeds": shapes["label_emb.weight"][0]} if "label_emb.weight" in shapes else {}),
     }
-
-
-def _usual_resolution(multipliers):
-    if multipliers not in _RESOLUTIONS:
-        raise InputError(f"the resolution cannot be told from the multipliers {multipliers}; give resolution")
-    return _RESOLUTIONS[multipliers]
 
 
 def _heads(width, size, number):

@@ -12,12 +12,7 @@ from .load import load_model
 from .network import beta_ends
 from .run import run_config
 
-_SCHEDULES = {
-    "linear": "linear",
-    "scaled_linear": "scaled_linear",
-    "cosine": "squaredcos_cap_v2",
-    "sigmoid": "sigmoid",
-}
+_SCHEDULES = {"cosine": "squaredcos_cap_v2"}  # diffusers' names, where they are others
 
 
 def export_pipeline(run, folder, images=None):
@@ -25,14 +20,12 @@ def export_pipeline(run, folder, images=None):
 
     Returns `folder`. A network with `input_skip` takes its class along, unet/input_skip_unet.py, and its table in the
     U-Net's configuration: DDPMPipeline.from_pretrained(folder, trust_remote_code=True).
-    Raises InputError for what a `DDPMPipeline` has no place for: a network that is told the class, or a transformer.
+    Raises InputError for a network that is told the class and for a transformer, which a `DDPMPipeline` cannot call.
     """
     config, target = run_config(run), Path(folder)
     if config.classes or config.network.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise InputError(
-            f"the network of {run.folder} is told a class or is no UNet2DModel, which a DDPMPipeline cannot call;"
-            " load_model gives the network itself"
-        )
+        why = "is told a class or is no UNet2DModel, which a DDPMPipeline cannot call"
+        raise InputError(f"the network of {run.folder} {why}; load_model gives the network itself")
     network = load_model(run, images)
     skips = isinstance(network, input_skip_unet.InputSkipUNet)
     if skips:
@@ -49,7 +42,7 @@ def export_pipeline(run, folder, images=None):
 def _scheduler(config):
     return DDPMScheduler(
         num_train_timesteps=config.timesteps,
-        beta_schedule=_SCHEDULES[config.schedule],
+        beta_schedule=_SCHEDULES.get(config.schedule, config.schedule),
         **({"beta_start": 0.00085, "beta_end": 0.012} if config.schedule == "scaled_linear" else beta_ends(config)),
         prediction_type=config.prediction_type,
         variance_type="learned_range" if config.learned_variance else "fixed_small",

@@ -70,11 +70,9 @@ def _network(config, state, path):
 
 def _own_run(source):
     """The `Run` that `source` is, complete or not, or None."""
-    if isinstance(source, Run):
-        return source
-    folder = user_path(source)
-    known = any(os.path.isfile(folder / name) for name in ("record.json", "log.jsonl"))
-    return Run(folder) if known else None
+    run = source if isinstance(source, Run) else Run(user_path(source))
+    begun = any(os.path.isfile(run.folder / name) for name in ("record.json", "log.jsonl"))
+    return run if begun or isinstance(source, Run) else None
 
 
 def _own_weights(path):

@@ -48,9 +48,8 @@ class TrainingLog:
 
     def refuse(self, where):
         """Raise the InputError of a loss that is not finite: where that was, what to do, which checkpoint is kept."""
-        kept = "no checkpoint was made"
-        if self.checkpoint is not None:
-            kept = f"the checkpoint of step {self.checkpoint} is kept"
+        last = self.checkpoint
+        kept = "no checkpoint was made" if last is None else f"the checkpoint of step {last} is kept"
         hint = f"lower lr={self.config.lr:g} or bound the weight"
         raise InputError(f"the loss of {self.run.name} is not finite {where}; {hint}; {kept}")
 
@@ -63,17 +62,9 @@ class TrainingLog:
         loss, mse, norm = (self.total / (step % self.every or self.every)).tolist()
         self.total.zero_()
         images, last = step * self.config.batch_size, self.rows[-1] if self.rows else {"images": 0, "seconds": 0.0}
-        row = {
-            "step": step,
-            "images": images,
-            "loss": loss,
-            "mse": mse,
-            "grad_norm": norm,
-            "lr": lr,
-            "ema_decay": ema_decay,
-            "images_per_second": (images - last["images"]) / (seconds - last["seconds"]),
-            "seconds": seconds,
-        }
+        speed = (images - last["images"]) / (seconds - last["seconds"])
+        row = {"step": step, "images": images, "loss": loss, "mse": mse, "grad_norm": norm, "lr": lr,
+               "ema_decay": ema_decay, "images_per_second": speed, "seconds": seconds}  # fmt: skip
         self.rows.append(row)
         path = self.run.folder / "log.jsonl"
         with name_file_in_errors(path), open(path, "a", encoding="utf-8") as file:

@@ -8,7 +8,6 @@ up, one step, the loop over steps, what is saved. The loss is in `objective.py`,
 log's sums and rows in `log.py`, saving and resuming in `checkpoints.py`, several processes in `processes.py`.
 """
 
-import math
 import sys
 import time
 
@@ -30,23 +29,22 @@ from .processes import current_world
 from .run import check_settings, find_run, write_record
 
 
-def train(config, results="", experiment="notebook", *, progress=True, checkpoint_seconds=30, any_processes=False):
+def train(config, results="", experiment="notebook", *, progress=True, checkpoint_seconds=30):
     """Train as `config` says in results/<experiment>/runs/<arm>-s<seed>/ and return the `Run`.
 
     Resumes from the last checkpoint; returns at once when the run is complete. SIGINT and SIGTERM save a checkpoint at
     the next step and end the process (exit status 130, 143). Within `processes.processes` all processes make this call
-    and share each batch; a signal to one stops all, and the first one writes. `any_processes`: another number of
-    processes may go on with a run; the record then says which steps each number took.
+    and share each batch; a signal to one stops all, and the first one writes.
 
     Raises InputError, before anything is written, if the folder holds a run made with other settings (naming the first
     field that differs), if another process has it, if the device is absent and if the batch cannot be shared; and,
     naming the step, if the loss stops being finite.
     """
     world = current_world()
+    progress = progress and world.first
     check_device(config.device)
     run = find_run(experiment, config.arm, config.seed, results)
-    bar = progress and world.first
-    images = load_images(config.dataset, config.resolution, progress=bar, classes=config.classes)
+    images = load_images(config.dataset, config.resolution, progress=progress, classes=config.classes)
     wanted = {**config.to_dict(), **images.identity}
     check_settings(run, wanted)
     if world.broadcast(run.record is not None):
@@ -54,13 +52,13 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     world.check(config.device, config.batch_size)
     with world.exclusive(run.folder / ".lock", f"the run {run.folder}"):
         if world.broadcast(run.record is None):  # another process may have completed it while we waited
-            check_settings(run, wanted, None if any_processes else world.size)
+            check_settings(run, wanted, world.size)
             torch.set_num_threads(config.threads)
             training = Training(run, config, images)  # refuses what cannot be trained before anything is written
             if world.first:
                 several = {"processes": world.size} if world.size > 1 else {}
                 write_json(run.folder / "config.json", {**wanted, **several})
-            training.finish(bar, checkpoint_seconds)
+            training.finish(progress, checkpoint_seconds)
     return run
 
 
@@ -89,7 +87,7 @@ class Training:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate(self.step)
-        self._seed_dropout()
+        torch.manual_seed(stream_seed(config.seed, self.world.purpose("dropout"), self.step))
         means = self.backward(self.batches(self.step))
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
@@ -103,21 +101,16 @@ class Training:
 
     def backward(self, batch):
         """Gradients of the batch's loss, over one microbatch after another; returns (loss, unweighted error), (2,)."""
-        means, parts = 0, self._microbatches(batch)
-        for number, (share, part) in enumerate(parts, 1):
-            with self.world.exchanging(self.model, number == len(parts)):
+        means, whole = 0, len(batch[0])
+        size = self.config.microbatch or whole
+        for start in range(0, whole, size):
+            part = [None if tensor is None else tensor[start : start + size] for tensor in batch]
+            share = len(part[0]) / whole
+            with self.world.exchanging(self.model, now=start + size >= whole):
                 loss, mse = self.objective.loss(self.model, *part)
                 (share * loss).backward()
             means = means + share * torch.stack([loss.detach(), mse])
         return means
-
-    def _microbatches(self, batch):
-        """[(share of the batch, its part)]: one whole part, unless the configuration divides it."""
-        size = len(batch[0])
-        step = self.config.microbatch or size
-        cuts = [slice(start, start + step) for start in range(0, size, step)]
-        parts = [tuple(None if tensor is None else tensor[cut] for tensor in batch) for cut in cuts]
-        return [(len(part[0]) / size, part) for part in parts]
 
     def finish(self, progress=False, checkpoint_seconds=30):
         """Go on from the last checkpoint, take the remaining steps, then write the record."""
@@ -144,10 +137,16 @@ class Training:
                 if due:
                     saved = time.monotonic()
                 if signal:
-                    self._leave(stop, signal)
+                    world.all_max(0)  # until the first has written: torchrun ends the others when one has ended
+                    if world.first:
+                        done = f"at step {self.step} of {config.steps}; the same call goes on from there"
+                        print(f"saved {self.run.name} {done}", file=sys.stderr)
+                    stop.leave(signal)
             if world.first:
-                self._record()
-            world.all_max(0)  # until the first has written: torchrun ends the others when one has ended
+                save_weights(self.run.weights("raw", self.images_seen), self.network)
+                parameters = sum(parameter.numel() for parameter in self.parameters)
+                write_record(self.run, config, self.images, parameters, self.seconds, world)
+            world.all_max(0)
         if stop.signal is not None:  # it came after the last step: nothing is left to do, but the caller is told
             stop.leave()
 
@@ -163,37 +162,11 @@ class Training:
             save_checkpoint(self.run.folder / "checkpoints", self.step, training_state(self))
             self.log.checkpoint = self.step
 
-    def _record(self):
-        """Write the weights of the last step and, last of all, the record."""
-        save_weights(self.run.weights("raw", self.images_seen), self.network)
-        parameters = sum(parameter.numel() for parameter in self.parameters)
-        write_record(self.run, self.config, self.images, parameters, self.seconds, self.shares)
-
     def _check_finite(self):
-        """End the training before anything is saved of a network that an update has broken.
-
-        A step's loss is that of the network before its update. So the loss of the next step's batch is computed too,
-        without gradients.
-        """
+        """Refuse to save a network that an update has broken; every process has the same weights and ends here."""
         self.log.flush()
-        self._seed_dropout()
-        with torch.no_grad():
-            parts = self._microbatches(self.batches(self.step))
-            loss = sum(share * self.objective.loss(self.network.forward, *part)[0] for share, part in parts)
-        loss = self.world.mean(loss).item()  # so that all processes end
-        if not math.isfinite(loss):
-            where = f"at step {self.step + 1}" if self.step < self.config.steps else "after the last step"
-            self.log.refuse(f"{where} (loss {loss:g})")
-
-    def _seed_dropout(self):
-        torch.manual_seed(stream_seed(self.config.seed, self.world.purpose("dropout"), self.step))
-
-    def _leave(self, stop, signal):
-        self.world.all_max(0)
-        if self.world.first:
-            done = f"at step {self.step} of {self.config.steps}"
-            print(f"saved {self.run.name} {done}; the same call goes on from there", file=sys.stderr)
-        stop.leave(signal)
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters):
+            self.log.refuse(f"after step {self.step}")
 
     def _bar(self, progress):
         total, often = self.config.steps * self.config.batch_size, 2 if sys.stderr.isatty() else 10

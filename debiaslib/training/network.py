@@ -108,11 +108,7 @@ def beta_ends(config):
 
 
 def prepare_network(network, config):
-    """The same network, laid out and compiled in place as `config` says; its weights keep their names and values.
-
-    memory_format "channels_last" stores 4-D weights, and so all activations, with the channels innermost. compilation
-    "default" is torch.compile, "cuda_graphs" its mode that also records CUDA graphs ("reduce-overhead").
-    """
+    """The same network, laid out and compiled in place as `config` says; its weights keep their names and values."""
     if config.memory_format == "channels_last":
         network.to(memory_format=torch.channels_last)
     if config.compilation != "none":

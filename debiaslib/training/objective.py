@@ -6,9 +6,6 @@ The weight w(t) is applied in one of two ways of equal expected gradient: as the
 as the density from which t is drawn, with the constant factor mean(w).
 """
 
-import contextlib
-import sys
-
 import torch
 
 from ..diffusion.prediction import network_output, prediction_target
@@ -17,8 +14,6 @@ from ..diffusion.variance import hybrid_term, split_variance
 from ..diffusion.weighting import loss_weight
 from ..errors import InputError
 from .network import build_schedule
-
-_FEW = 0.02
 
 
 def effective_sample_size(weight):
@@ -41,23 +36,9 @@ class Objective:
     def __init__(self, config):
         self.config, self.schedule = config, build_schedule(config)
         weight = training_weight(config, self.schedule)
-        self._say_few(weight)
         by_density = config.timestep_sampling == "weight"
         self.cumulative = weight.cumsum(0) / weight.cumsum(0)[-1]
         self.factor = (weight.mean().expand(len(weight)) if by_density else weight).float().to(config.device)
-
-    def _say_few(self, weight):
-        """Say on stderr if the weight, also in epsilon units, to which max_weight applies, rests on few timesteps."""
-        config, tables = self.config, [weight]
-        with contextlib.suppress(InputError):  # it is infinite in those
-            tables.append(loss_weight(config.weighting, self.schedule, max_weight=config.max_weight))
-        share = max(map(effective_sample_size, tables))
-        if share < _FEW:
-            print(
-                f"the weight {config.weighting} on the {self.schedule.name} schedule rests on {100 * share:.2g} % "
-                "of the timesteps (effective sample size); max_weight bounds it",
-                file=sys.stderr,
-            )
 
     def timesteps(self, step):
         """The batch's timesteps at a step: int64 (B,) on the CPU, from (seed, "timesteps", step)."""

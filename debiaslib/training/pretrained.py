@@ -9,15 +9,18 @@ A source is a string, so that papermill and a command line can carry it. `load.l
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import yaml
 from diffusers import DDPMScheduler, UNet2DModel
+from huggingface_hub import snapshot_download
 
 from ..diffusion.prediction import PREDICTION_TYPES
 from ..diffusion.schedule import Schedule
@@ -25,7 +28,6 @@ from ..errors import InputError, check_choice, shown
 from ..files import read_json, sha256_file, sha256_json
 from ..paths import user_path
 from .adm import ADM_SETTINGS, check_channels, read_adm
-from .hub import WEIGHTS, download
 from .input_skip_unet import InputSkipUNet
 from .safe_weights import read_weights
 
@@ -34,6 +36,7 @@ _SCHEDULERS = ("DDPM", "DDIM", "PNDM", "DPMSolverMultistep", "DPMSolverSingleste
                "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete")  # fmt: skip
 _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
 _NETWORKS = {"UNet2DModel": UNet2DModel, "InputSkipUNet": InputSkipUNet}
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -86,7 +89,7 @@ def parse_source(text):
             raise InputError(f"model {shown(str(text))} cannot be read; write it as 'source; name=value, ...'")
         try:
             settings[name] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
+        except yaml.YAMLError:
             raise InputError(f"{name} of the model is {shown(value)}; it must be a number or a word") from None
     return source, settings
 
@@ -112,16 +115,33 @@ def read_pretrained(source, **settings):
         return _made(path.stem, network, schedule, settings["prediction_type"], True, path, settings)
     if is_folder:
         return _pipeline(path, path.absolute().name)
-    return _pipeline(download(str(source), settings.get("revision")), str(source))
+    return _pipeline(_download(str(source), settings.get("revision")), str(source))
+
+
+def _download(hub_id, revision):
+    """The folder of a pipeline in the hub's cache, downloaded if it is not whole there."""
+    for cached, weights in itertools.product((True, False), _WEIGHTS):
+        files = ("config.json", "scheduler_config.json", weights)
+        wanted = [f"{part}{file}" for part in ("", "unet/", "scheduler/") for file in files]
+        try:
+            folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted, local_files_only=cached))
+        except Exception as error:  # the HTTP library's, the client's, the disk's
+            reason = type(error).__name__
+        else:
+            if any(folder.rglob(weights)):
+                return folder
+            reason = "it holds no weights"
+    hint = "give a folder with its files, or copy the hub's cache, HF_HOME"
+    raise InputError(f"model {hub_id!r} is no existing path, and the hub does not give it ({reason}); {hint}")
 
 
 def _pipeline(folder, name):
     unet = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
     config = _mapping(unet / "config.json")
     kind = check_choice(f"_class_name of {unet / 'config.json'}", config.get("_class_name"), _NETWORKS)
-    path = next((unet / file for file in WEIGHTS if (unet / file).is_file()), None)
+    path = next((unet / file for file in _WEIGHTS if (unet / file).is_file()), None)
     if path is None:
-        raise InputError(f"{unet} holds no weights; put {' or '.join(WEIGHTS)} there")
+        raise InputError(f"{unet} holds no weights; put {' or '.join(_WEIGHTS)} there")
     read_weights(path)  # refused here, in one line, before the library opens it
     network = _network(_NETWORKS[kind], unet, path)
     scheduler = folder / "scheduler" / "scheduler_config.json"
@@ -139,17 +159,16 @@ def _pipeline(folder, name):
 
 def _network(kind, unet, path):
     """The network of a folder, by diffusers itself, which knows the names of earlier versions."""
-    as_it_is = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
-    safe = path.suffix == ".safetensors"
+    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
+    options |= {"use_safetensors": path.suffix == ".safetensors", "output_loading_info": True}
     try:
-        network, info = kind.from_pretrained(unet, use_safetensors=safe, output_loading_info=True, **as_it_is)
+        network, info = kind.from_pretrained(unet, **options)
         check_channels(network.config)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
         raise InputError(f"{unet} is refused: {error}") from None
-    for kind in ("missing_keys", "unexpected_keys"):  # the library would go on with random numbers
-        if info[kind]:
-            what, first = kind.replace("_", " "), min(map(str, info[kind]))
-            raise InputError(f"{path} does not fit its config.json: {len(info[kind])} {what}, the first {first!r}")
+    for what in ("missing_keys", "unexpected_keys"):  # the library would go on with random numbers
+        if info[what]:
+            raise InputError(f"{path} does not fit its config.json: {what} {', '.join(sorted(map(str, info[what])))}")
     return network
 
 
@@ -169,10 +188,7 @@ def _process(said, path):
         does = "clipped to [-1, 1]" if clip else "not clipped"
         print(f"{path}: thresholding and clip_sample_range are not applied; x0_hat is {does}", file=sys.stderr)
     # Before diffusers 0.10, predict_epsilon said whether the network predicts epsilon or x0.
-    old = said.get("predict_epsilon")
-    kind = said.get("prediction_type", "sample" if old is False else "epsilon")
-    if old is not None and (old, kind) not in ((True, "epsilon"), (False, "sample")):
-        raise InputError(f"{path} says predict_epsilon={shown(old)} and prediction_type={shown(kind)}")
+    kind = said.get("prediction_type", "sample" if said.get("predict_epsilon") is False else "epsilon")
     return schedule, check_choice(f"prediction_type of {path}", kind, PREDICTION_TYPES), clip
 
 

@@ -1,4 +1,4 @@
-"""Several processes share one training or measurement: which one this is, and what they exchange.
+"""Several processes share one training: which one this is, and what they exchange.
 
     torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment cifar10 --weighting debiased --seed 0
 
@@ -21,14 +21,11 @@ from ..files import exclusive
 
 @dataclass(frozen=True)
 class World:
-    """`size` processes, of which this one is `rank`. All must call a method that exchanges something.
-
-    `local_rank` is its number on its machine, and that of its GPU.
-    """
+    """`size` processes, of which this one is `rank`. All must call a method that exchanges something."""
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
+    local_rank: int = 0  # on its machine: the number of its GPU
 
     @property
     def first(self):
@@ -37,8 +34,7 @@ class World:
 
     def backend(self, device):
         """The library that carries gradients between processes: "nccl", "gloo", or None for one process."""
-        kind = "nccl" if device.startswith("cuda") else "gloo"
-        return kind if self.size > 1 else None
+        return None if self.size == 1 else "nccl" if device.startswith("cuda") else "gloo"
 
     def check(self, device, batch_size):
         """Raise InputError if the processes cannot share this device or a batch of this size."""
@@ -94,7 +90,7 @@ class World:
         return box[0]
 
     def exclusive(self, path, what):
-        """A context in which the first process holds the lock file `path` for all; the others wait when they exchange.
+        """A context in which the first process holds the lock file `path` for all.
 
         One process waits for the lock as long as it takes; several wait a minute and then raise InputError.
         """
@@ -113,7 +109,6 @@ def processes(minutes=10):
     """Join the processes that torchrun started; yields their `World`.
 
     minutes: how long a process waits for another that hangs, or whose machine is lost, before it ends with an error.
-    On CPUs the end of a process is noticed at once; torchrun ends the others within half a minute.
     An InputError is raised by the first process that meets one; the others then exit silently, with status 0.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -138,25 +133,3 @@ def processes(minutes=10):
         raise
     finally:
         dist.destroy_process_group()
-
-
-def shared_batches(world, seeds, batch_size, shape, draw):
-    """The uint8 batches of `draw(seeds)`, in order, on the first process; each process draws every `size`-th batch.
-
-    Batches hold the same seeds as one process's, so the images are the same. shape: (C, H, W). draw: seeds -> iterator
-    of arrays (B, C, H, W). On the other processes the iterator yields nothing; exhaust it.
-    """
-    batches = [seeds[start : start + batch_size] for start in range(0, len(seeds), batch_size)]
-    mine = [seed for batch in batches[world.rank :: world.size] for seed in batch]
-    drawn = iter(draw(mine)) if mine else None
-    for number, batch in enumerate(batches):
-        owner = number % world.size
-        images = torch.empty(len(batch), *shape, dtype=torch.uint8)
-        if owner == world.rank:
-            images = torch.from_numpy(next(drawn))
-            if not world.first:
-                dist.send(images, dst=0)
-        elif world.first:
-            dist.recv(images, src=owner)
-        if world.first:
-            yield images.numpy()

@@ -59,9 +59,9 @@ def _publish(run, target):
     last = max(record["snapshots"], key=lambda entry: entry["images"])
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
         rounded = {name: values.astype(np.float16) for name, values in load_file(source).items()}
-    wrong = [name for name, values in rounded.items() if not np.isfinite(values).all()]
-    if wrong:
-        raise InputError(f"{source} has weights that float16 does not hold, in {wrong[0]}")
+    for name, values in rounded.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{source} has weights that float16 does not hold, in {name}")
     file = target / last["file"]
     for old in target.glob("*.safetensors"):
         old.unlink()
@@ -69,10 +69,9 @@ def _publish(run, target):
         save_file(rounded, temporary)
     snapshot = {**last, "sha256": sha256_file(file), "dtype": "float16", "float32_sha256": last["sha256"]}
     said = {key: value for key, value in record.items() if key not in ("raw", "log")} | {"snapshots": [snapshot]}
-    texts = {"config.json": run.config, "record.json": said}
-    for name, value in texts.items():
-        write_json(target / name, without_folders(value))
-    return [file, *(target / name for name in texts)]
+    write_json(target / "config.json", without_folders(run.config))
+    write_json(target / "record.json", without_folders(said))
+    return [file, target / "config.json", target / "record.json"]
 
 
 def _card(experiment, runs, weights):

@@ -88,10 +88,9 @@ class Run:
 
     def raw_weights(self):
         """Path of the weights of the last step, without averaging, checked as `snapshot` does."""
-        record = self.record
-        if record is None or "raw" not in record:
+        if "raw" not in (self.record or {}):
             raise InputError(f"the run {self.folder} is not complete, or published without its raw weights")
-        return self._checked(record["raw"])
+        return self._checked(self.record["raw"])
 
     def checked(self, path):
         """`path`, a file of weights in this folder, checked as `snapshot` does if there is a record that names it."""
@@ -128,15 +127,13 @@ def check_settings(run, wanted, processes=None):
     """Raise InputError, naming the first field that differs, if the folder holds a run made with other settings.
 
     Equal images under another name are equal. Device, threads and the number of processes decide bits only, so a
-    complete run may differ in them. processes: how many are to go on with an unfinished run; None: any number.
+    complete run may differ in them. processes: how many are to go on with an unfinished run; None: not yet known.
     """
     if run.config is None:
         return
-    # A run of an earlier version lacks the settings that have come since.
-    made, wanted = {**_DEFAULTS, "processes": 1, **run.config}, {**wanted, "processes": processes}
-    ignored = {"processes"} if processes is None else set()
-    if run.record is not None:
-        ignored |= {"device", "threads", "processes"}
+    made = {**_DEFAULTS, "processes": 1, **run.config}  # a run of an earlier version lacks what has come since
+    wanted = {**wanted, "processes": processes or made["processes"]}
+    ignored = set() if run.record is None else {"device", "threads", "processes"}
     if made.get("data_fingerprint") == wanted["data_fingerprint"]:
         ignored.add("dataset")
     difference = _first_difference(made, wanted, ignored)
@@ -145,10 +142,8 @@ def check_settings(run, wanted, processes=None):
         if field == "network" and isinstance(old, dict):  # which of its settings
             inner, old, new = _first_difference(old, new)
             field = f"network.{inner}"
-        way_out = "--any-processes allows it" if field == "processes" else "name another results folder, or move it"
-        raise InputError(
-            f"the run {run.folder} was made with {field}={shown(old, 24)}, not {shown(new, 24)}; {way_out}"
-        )
+        said = f"{field}={shown(old, 24)}, not {shown(new, 24)}"
+        raise InputError(f"the run {run.folder} was made with {said}; name another results folder, or move it")
 
 
 def _first_difference(made, wanted, ignored=()):
@@ -159,14 +154,12 @@ def _first_difference(made, wanted, ignored=()):
     return None
 
 
-def write_record(run, config, images, parameters, seconds, shares):
+def write_record(run, config, images, parameters, seconds, world):
     """Write the record of a complete run; it names the files of weights, which must be there.
 
-    images: the `ImageSet`. parameters: how many. seconds: of the steps alone. shares: (first step, processes, backend),
-    in order of the steps: who took them.
+    images: the `ImageSet`. parameters: how many. seconds: of the steps alone. world: the processes that trained it.
     """
-    _, processes, backend = shares[-1]
-    ends, seen = [first for first, _, _ in shares[1:]] + [config.steps], config.steps * config.batch_size
+    seen = config.steps * config.batch_size
     record = {
         "name": run.name,
         "config": run.config,
@@ -176,12 +169,8 @@ def write_record(run, config, images, parameters, seconds, shares):
         "steps": config.steps,
         "seconds": seconds,
         "images_per_second": seen / seconds,
-        "processes": processes,
-        "backend": backend,
-        "process_history": [
-            {"steps": [first, end], "processes": number, "backend": carrier}
-            for (first, number, carrier), end in zip(shares, ends, strict=True)
-        ],
+        "processes": world.size,
+        "backend": world.backend(config.device),
         "snapshots": [{"images": n, **_hashed(run.weights("ema", n))} for n in config.snapshot_images],
         "raw": _hashed(run.weights("raw", seen)),
         "log": _hashed(run.folder / "log.jsonl"),

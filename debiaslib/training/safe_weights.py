@@ -21,7 +21,7 @@ def read_weights(path):
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the readers raise nearly anything
-        reason = " ".join(str(error).split())[:60] or type(error).__name__
+        reason = shown(str(error), 60)
         raise InputError(f"{path} is refused: it is damaged, or holds more than tensors ({reason})") from None
     if not isinstance(state, dict) or not state:
         raise InputError(f"{path} holds {shown(type(state).__name__)} and no state dict: {{name: tensor}}")

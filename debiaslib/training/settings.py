@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pydantic
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from ..errors import InputError, check_choice, shown
 
@@ -30,6 +30,25 @@ def Number(**bounds):
     """The type of a finite number within pydantic's ge, gt and lt; the text 1e-3 (YAML 1.1) is one, a bool is none."""
     no_bool = BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)
     return Annotated[float, Field(allow_inf_nan=False, **bounds), no_bool]
+
+
+def check_distinct(name, values):
+    """Return `values`; raise InputError if one of them is there twice."""
+    for value in values:
+        if values.count(value) > 1:
+            raise InputError(f"{name} lists {shown(value)} twice; each must be there once")
+    return values
+
+
+def Several(kind):
+    """The type of a list of at least one of a kind, each there once."""
+
+    def check(values, info):
+        if not values:
+            raise InputError(f"{info.field_name} is empty; it must list at least one")
+        return check_distinct(info.field_name, values)
+
+    return Annotated[tuple[kind, ...], AfterValidator(check)]
 
 
 Text = Annotated[

@@ -37,7 +37,7 @@ from debiaslib.store import note_of
 from debiaslib.study import run_notebook as execution
 from debiaslib.study.experiment import load_experiment
 from debiaslib.study.run_notebook import execute_notebook
-from debiaslib.study.sample_store import SampleStore
+from debiaslib.study.sample_store import stored_images
 from debiaslib.study.saved_tables import Tables
 from debiaslib.study.study import open_study
 from debiaslib.training.load import load_model, load_pretrained
@@ -230,14 +230,13 @@ def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys):
         feature_cache.reference_features(wanted, pooled, "f", cache=cache)
     assert not canary.exists()
 
-    store = SampleStore(tmp_path / "s", {"n": 1, "batch_size": 1}, (3, 2, 2))
-    store.add(range(1), np.full((1, 3, 2, 2), 5, np.uint8))
-    store.join()
-    objects(store.path, canary)
-    note = store.path.with_suffix(".json")
-    note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": sha256_file(store.path)}))
+    samples = tmp_path / "s", {"n": 1, "batch_size": 1}, (3, 2, 2), lambda numbers: np.full((1, 3, 2, 2), 5, np.uint8)
+    path = Path(stored_images(*samples).filename)
+    objects(path, canary)
+    note = path.with_suffix(".json")
+    note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": sha256_file(path)}))
     with pytest.raises(ValueError, match="allow_pickle=False|object"):
-        assert store.images is None
+        stored_images(*samples)
     assert not canary.exists()
 
     study = open_study("quick", "", tmp_path)

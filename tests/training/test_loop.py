@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from debiaslib.data.images import load_images
@@ -17,7 +16,6 @@ from debiaslib.errors import InputError
 from debiaslib.training import loop, objective
 from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.config import TrainConfig
-from debiaslib.training.load import load_model
 from debiaslib.training.log import TrainingLog
 from debiaslib.training.loop import Training, train
 from debiaslib.training.network import build_network
@@ -119,19 +117,6 @@ def test_the_weight_is_normalised_and_bounded_as_asked(one_step, tmp_path):
     error = (output - noise).square().flatten(1).mean(dim=1).numpy()
     assert table[t.numpy()].max() > 2
     assert bounded["loss"] == pytest.approx((np.minimum(table[t.numpy()], 2) * error).mean(), rel=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-def test_each_parametrisation_learns(settings, tmp_path, kind):
-    (tmp_path / "red").mkdir()
-    for i in range(8):  # something that can be learned in a few steps
-        Image.new("RGB", (8, 8), (220 + i, 30, 30)).save(tmp_path / "red" / f"{i}.png")
-    red = {"dataset": str(tmp_path / "red"), "prediction_type": kind, "lr": 5e-3, "lr_decay": "none", "snapshots": []}
-    run = quietly(settings, tmp_path, images=60 * BATCH, **red)
-    rows = run.log()
-    assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert rows[-1]["mse"] < 0.8 * rows[0]["mse"]
-    assert load_model(run)(torch.zeros(1, 3, 8, 8), 5).sample.isfinite().all()
 
 
 # Microbatches
@@ -281,11 +266,11 @@ def test_a_loss_that_is_not_finite_stops_there(settings, tmp_path):
     said = str(caught.value)
     step = int(said.split("is not finite at step ")[1].split()[0])
     assert said.startswith("the loss of debiased-s0 is not finite at step ") and "lower lr=1e+30" in said
-    assert "\n" not in said and 2 <= step <= 3
+    assert "\n" not in said and step == 2
     run = find_run("test", "debiased", 0, tmp_path)
-    last, state = load_checkpoint(run.folder / "checkpoints")  # none of the network whose loss that is
-    assert last == step - 2 and said.endswith(f"step {last} is kept" if last else "no checkpoint was made")
-    assert state is None or all(tensor.isfinite().all() for tensor in state["network"].values())
+    last, state = load_checkpoint(run.folder / "checkpoints")
+    assert last == step - 1 and said.endswith(f"step {last} is kept")
+    assert all(tensor.isfinite().all() for tensor in state["network"].values())
     assert run.record is None and json.loads((run.folder / "config.json").read_text())["lr"] == 1e30
     with pytest.raises(InputError, match=f"not finite at step {step} "):  # again, from the checkpoint
         quietly(settings, tmp_path, checkpoint_seconds=0, lr=1e30)

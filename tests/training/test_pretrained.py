@@ -109,7 +109,11 @@ def changed_json(path, **values):
     ("file", "values", "said"),
     [
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "'UNet2DConditionModel' is unknown"),
-        ("unet/config.json", {"num_class_embeds": 4}, "does not fit its config.json: 1 missing keys"),
+        (
+            "unet/config.json",
+            {"num_class_embeds": 4},
+            "does not fit its config.json: missing_keys class_embedding.weight",
+        ),
         ("unet/config.json", {"layers_per_block": 2}, "unet is refused: "),
         ("unet/config.json", {"down_block_types": ["None2D", "None2D"]}, "unet is refused: "),
         (SCHEDULER, {"_class_name": "ScoreSdeVeScheduler"}, "'ScoreSdeVe' is unknown"),
@@ -122,13 +126,6 @@ def test_a_pipeline_that_does_not_fit_is_one_line(tmp_path, file, values, said):
     folder = pipeline(tmp_path)
     changed_json(folder / file, **values)
     assert said in refused(load_model, folder)
-
-
-@pytest.mark.parametrize("gone", ["unet/config.json", f"unet/{SAFE}", SCHEDULER])
-def test_a_pipeline_without_a_file_says_which(tmp_path, gone):
-    folder = pipeline(tmp_path)
-    (folder / gone).unlink()
-    assert Path(gone).name in refused(load_model, folder)
 
 
 # Checkpoints
@@ -153,29 +150,13 @@ def test_its_schedule_is_scaled_as_adm_does(tmp_path):
     assert torch.equal(made.schedule.alpha_bar, Schedule.cosine(400).alpha_bar)
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ("resolutoin=8", "'resolutoin' is unknown; did you mean 'resolution'?"),
-        ("schedule=sigmoid", "schedule 'sigmoid' is unknown"),
-        ("prediction_type=x0", "prediction_type 'x0' is unknown"),
-        ("timesteps=many", "timesteps is 'many'; it must be a whole number"),
-        ("resolution", "cannot be read; write it as 'source; name=value, ...'"),
-        ("resolution=8, resolution=16", "cannot be read"),
-        ("num_head_channels=32", "model.pt: the resolution cannot be told"),
-    ],
-)
-def test_settings_that_are_wrong(tmp_path, settings, said):
-    torch.save(adm_weights.weights(shapes("learned")), tmp_path / "model.pt")
-    assert said in refused(load_pretrained, f"{tmp_path / 'model.pt'}; {settings}")
-
-
 def test_a_source_and_its_settings():
     assert parse_source("google/ddpm-cifar10-32") == ("google/ddpm-cifar10-32", {})
     assert parse_source(" a.pt ; num_heads=4, new_attention_order=true, schedule=cosine") == (
         "a.pt",
         {"num_heads": 4, "new_attention_order": True, "schedule": "cosine"},
     )
+    assert "write it as 'source; name=value, ...'" in refused(parse_source, "a.pt; resolution=8, resolution=16")
 
 
 # Safety
@@ -200,22 +181,6 @@ def test_code_in_a_pickle_does_not_run(tmp_path, where):
     assert path.name in line and "holds more than tensors" in line and not canary.exists()
     torch.load(path, weights_only=False)
     assert canary.exists()  # it would have run
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ({"a": torch.zeros(1), "step": 5}, "holds 'step', which is no tensor"),
-        ({"model": {"a": torch.zeros(1)}}, "holds 'model', which is no tensor"),
-        ({1: torch.zeros(1)}, "holds 1, which is no tensor"),
-        ([torch.zeros(1)], "holds 'list' and no state dict"),
-        ({}, "holds 'dict' and no state dict"),
-        ({"a": torch.tensor([1.0, torch.nan])}, "holds a value that is not finite in 'a'"),
-    ],
-)
-def test_other_content_is_named(tmp_path, content, said):
-    torch.save(content, tmp_path / "model.pt")
-    assert said in refused(read_weights, tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
@@ -333,10 +298,6 @@ def test_predict_epsilon_of_before_diffusers_0_10(tmp_path, old, kind):
     del said["prediction_type"]
     path.write_text(json.dumps({**said, "predict_epsilon": old}))
     assert load_pretrained(folder).prediction_type == kind
-    path.write_text(json.dumps({**said, "predict_epsilon": old, "prediction_type": "v_prediction"}))
-    assert "predict_epsilon" in refused(load_pretrained, folder)
-    path.write_text(json.dumps({**said, "predict_epsilon": "no"}))
-    assert "predict_epsilon='no'" in refused(load_pretrained, folder)
 
 
 def test_keys_that_decide_the_answer_are_named(tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +18,11 @@ from hypothesis import strategies as st
 from debiaslib.cli import run_command
 from debiaslib.data.images import load_images
 from debiaslib.errors import InputError
-from debiaslib.study.distances import distances, draw_together
-from debiaslib.study.study import open_study
 from debiaslib.training import log
 from debiaslib.training.checkpoints import load_checkpoint
 from debiaslib.training.config import TrainConfig
 from debiaslib.training.loop import Training, train
-from debiaslib.training.processes import World, current_world, processes, shared_batches
+from debiaslib.training.processes import World, current_world, processes
 from debiaslib.training.run import find_run
 from tests.training import tiny
 from tests.training.tiny import STILL, assert_same
@@ -44,7 +41,7 @@ def run_in(results):
     return find_run("test", "debiased", 0, results)
 
 
-def training(settings, results, every=1e9, any_processes=False, kill=None):
+def training(settings, results, every=1e9, kill=None):
     """What each of the processes does: a training, in which the ranks of `kill` get a signal after a step."""
 
     def act(world):
@@ -53,7 +50,7 @@ def training(settings, results, every=1e9, any_processes=False, kill=None):
             if world.rank == rank:
                 tiny.until(pytest.MonkeyPatch(), step, lambda: os.kill(os.getpid(), number))
         config = TrainConfig(**settings)
-        train(config, results, "test", progress=False, checkpoint_seconds=every, any_processes=any_processes)
+        train(config, results, "test", progress=False, checkpoint_seconds=every)
 
     return act
 
@@ -181,7 +178,6 @@ def test_a_signal_to_one_stops_all_and_the_same_call_goes_on(settings, by_two, t
     assert_same(run_in(tmp_path), by_two)
     record = by_two.record
     assert (record["processes"], record["backend"]) == (2, "gloo") and record["config"]["processes"] == 2
-    assert record["process_history"] == [{"steps": [0, STEPS], "processes": 2, "backend": "gloo"}]
 
 
 @pytest.mark.slow
@@ -209,31 +205,18 @@ def test_four_that_are_stopped_twice_end_as_four_that_are_not(settings, tmp_path
 
 
 @pytest.mark.slow
-def test_another_number_goes_on_only_when_told_to(settings, tmp_path):
-    def ask(number, **more):
-        return together(number, tmp_path, training(settings, tmp_path, **more))
-
-    assert ask(2, kill=(0, 4, signal.SIGTERM))[0] == [143, 143]
-    codes, said = ask(1)
-    assert codes == [2] and said[0].count("\n") == 1
-    assert "was made with processes=2, not 1" in said[0] and "--any-processes" in said[0]
-    assert ask(1, kill=(0, 9, signal.SIGTERM), any_processes=True)[0] == [143]
-    assert sorted(ask(4)[0]) == [0, 0, 0, 2]
-    assert ask(4, any_processes=True)[0] == [0] * 4
-    record = run_in(tmp_path).record
-    assert record["processes"] == 4 and record["process_history"] == [
-        {"steps": [0, 4], "processes": 2, "backend": "gloo"},
-        {"steps": [4, 9], "processes": 1, "backend": None},
-        {"steps": [9, 12], "processes": 4, "backend": "gloo"},
-    ]
-    assert ask(2) == ([0, 0], ["", ""])  # a complete run is anybody's
+def test_an_unfinished_run_goes_on_with_as_many_processes_as_began_it(settings, tmp_path):
+    assert together(2, tmp_path, training(settings, tmp_path, kill=(0, 4, signal.SIGTERM)))[0] == [143, 143]
+    codes, said = together(1, tmp_path, training(settings, tmp_path))
+    assert codes == [2] and said[0].count("\n") == 1 and "was made with processes=2, not 1" in said[0]
+    assert together(2, tmp_path, training(settings, tmp_path))[0] == [0, 0]
+    assert together(1, tmp_path, training(settings, tmp_path)) == ([0], [""])  # a complete run is anybody's
 
 
 def test_a_run_of_one_process_says_so(settings, tmp_path):
     run = train(TrainConfig(**settings), tmp_path, "test", progress=False)
     assert "processes" not in run.config
     assert (run.record["processes"], run.record["backend"]) == (1, None)
-    assert run.record["process_history"] == [{"steps": [0, STEPS], "processes": 1, "backend": None}]
 
 
 # One line for all
@@ -272,82 +255,26 @@ def test_more_processes_than_gpus(monkeypatch):
     World().check("cuda:0", 7)
 
 
-# Samples
-
-
-@pytest.fixture(scope="module")
-def experiment(settings, tmp_path_factory):
-    """A YAML file: seven batches of samples, the last of them short."""
-    path = tmp_path_factory.mktemp("experiment") / "tiny.yaml"
-    chosen = {key: settings[key] for key in ("resolution", "network", "images", "batch_size", "lr", "ema_decay")}
-    text = {"preset": "minifaces16", "weightings": ["debiased"], "dataset": settings["dataset"], "training": chosen,
-            "sampling_batch_size": 8, "distance_images": 50, "distance_steps": [2], "snapshot_steps": [2],
-            "reference_images": 64, "optimum_images": 12, "notebooks": ["06_fid_evaluation"]}  # fmt: skip
-    path.write_text(yaml.safe_dump(text))
-    return str(path)
-
-
-def drawing(experiment, results):
-    return lambda world: draw_together(open_study(experiment, results=results), "debiased", 0)
-
-
-def stored(results):
-    files = [path for path in (results / "tiny" / "samples").rglob("*.npy") if not path.name.startswith(".")]
-    return {path.name: path.read_bytes() for path in files}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [2, 3])
-def test_shared_samples_are_those_of_one_process(experiment, tmp_path, number):
-    """To the bit on the CPU: batches hold the same seeds. The runs are copied, for the network to be the same."""
-    alone, several = tmp_path / "alone", tmp_path / "several"
-    table = distances(open_study(experiment, results=alone), "debiased", 0)
-    shutil.copytree(alone / "tiny" / "runs", several / "tiny" / "runs")
-    for _ in range(2):  # the second time nothing is to do
-        assert together(number, several, drawing(experiment, several))[0] == [0] * number
-        assert stored(several) == stored(alone) != {}
-    assert distances(open_study(experiment, results=several), "debiased", 0).equals(table)
-
-
-@pytest.mark.slow
-def test_a_missing_run_is_trained_together_first(experiment, tmp_path):
-    assert together(2, tmp_path, drawing(experiment, tmp_path))[0] == [0, 0]
-    (record,) = (tmp_path / "tiny" / "runs").glob("*/record.json")
-    assert json.loads(record.read_text())["processes"] == 2 and len(stored(tmp_path)) >= 1
-
-
-def test_one_process_draws_as_ever():
-    asked = []
-
-    def draw(seeds):
-        asked.append(seeds)
-        for start in range(0, len(seeds), 3):
-            yield np.array(seeds[start : start + 3], np.uint8).reshape(-1, 1, 1, 1)
-
-    batches = list(shared_batches(World(), list(range(8)), 3, (1, 1, 1), draw))
-    assert [batch.ravel().tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6, 7]] and asked == [list(range(8))]
-    assert list(shared_batches(World(), [], 3, (1, 1, 1), draw)) == [] and len(asked) == 1
-
-
 # torchrun itself
 
 
 @pytest.mark.slow
-def test_torchrun(experiment, tmp_path):
-    """The commands of the documentation: train, sample, measure; a mistake is one line of ours."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    which = ["--experiment", experiment, "--results", str(tmp_path), "--weighting", "debiased", "--seed", "0"]
+def test_torchrun(settings, tmp_path):
+    """The command of the documentation; a mistake is one line of ours."""
+    chosen = {key: settings[key] for key in ("resolution", "network", "images", "batch_size", "lr", "ema_decay")}
+    text = {"preset": "minifaces16", "weightings": ["debiased"], "dataset": settings["dataset"], "training": chosen}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(text))
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    which = ["--experiment", str(tmp_path / "tiny.yaml"), "--results", str(tmp_path), "--seed", "0", "--weighting"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-    def torchrun(*command):
-        return subprocess.run([*start, *command], env=environment, capture_output=True, text=True, timeout=300)
+    def torchrun(weighting):
+        command = [*start, "-m", "debiaslib.training", *which, weighting]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
-    done = torchrun("debiaslib.training", *which)
-    assert done.returncode == 0, done.stderr
-    done = torchrun("debiaslib.study.measurements", "distances", *which)
+    done = torchrun("debiased")
     assert done.returncode == 0, done.stderr
     (record,) = (tmp_path / "tiny" / "runs").glob("*/record.json")
     assert json.loads(record.read_text())["processes"] == 2
-    assert (tmp_path / "tiny" / "tables" / "distances-debiased-s0.csv").exists()
-    done = torchrun("debiaslib.training", *which[:-4], "--weighting", "debaised")
+    done = torchrun("debaised")
     assert done.returncode != 0 and done.stderr.count("error: ") == 1 and "did you mean 'debiased'" in done.stderr

@@ -81,7 +81,7 @@ def test_so_it_does_with_other_settings(settings, tmp_path, monkeypatch, changes
 
 def test_stopped_after_the_last_checkpoint_and_before_the_record(uninterrupted, settings, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Training, "_record", lambda self: die())
+        patch.setattr(loop, "write_record", lambda *facts: die())
         with pytest.raises(Interrupted):
             quietly(settings, tmp_path)
     assert_same(quietly(settings, tmp_path), uninterrupted)
@@ -137,8 +137,8 @@ def test_a_signal_saves_at_the_next_step(uninterrupted, settings, tmp_path, monk
 
 
 def test_a_signal_after_the_last_step_finds_the_run_complete(settings, tmp_path, monkeypatch):
-    record = loop.Training._record
-    monkeypatch.setattr(loop.Training, "_record", lambda self: os.kill(os.getpid(), signal.SIGTERM) or record(self))
+    record = loop.write_record
+    monkeypatch.setattr(loop, "write_record", lambda *facts: os.kill(os.getpid(), signal.SIGTERM) or record(*facts))
     with pytest.raises(SystemExit):
         quietly(settings, tmp_path)
     assert run_in(tmp_path).record is not None
@@ -185,24 +185,6 @@ def killed(uninterrupted, settings, results, orders, wanted):
 @pytest.mark.slow
 def test_signals_and_kills_in_processes_of_their_own(uninterrupted, settings, tmp_path):
     killed(uninterrupted, settings, tmp_path, "SIGTERM 5 SIGINT 11 SIGKILL 17 SIGTERM 0", [143, 130, -9, 0])
-
-
-@pytest.mark.slow
-def test_killed_at_every_third_step(uninterrupted, settings, tmp_path):
-    orders = " ".join(f"SIGKILL {step}" for step in range(1, STEPS, 3))
-    killed(uninterrupted, settings, tmp_path, f"{orders} SIGKILL 0", [-9] * 7 + [0])
-
-
-def test_killed_in_a_process_of_its_own(uninterrupted, settings, tmp_path):
-    """In a fork, which does not import again."""
-    child = os.fork()
-    if child == 0:
-        until(pytest.MonkeyPatch(), 9, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        quietly(settings, tmp_path, checkpoint_seconds=0)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
-    assert 0 < load_checkpoint(run_in(tmp_path).folder / "checkpoints")[0] < 9
-    assert_same(quietly(settings, tmp_path), uninterrupted)
 
 
 # Stands for a training in another process: it holds the run until it is killed or has put a complete run there.
@@ -270,37 +252,11 @@ def test_a_complete_run_may_differ_in_what_decides_bits_only(settings, results, 
     quietly(settings, results, device="cuda")
 
 
-def test_other_settings_are_refused_naming_the_field(settings, results, nothing_trains):
-    """Each field: tests/training/test_run.py."""
-    with pytest.raises(InputError, match="was made with lr=0.002, not 0.001;"):
-        quietly(settings, results, lr=1e-3)
-    with pytest.raises(InputError, match="was made with network.dropout=0.1, not 0.0;"):
-        quietly(settings, results, network={**settings["network"], "dropout": 0.0})
-
-
-@pytest.mark.parametrize("change", [{"threads": 2}, {"lr": 1e-3}])
-def test_an_unfinished_run_is_bound_to_its_threads_too(settings, tmp_path, monkeypatch, change):
-    stopped(settings, tmp_path, monkeypatch, 3)
-    before, field = tree(tmp_path), next(iter(change))
-    with pytest.raises(InputError, match=f"was made with {field}="):
-        quietly(settings, tmp_path, **change)
-    assert tree(tmp_path) == before
-
-
 def test_a_changed_image_is_refused_by_the_fingerprint(settings, tmp_path, monkeypatch):
     folder = shutil.copytree(settings["dataset"], tmp_path / "mine")
     few = {"dataset": str(folder), "images": 4, "snapshots": []}
     quietly(settings, tmp_path / "results", **few)
     shutil.copy(folder / "01.png", folder / "00.png")
     monkeypatch.setattr(loop.Training, "__init__", never)
-    with pytest.raises(InputError, match="was made with data_fingerprint="):
+    with pytest.raises(InputError, match="made with data_fingerprint="):
         quietly(settings, tmp_path / "results", **few)
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
-def test_a_device_that_is_not_there(settings, tmp_path, monkeypatch, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InputError, match=f"device is '{device}', which PyTorch does not find on this machine"):
-        quietly(settings, tmp_path, device=device)
-    assert list(tmp_path.iterdir()) == []

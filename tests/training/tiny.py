@@ -112,7 +112,7 @@ def facts(run):
     assert state.pop("log") == run.log()
     log = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in run.log()]
     weights = {path.name: path.read_bytes() for path in run.folder.glob("*.safetensors")}
-    keys = ("processes", "backend", "process_history", "snapshots", "raw", "config")
+    keys = ("processes", "backend", "snapshots", "raw", "config")
     return {"step": step, "state": state, "log": log, "weights": weights, **{key: run.record[key] for key in keys}}
 
 
