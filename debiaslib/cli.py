@@ -43,16 +43,6 @@ def run_command(main):
         sys.exit(130)
 
 
-def check_matplotlib():
-    """Raise InputError if MPLBACKEND names nothing that matplotlib knows; with it every figure would fail."""
-    if os.environ.get("MPLBACKEND"):
-        try:
-            import matplotlib  # noqa: F401
-        except ValueError:
-            name = os.environ["MPLBACKEND"]
-            raise InputError(f"MPLBACKEND is {name!r}, which matplotlib does not know; unset it, or set agg") from None
-
-
 def says_memory(text):
     """Whether an error's name and message tell of too little memory: Python's, numpy's, or PyTorch's on any device."""
     return re.search(r"MemoryError|OutOfMemory|out of memory|not enough memory|can't allocate memory", text) is not None

@@ -1,14 +1,13 @@
 """The one error that a user's mistake raises: a single line that names the thing, its value and what is allowed."""
 
 import difflib
-import math
 import numbers
 import operator
 import re
+import sys
 
 LONGEST = 188  # characters of a message: with "error: " or "InputError: " before it the line keeps within 200
-_SHORTEST = 40  # what is left of a path that is cut: enough to know the file by
-_LONG_WORD = re.compile(r"(?<!\w)'.+?'(?!\w)|(?<!\w)\".+?\"(?!\w)|\S+")  # a path may have spaces if it is quoted
+_LONG_WORD = re.compile(r"\S{51,}")
 
 
 class InputError(ValueError):
@@ -36,39 +35,25 @@ class WorkFailed(InputError):
 
 
 def one_line(text, width=LONGEST):
-    """The text as one line of at most `width` characters that can be printed anywhere.
+    """The text as one printable line of at most `width` characters.
 
-    Line ends become spaces, and what cannot be printed is escaped. Where the line is too long, the longest paths and
-    other words are cut in their middle, so that the end of a path, which names the file, is kept; only then the line.
+    Of a longer one, long paths and other words are cut in their middle, so that the end of a path, which names the
+    file, is kept; then the line itself.
     """
     text = " ".join(str(text).split())
-    text = text if len(text) <= 20 * width else _cut(text, 20 * width, 10 * width)  # not in quadratic time
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    while len(text) > width:
-        longest = max(_LONG_WORD.finditer(text), key=lambda word: len(word[0]))
-        room = max(_SHORTEST, len(longest[0]) - (len(text) - width))
-        if len(longest[0]) <= room:
-            return _cut(text, width, 2 * width // 3)
-        text = text[: longest.start()] + _cut(longest[0], room, room // 3) + text[longest.end() :]
-    return text
-
-
-def _cut(text, width, head):
-    """The first `head` characters and, after three dots, as many of the last as make `width`."""
-    return f"{text[:head]}...{text[head + 3 - width :]}"
+    if len(text) > width:
+        text = _LONG_WORD.sub(lambda word: _cut(word[0], 50, 15), text)
+    return _cut(text, width, width // 2)
 
 
 def shown(value, width=80):
-    """repr(value), cut in the middle, so that a line stays a line whatever was given."""
-    text = _repr(value)
-    return text if len(text) <= width else f"{text[: width // 2]}...{text[-width // 4 :]}"
+    """repr(value) in at most `width` characters, cut in its middle."""
+    return _cut(repr(value), width, width // 2)
 
 
-def _repr(value):
-    try:
-        return repr(value)
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
-        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+def _cut(text, width, head):
+    return text if len(text) <= width else f"{text[:head]}...{text[head + 3 - width :]}"
 
 
 def check_choice(name, value, known, meant=None):
@@ -87,14 +72,15 @@ def check_number(name, value, *, minimum=None, maximum=None, above=None, below=N
 
     `minimum` and `maximum` are allowed themselves, `above` and `below` are not.
     """
-    bounds = [(">=", minimum, operator.ge), (">", above, operator.gt), ("<=", maximum, operator.le),
-              ("<", below, operator.lt)]  # fmt: skip
-    bounds = [(sign, bound, holds) for sign, bound, holds in bounds if bound is not None]
+    bounds = {">=": (operator.ge, minimum), ">": (operator.gt, above), "<=": (operator.le, maximum),
+              "<": (operator.lt, below)}  # fmt: skip
+    bounds = {sign: (holds, bound) for sign, (holds, bound) in bounds.items() if bound is not None}
     number = isinstance(value, numbers.Integral if integer else numbers.Real) and not isinstance(value, bool)
-    if number and _is_finite(value) and all(holds(value, bound) for _, bound, holds in bounds):
+    finite = number and abs(value) <= sys.float_info.max  # also of a whole number that no float holds
+    if finite and all(holds(value, bound) for holds, bound in bounds.values()):
         return value
     kind = "a whole number" if integer else "a finite number"
-    allowed = " and ".join(f"{sign} {bound:g}" for sign, bound, _ in bounds)
+    allowed = " and ".join(f"{sign} {bound:g}" for sign, (_, bound) in bounds.items())
     raise InputError(f"{name} is {shown(value)}; it must be {kind} {allowed}".rstrip())
 
 
@@ -105,10 +91,3 @@ def check_finite(name, tensor):
         bad = int((~finite).sum())
         raise InputError(f"{name} must be finite numbers; {bad:,} of {tensor.numel():,} are NaN or infinite")
     return tensor
-
-
-def _is_finite(value):
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds, as YAML and JSON can carry
-        return False

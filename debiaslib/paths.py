@@ -3,17 +3,10 @@
 No path depends on the working folder unless the user gave it.
 """
 
-import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from .errors import InputError, shown
-
-# Where other programs keep what is theirs, by the variable that sends it elsewhere; and what they only read there.
-_AT_HOME = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share",
-            "IPYTHONDIR": ".ipython"}  # fmt: skip
-_READ_AT_HOME = {"TORCH_HOME": ".cache/torch", "HF_HOME": ".cache/huggingface"}
 
 
 def checkout():
@@ -51,70 +44,34 @@ def user_path(text):
     return Path(os.path.expanduser(str(text)))
 
 
-def _folder(name, given):
-    """The absolute path of a folder, which need not exist. Raises InputError for what can be none."""
-    path = user_path(given).absolute()
-    try:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            os.stat(path)
-    except (OSError, ValueError):  # too long a name, or letters that no path may have
-        allowed = "the path of a folder, which need not exist yet"
-        raise InputError(f"{name} is {shown(given)}; it must be {allowed}") from None
-    nearest = next((folder for folder in (path, *path.parents) if os.path.exists(folder)), path)
-    if not nearest.is_dir():
-        raise InputError(f"{name} is {shown(given)}, and {str(nearest)!r} is a file; it must be a folder")
-    return path
-
-
 def results_root(results=""):
     """The folder of all results, absolute: `results`, else $DEBIASLIB_RESULTS, else results/ of the checkout.
 
     Raises InputError for a path that is or lies below a file.
     """
-    for name, given in (("results", str(results)), ("DEBIASLIB_RESULTS", os.environ.get("DEBIASLIB_RESULTS", ""))):
-        if given:
-            return _folder(name, given)
-    return checkout() / "results"
+    name, given = ("results", results) if results else ("DEBIASLIB_RESULTS", os.environ.get("DEBIASLIB_RESULTS"))
+    if not given:
+        return checkout() / "results"
+    path = user_path(given).absolute()
+    if not (nearest := _nearest(path)).is_dir():
+        raise InputError(f"{name} is {shown(str(given))}, and {str(nearest)!r} is a file; it must be a folder")
+    return path
 
 
 def check_results_folder(name, results=""):
     """The folder of an experiment's results, there or not. Raises InputError if it cannot be made or written."""
     folder = results_root(results) / name
-    if not _can_be_made(str(folder)):
+    if not _nearest(folder).is_dir() or not os.access(_nearest(folder), os.W_OK | os.X_OK):
         other = "name another with --results or DEBIASLIB_RESULTS"
         raise InputError(f"the results folder {shown(str(folder))} cannot be written; {other}")
     return folder
 
 
+def _nearest(path):
+    """The path, or the nearest of those above it that exists."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
+
+
 def cache_root():
     """The folder of decoded images and features, which can be deleted: $DEBIASLIB_CACHE, else ~/.cache/debiaslib."""
-    given = os.environ.get("DEBIASLIB_CACHE", "")
-    if given:
-        return user_path(given).absolute()
-    try:
-        return Path.home() / ".cache" / "debiaslib"
-    except RuntimeError:  # no HOME and no entry in the password database
-        return Path(tempfile.gettempdir()) / "debiaslib-cache"
-
-
-def home_substitutes():
-    """{variable: folder below our cache} for Snakemake, Jupyter and matplotlib, where home cannot be written.
-
-    Empty where it can be; what is set already is left.
-    """
-    home, elsewhere = os.path.expanduser("~"), cache_root() / "home"
-    barred = {name: folder for name, folder in _AT_HOME.items() if not _can_be_made(os.path.join(home, folder))}
-    found = {name: str(elsewhere / folder) for name, folder in barred.items()}
-    if "XDG_CACHE_HOME" in found:
-        there = {name: os.path.join(home, folder) for name, folder in _READ_AT_HOME.items()}
-        found |= {name: folder for name, folder in there.items() if os.path.isdir(folder)}
-    return {name: folder for name, folder in found.items() if not os.environ.get(name)}
-
-
-def _can_be_made(folder):
-    """Whether an absolute folder can be written or made. `~` stays relative where the system knows no home."""
-    if not os.path.isabs(folder):
-        return False
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+    return user_path(os.environ.get("DEBIASLIB_CACHE") or "~/.cache/debiaslib").absolute()

@@ -48,13 +48,13 @@ def _end(number):
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
-def end_with_parent(parent):
-    """Send ourselves SIGTERM when the process `parent` that started us has died: no orphan writes on into results."""
+def end_with_parent(parent, end=lambda: os.kill(os.getpid(), signal.SIGTERM)):
+    """Call `end` when the process `parent` that started us has died: no orphan writes on into results."""
 
     def watch():
         while os.getppid() == parent:
             time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGTERM)
+        end()
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 

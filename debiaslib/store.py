@@ -12,8 +12,6 @@ from pathlib import Path
 from .errors import InputError
 from .files import as_json, atomic_path, exclusive, read_json, remove_leftovers, sha256_file, sha256_json
 
-__all__ = ["check_file", "is_current", "note_of", "save_with_note", "stored"]
-
 
 def stored(path, inputs, make, *, note=None, facts=dict):
     """Return `path` as it stands if it was made from equal `inputs`; else make it by `make(temporary path)`.

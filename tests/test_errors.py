@@ -79,22 +79,16 @@ def test_any_text_is_one_printable_line_of_the_width(text, width):
     assert str(InputError(text)) == one_line(text) and len(str(InputError(text))) <= LONGEST
 
 
-@pytest.mark.parametrize("folder", ["/home/me/" + "long-folder/" * 30, "'/home/me/a folder with spaces/" + "of/ " * 60])
-def test_of_a_long_path_the_end_that_names_the_file_is_kept(folder):
-    path = folder + "pictures/00012.png" + ("'" if folder.startswith("'") else "")
+def test_of_a_long_path_the_end_that_names_the_file_is_kept():
+    path = "/home/me/" + "long-folder/" * 30 + "pictures/00012.png"
     line = one_line(f"the image {path} is broken: it is no image that can be read")
-    assert line.startswith("the image ") and line.endswith(" is broken: it is no image that can be read")
-    assert len(line) == LONGEST and "..." in line and "pictures/00012.png" in line
-
-
-def test_a_megabyte_is_a_line_at_once():
-    assert len(one_line(("x" * 50 + " ") * 20_000)) == LONGEST
-    assert len(one_line("\n" * 1_000_000)) == 0
-
-
-def test_a_number_that_python_does_not_write_is_shown_by_its_size():
-    assert shown(10**6000) == "a number of 19932 bits"
-    assert shown([10**6000]) == "a list"
+    assert (
+        line
+        == "the image /home/me/long-f...r/long-folder/pictures/00012.png is broken: it is no image that can be read"
+    )
+    line = one_line("word " * 100)
+    assert len(line) == LONGEST and line[LONGEST // 2 :].startswith("...")
+    assert shown("x" * 100, 24) == "'" + 11 * "x" + "..." + 8 * "x" + "'"
 
 
 def test_a_notebook_shows_the_line_and_no_traceback():

@@ -69,20 +69,6 @@ def test_another_thread_may_use_it_and_is_never_stopped(usual):
     assert seen == [(None, True)]
 
 
-def test_leaving_as_the_signal_would_have():
-    stop = StopFlag()
-    stop.signal = signal.SIGTERM
-    with pytest.raises(SystemExit) as caught:
-        stop.leave()
-    assert caught.value.code == 143
-    stop.signal = signal.SIGINT
-    with pytest.raises(KeyboardInterrupt):
-        stop.leave()
-    with pytest.raises(SystemExit) as caught:  # of a signal that another process received
-        StopFlag().leave(signal.SIGTERM)
-    assert caught.value.code == 143
-
-
 # The worker writes its number and waits; the process that started it ends when it is told to.
 WORKER = """
 import sys, time

@@ -119,13 +119,6 @@ def test_a_failure_leaves_the_old_file_and_a_later_call_makes_the_new(path):
     assert stored(path, {}, Maker("new\n")).read_text() == "new\n"
 
 
-def test_what_is_there_needs_no_right_to_write(path, monkeypatch):
-    stored(path, INPUTS, Maker())
-    monkeypatch.setattr("debiaslib.store.exclusive", None)
-    monkeypatch.setattr("debiaslib.store.atomic_path", None)
-    assert stored(path, INPUTS, None) == path
-
-
 def test_a_check_of_a_file_without_inputs(path):
     save_with_note(path, Maker())
     assert check_file(path) == sha256_file(path)

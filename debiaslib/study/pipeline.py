@@ -12,8 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from ..cli import check_matplotlib, experiment_parser, run_command
+from ..cli import experiment_parser, run_command
 from ..data.images import load_images
+from ..devices import check_device
 from ..errors import InputError, WorkFailed, check_choice, check_number
 from ..files import read_json, write_json
 from ..paths import absolute, check_results_folder, notebook_files, results_root
@@ -95,12 +96,8 @@ def check_before_start(settings, results=""):
     """Raise InputError if a device, data or weights are absent, images too few, or runs made with other settings."""
     for name in settings.notebooks:
         check_choice("notebook", name, notebook_files())
-    check_matplotlib()
     first = settings.train_config(*settings.runs[0])
-    if first.device != "cpu":
-        from ..devices import check_device
-
-        check_device(first.device)
+    check_device(first.device)
     for name in set(settings.features) - {"minifaces", "pooled"}:  # the weights of the others may be absent
         from ..metrics.features import load_extractor
 

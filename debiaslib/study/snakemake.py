@@ -5,17 +5,14 @@ import runpy
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import yaml
 
 from ..files import exclusive
-from ..paths import absolute, cache_root, checkout, home_substitutes
-from ..signals import SUPERVISED
-
-__all__ = ["StopSignals", "engine_log", "start_engine"]
+from ..paths import absolute, cache_root, checkout
+from ..signals import SUPERVISED, end_with_parent
 
 # "code" is no trigger: a cosmetic edit never retrains. Complete tables of a job that failed are kept (--keep-incomplete
 # and `update` in the Snakefile), and the job is done again (--rerun-incomplete). Our own lock replaces Snakemake's: the
@@ -57,7 +54,7 @@ def _environment(threads):
 
     Without PYTHONPATH they would take whatever debiaslib is installed, which need not be that of this checkout.
     """
-    given = {**_ALLOCATOR, **os.environ, **home_substitutes(), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    given = {**_ALLOCATOR, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     given |= {name: absolute(value) for name, value in os.environ.items() if name.startswith("DEBIASLIB_")}
     given["DEBIASLIB_CACHE"] = str(cache_root())
     package = Path(__file__).resolve().parents[2]
@@ -100,7 +97,7 @@ class StopSignals:
 def main():
     """Run Snakemake in this process, holding the experiment's lock; end with the whole group if our parent dies."""
     folder, profile, *arguments = sys.argv[1:]
-    threading.Thread(target=_end_group_with_parent, args=(os.getppid(),), daemon=True).start()
+    end_with_parent(os.getppid(), _end_group)
     # A shell starts what stands in the background with SIGINT ignored, and we are stopped by SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not profile:  # a cluster's jobs are not our children, and end by its own rules
@@ -110,9 +107,7 @@ def main():
         runpy.run_module("snakemake", run_name="__main__")
 
 
-def _end_group_with_parent(parent):
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_group():
     os.killpg(0, signal.SIGINT)
     time.sleep(30)
     os.killpg(0, signal.SIGKILL)

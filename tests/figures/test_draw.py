@@ -134,7 +134,9 @@ def test_without_the_optimum_snapshots_real_rows_or_gradients(tmp_path):
 
 
 def test_a_missing_table_is_one_line_that_says_what_makes_it(tmp_path):
-    with pytest.raises(InputError, match=r"tables/mse\.csv is missing in .*; notebook 03_mse_step_curves makes it"):
+    with pytest.raises(
+        InputError, match=r"tables/mse\.csv is missing in .*; make reproduce, or its notebook, makes it"
+    ):
         figures.draw("mse_x0", tmp_path)
     with pytest.raises(InputError, match="did you mean 'weights'"):
         figures.draw("wieghts", tmp_path)

@@ -16,7 +16,7 @@ from places import NOBODY, ROOT, as_nobody, call, clone, environment, git, seale
 
 from debiaslib import paths
 from debiaslib.figures.draw import FIGURES
-from debiaslib.paths import home_substitutes, notebook_files
+from debiaslib.paths import notebook_files
 from debiaslib.study.snakemake import _config_arguments, _environment
 
 ODD = "Ein Ordner mit Übermaß é #1 {x} it's"
@@ -35,32 +35,6 @@ def test_the_engine_is_given_names_as_they_are(name):
     from snakemake.cli import parse_config
 
     assert parse_config(_config_arguments({"results": name, "dataset": ""})) == {"results": name}
-
-
-def test_homes(tmp_path, monkeypatch):
-    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "IPYTHONDIR", "TORCH_HOME", "HF_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path / "new home"))
-    assert home_substitutes() == {}
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("HOME", str(tmp_path / "file"))  # root may write anywhere else
-    below = tmp_path / "cache" / "home"
-    assert home_substitutes()["XDG_DATA_HOME"] == str(below / ".local/share") and len(home_substitutes()) == 4
-    monkeypatch.setenv("XDG_CACHE_HOME", "chosen")
-    assert set(home_substitutes()) == {"XDG_CONFIG_HOME", "XDG_DATA_HOME", "IPYTHONDIR"}
-    monkeypatch.setattr(paths.os.path, "expanduser", lambda path: path)  # no HOME and no entry in the password database
-    assert len(home_substitutes()) == 3
-
-
-def test_what_a_home_that_cannot_be_written_holds_is_still_read(tmp_path, monkeypatch):
-    for name in ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    weights = tmp_path / ".cache" / "torch"
-    weights.mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(paths.os, "access", lambda *arguments: False)  # root may write anywhere
-    assert home_substitutes()["TORCH_HOME"] == str(weights) and "HF_HOME" not in home_substitutes()
 
 
 def test_relative_folders_are_the_same_for_the_workers(tmp_path, monkeypatch):
@@ -149,7 +123,7 @@ def test_every_notebook_by_papermill_from_any_folder_offline(source, sealed_run,
 
 @pytest.mark.slow
 def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away):
-    """Another user's checkout, no home: one line until he names the folders, and then it works."""
+    """Another user's checkout, no home: one line until he names the folders and a home, and then it works."""
     tiny = source / "tests" / "reliability" / "tiny.yaml"
     command = [sys.executable, "-B", "-m", "debiaslib.study.pipeline", "--experiment", str(tiny), "--jobs", "1"]
     nowhere = environment(HOME="/nonexistent")
@@ -166,7 +140,7 @@ def test_a_user_who_owns_nothing_gets_one_line_or_what_he_asked_for(source, away
         assert code == 2 and one_line(errors), said + errors
         lines.append(errors.strip())
     assert "results folder" in lines[0] and "DEBIASLIB_CACHE" in lines[1] and "DEBIASLIB_CACHE" in lines[2]
-    usable = {**nowhere, "DEBIASLIB_CACHE": str(own / "cache"), "TMPDIR": "/no such folder"}
+    usable = {**nowhere, "HOME": str(own), "DEBIASLIB_CACHE": str(own / "cache"), "TMPDIR": "/no such folder"}
     code, said, errors = call(as_nobody(*command, "--results", str(own / "results")), source, usable)
     logs = "".join(path.read_text(encoding="utf-8") for path in own.glob("results/*/logs/*.log"))
     assert code == 0, said + errors + logs
