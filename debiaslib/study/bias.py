@@ -22,12 +22,10 @@ def bias(study):
         excess_common            the excess that the networks of all training seeds share,
         excess_between           and its variance over training seeds (`bias.decompose_seeds`); seed is empty
 
-    For x0 from the optimum's law x0_bias and excess_bias estimate one number, and so do the squares; the latter has
-    less noise. channel: 0, 1, 2. frequency: the lowest of the band in cycles per image, where 0 is the mean colour
-    alone; empty for all together. weight: the band's share of the coefficients, so that a sum of value x weight over
-    the bands is the row of all. se is over the n images; seed_se over the training seeds, from three on. model: a
-    weighting, or "optimum", whose own bias is 0 up to its standard error and float32's rounding of x0 (1e-7). One seed
-    has no rows over seeds.
+    channel: 0, 1, 2. frequency: the lowest of the band in cycles per image, where 0 is the mean colour alone; empty for
+    all together. weight: the band's share of the coefficients, so that a sum of value x weight over the bands is the
+    row of all. se is over the n images; seed_se over the training seeds, from three on. model: a weighting, or
+    "optimum", whose own bias is 0 up to its standard error. One seed has no rows over seeds.
     """
     e = study.experiment
     inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images}

@@ -31,11 +31,10 @@ def subset(images, count):
 
 
 def optimal_denoiser(study):
-    """E[x0 | x_t] for a study's data, and whether it is that of the data's true law.
+    """E[x0 | x_t] for a study's data, and whether it is that of the data's true law, right for held-out images too.
 
-    The Gaussian images' law is known: `GaussianDenoiser`, right at every t and for held-out images too. Elsewhere
-    `OptimalDenoiser` over the first `optimum_images` training images, for x0 from those images alone; for networks that
-    are told the class, over those of each one's class.
+    The Gaussian images' law is known: `GaussianDenoiser`. Elsewhere `OptimalDenoiser` over the first `optimum_images`
+    training images, for x0 from those images alone; for networks that are told the class, over those of its class.
     """
     e, data = study.experiment, study.images()
     if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
@@ -64,8 +63,8 @@ def measured_images(study, count, split="train"):
     """(x0, labels) of `count` images of a split: float (N, C, H, W) in [-1, 1] and int64 (N,), on the study's device.
 
     labels is None for networks that are not told the class. Both are None where there are no images, or no classes of
-    them that the networks ask for. "train" draws them uniformly, without repetition, from the first `optimum_images`
-    training images, those of the `OptimalDenoiser`: that is what error = floor + excess asks of x0.
+    them that the networks ask for. "train" draws from the `OptimalDenoiser`'s images, without repetition: that is what
+    error = floor + excess asks of x0.
     """
     found, end = study.images(split), study.experiment.optimum_images if split == "train" else None
     if found is None or (study.config.classes is not None and found.labels is None):

@@ -10,12 +10,11 @@ those that apply, the largest of
     3 standard errors of the difference, where the metric has one
     1 % of the expected value: rounding differs between machines
 
-What was measured with other numbers of images, features or weights does not count as reproduced; rows that only the
-results have are not judged. The result is tables/compare.csv, and the exit code 1 if a row fails or is missing.
+What was measured with other numbers of images, features or weights is not reproduced; rows that only the results have
+are not judged. The result is tables/compare.csv, and the exit code 1 if a row fails or is missing.
 """
 
 import math
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +26,6 @@ from ..errors import InputError
 from ..files import atomic_path
 from ..paths import checkout, user_path
 from .saved_tables import Tables
-
-__all__ = ["compare", "main", "summary"]
 
 
 @dataclass(frozen=True)
@@ -61,30 +58,32 @@ COLUMNS = ["table", "row", "metric", "expected", "got", "difference", "tolerance
 def compare(results, expected):
     """One row for each expected value, a DataFrame with COLUMNS: worst first, result pass, fail or missing.
 
-    `results` and `expected` are folders of an experiment, with tables/*.csv. Raises InputError if there is nothing to
-    compare, and for a table that cannot be read.
+    results, expected: folders of an experiment. Raises InputError for tables that are missing or cannot be read.
     """
     pairs = [(kind, _read(expected, kind), _read(results, kind)) for kind in KINDS]
     found = [_compare(*pair) for pair in pairs if pair[1] is not None]
     if not found:
         raise InputError(f"{expected} holds no tables to compare with (tables/{', '.join(k.pattern for k in KINDS)})")
     table = pd.concat(found, ignore_index=True)
-    return table.sort_values("badness", ascending=False, kind="stable", ignore_index=True)[COLUMNS]
+    # Missing rows, failed ones, passed ones; in each the largest difference beside its tolerance first.
+    table["kind"] = table.result.map(["missing", "fail", "pass"].index)
+    table["excess"] = table.difference.abs() / table.tolerance
+    return table.sort_values(["kind", "excess"], ascending=[True, False], kind="stable", ignore_index=True)[COLUMNS]
 
 
 def _read(folder, kind):
     """All tables of a kind, means over seeds, indexed by (table, row, metric); None where there are none."""
     tables, frames = Tables(folder), []
-    keys, must = kind.keys.split(), " ".join([kind.keys, kind.metric, kind.value])
+    must = [name for name in [*kind.keys.split(), kind.metric, kind.value] if name not in ABSENT]
     for path in sorted((tables.folder / "tables").glob(kind.pattern)):
-        frame = tables.frame(path, " ".join(name for name in must.split() if name not in ABSENT))
+        frame = tables.frame(path, " ".join(must))
         for name, value in ABSENT.items():
             frame[name] = frame[name].astype(object).fillna(value) if name in frame else value
         frames.append(frame)
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)
-    rows = _described(frame, [name for name in keys if (frame[name].map(_text) != "").any()])
+    rows = _described(frame, kind.keys.split())
     same = _described(frame, [name for name in kind.same.split() if name in frame])
     se = frame.get("se", pd.Series(math.nan, frame.index))
     columns = {"table": kind.pattern, "row": rows, "metric": frame[kind.metric].map(_text), "value": frame[kind.value]}
@@ -110,22 +109,6 @@ def _text(value):
 
 def _compare(kind, wanted, got):
     table = wanted.join((wanted.iloc[:0] if got is None else got).add_suffix("_got")).reset_index()
-    tolerance, rule = _tolerances(kind, table)
-    table = table.assign(tolerance=tolerance, rule=rule, expected=table["value"], got=table["value_got"])
-    table["difference"] = table.got - table.expected
-    there, other = table.same_got.notna(), table.same_got.notna() & (table.same_got != table.same)
-    # Not a number on both sides is the same; on one side alone it never is.
-    close = (table.difference.abs() <= table.tolerance) | (table.got.isna() & table.expected.isna())
-    table["result"] = np.where(~there, "missing", np.where(close & ~other, "pass", "fail"))
-    table.loc[other, "rule"] = "measured otherwise: " + table.same_got[other] + "; expected " + table.same[other]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (table.difference.abs() / table.tolerance).fillna(0)
-    table["badness"] = np.select([~there, other, table.result == "fail"], [np.inf, 1e300, ratio.clip(1, 1e200)], ratio)
-    return table
-
-
-def _tolerances(kind, table):
-    """(largest difference that passes, which rule it comes from), arrays."""
     size, n, m = table["value"].abs(), table.seeds, table.seeds_got.fillna(1)
     seeds = stdtrit((n - 1).clip(lower=1), 0.975) * table.sd * np.sqrt(1 / n + 1 / m)
     rules = pd.DataFrame({
@@ -134,20 +117,21 @@ def _tolerances(kind, table):
         "standard errors": ERRORS * np.sqrt(table.se**2 + table.se_got.fillna(table.se) ** 2),
         "rounding": ROUNDING * size * (kind.relative > ROUNDING),
     }).fillna(0)  # fmt: skip
-    return rules.max(axis=1), rules.idxmax(axis=1)
+    table = table.assign(tolerance=rules.max(axis=1), rule=rules.idxmax(axis=1))
+    table = table.assign(expected=table["value"], got=table.value_got, difference=table.value_got - table["value"])
+    there, other = table.same_got.notna(), table.same_got.notna() & (table.same_got != table.same)
+    # Not a number on both sides is the same; on one side alone it never is.
+    close = (table.difference.abs() <= table.tolerance) | (table.got.isna() & table.expected.isna())
+    table["result"] = np.where(~there, "missing", np.where(close & ~other, "pass", "fail"))
+    table.loc[other, "rule"] = "measured otherwise: " + table.same_got[other] + "; expected " + table.same[other]
+    return table
 
 
-def summary(table, limit=20):
-    """The comparison as text: how many rows of each table pass, and the `limit` worst rows."""
-    counts = table.groupby("table", sort=False).result.value_counts().unstack(fill_value=0)
-    lines = [
-        f"{name}: " + ", ".join(f"{row[kind]} {kind}" for kind in row.index if row[kind])
-        for name, row in counts.iterrows()
-    ]
-    shown = table.drop(columns="table").head(limit)
-    text = shown.to_string(index=False, float_format=lambda value: f"{value:.4g}", max_colwidth=100)
-    rest = f"\n... and {len(table) - limit} more" if len(table) > limit else ""
-    return "\n".join([*lines, "", text]) + rest
+def summary(table):
+    """The comparison as text: how many rows of each table pass, fail or are missing, and the 20 worst rows."""
+    counts = pd.crosstab(table.table, table.result)
+    worst = table.drop(columns="table").head(20)
+    return f"{counts}\n\n{worst.to_string(index=False, float_format='{:.4g}'.format, max_colwidth=100)}"
 
 
 def main(arguments=None):
@@ -159,15 +143,14 @@ def main(arguments=None):
     folder = user_path(options.results).absolute()
     expected = user_path(options.expected or checkout() / "results" / "reference" / folder.name).absolute()
     for path in (folder, expected):
-        if not os.path.isdir(path / "tables"):
+        if not (path / "tables").is_dir():
             raise InputError(f"{path} holds no folder tables/; it must be the folder of an experiment's results")
     table = compare(folder, expected)
     with atomic_path(folder / "tables" / "compare.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g")
-    print(summary(table))
-    bad = int((table.result != "pass").sum())
-    print(f"\n{len(table) - bad} of {len(table)} rows as expected in {folder}")
-    return int(bad > 0)
+    passed = int((table.result == "pass").sum())
+    print(f"{summary(table)}\n\n{passed} of {len(table)} rows as expected in {folder}")
+    return int(passed < len(table))
 
 
 if __name__ == "__main__":

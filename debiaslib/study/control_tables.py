@@ -1,4 +1,4 @@
-"""What an experiment's arms have to say, as tables: the outcomes, their contrasts and the sweep of learning rates."""
+"""The outcomes of an experiment's arms, their contrasts and the sweep of learning rates, as tables."""
 
 import pandas as pd
 

@@ -13,8 +13,6 @@ from ..errors import InputError
 from ..metrics.statistics import mean_interval, paired_ratio
 from ..training.arms import Arm, parse_arm
 
-__all__ = ["OUTCOMES", "best_arm", "contrasts", "outcomes", "sweep"]
-
 # name: (metric, sampling steps) of the distances, or (quantity, timestep) of the errors
 OUTCOMES = {
     "colour, 5 steps": ("colour_w1", 5),
@@ -52,10 +50,10 @@ def contrasts(table):
     """The ratio debiased / constant of every outcome under every condition: a DataFrame, a row a condition and outcome.
 
     Columns: condition, arm, baseline, network, outcome, ratio, low, high (95 % t interval over the seeds), n (seeds),
-    share: log ratio over that of the baseline, the part of its gain that is left under the condition. Conditions: the
-    baseline; each variant of the weighted arm against the constant arm with the same variant; each arm at its own best
-    learning rate; the weights of the last step in place of their average; and the weighted arm against each variant of
-    the constant arm that has no counterpart, such as another prediction type.
+    share: log ratio over that of the baseline, the part of its gain that is left. Conditions: the baseline; each
+    variant of the weighted arm against the constant arm with the same variant; each arm at its own best learning rate;
+    the weights of the last step in place of their average; and the weighted arm against each variant of the constant
+    arm that has no counterpart, such as another prediction type.
     """
     rows, measured = [], set(table.outcome)
     for condition, arm, baseline, network in _conditions(table):
@@ -86,16 +84,11 @@ def _conditions(table):
             kept = tuple((key, value) for key, value in parsed.settings if key not in _OF_THE_WEIGHT)
             baseline = str(Arm(parse_arm("constant").strategy, kept))
             if baseline in arms:
-                yield _words(parsed.variant), arm, baseline, "ema"
+                yield parsed.variant.replace("=", " "), arm, baseline, "ema"
         elif parsed.settings and f"debiased; {parsed.variant}" not in arms:
-            yield f"against constant with {_words(parsed.variant)}", "debiased", arm, "ema"
+            yield f"against constant with {parsed.variant.replace('=', ' ')}", "debiased", arm, "ema"
     if "raw" in set(table.network):
         yield "weights of the last step, no EMA", "debiased", "constant", "raw"
-
-
-def _words(variant):
-    """A variant in words: `max_grad_norm=1, lr=0.004` is "max_grad_norm 1, lr 0.004"."""
-    return variant.replace("=", " ")
 
 
 def _swept(arm, weighting):

@@ -6,7 +6,6 @@ line that names the field, its value and what is allowed, before any work starts
 
 import dataclasses
 import os
-import sys
 from dataclasses import field
 from typing import Annotated, Literal
 
@@ -18,8 +17,8 @@ from ..errors import InputError, check_choice, check_number, shown
 from ..paths import checkout, user_path
 from ..training.arms import parse_arm
 from ..training.config import TrainConfig
-from ..training.settings import Flag, Text, Whole, check_name, settings
-from .presets import PRESETS, get_preset
+from ..training.settings import Flag, Several, Text, Whole, check_distinct, check_name, settings
+from .presets import get_preset
 
 SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver-2", "unipc")
 DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048}
@@ -36,11 +35,10 @@ NOTEBOOKS = (
 
 Weighting = Annotated[str, AfterValidator(lambda text: str(parse_strategy(text)))]
 Arm = Annotated[str, AfterValidator(lambda text: str(parse_arm(text)))]
-_DISTINCT = ("weightings", "seeds", "features", "distance_steps", "grid_steps", "snapshot_steps", "shown_timesteps",
-             "curve_timesteps", "notebooks")  # fmt: skip
 _TIMESTEPS = ("shown_timesteps", "curve_timesteps", "swap_timesteps")
 _STEPS = ("grid_steps", "distance_steps", "snapshot_steps", "swap_steps")
-_OF_THE_RUN = ("weighting", "variant", "seed", "preset", "dataset")  # no settings of `training`
+_OF_THE_RUN = ("weighting", "variant", "seed", "preset", "dataset")
+_SETTINGS = sorted({field.name for field in dataclasses.fields(TrainConfig)} - {*_OF_THE_RUN})  # of `training`
 
 
 @settings
@@ -49,19 +47,19 @@ class Experiment:
 
     name: Text
     preset: Text
-    weightings: tuple[Weighting, ...] = ("constant", "debiased")
+    weightings: Several(Weighting) = ("constant", "debiased")
     variants: tuple[Arm, ...] = ()  # further arms, each a weighting and what else it changes: "debiased; lr=5e-4"
-    seeds: tuple[Whole(0), ...] = (0,)
-    notebooks: tuple[Text, ...] = NOTEBOOKS
+    seeds: Several(Whole(0)) = (0,)
+    notebooks: Several(Text) = NOTEBOOKS
     dataset: Text = ""  # empty: the preset's
     training: dict = field(default_factory=dict)  # overrides of the preset and of TrainConfig's defaults
     # {arm: learning rate}, chosen on other seeds: "constant" is for each of its variants that no longer key matches
     rates: dict = field(default_factory=dict)
     # one-step estimates (notebooks 01 and 02)
-    shown_timesteps: tuple[Whole(0), ...] = (50, 200, 400, 600, 700, 800, 900, 999)
+    shown_timesteps: Several(Whole(0)) = (50, 200, 400, 600, 700, 800, 900, 999)
     shown_images: Whole(1) = 8
     # error by timestep (notebooks 02 and 03)
-    curve_timesteps: tuple[Whole(0), ...] = (
+    curve_timesteps: Several(Whole(0)) = (
         0, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 850, 900, 950, 999,
     )  # fmt: skip
     curve_images: Whole(2) = 256
@@ -71,13 +69,13 @@ class Experiment:
     further_samplers: tuple[Literal[SAMPLERS], ...] = ()  # for the distances by sampling steps alone
     clip_x0: Flag = True
     sampling_batch_size: Whole(1) = 64
-    grid_steps: tuple[Whole(1), ...] = (2, 3, 4, 5, 10, 50, 100)
+    grid_steps: Several(Whole(1)) = (2, 3, 4, 5, 10, 50, 100)
     grid_images: Whole(1) = 8
     # distances (notebook 06)
-    features: tuple[Literal[FEATURES], ...] = ("pooled",)
-    distance_steps: tuple[Whole(1), ...] = (5, 10, 20, 50, 100)
+    features: Several(Literal[FEATURES]) = ("pooled",)
+    distance_steps: Several(Whole(1)) = (5, 10, 20, 50, 100)
     distance_images: Whole(1) = 500
-    snapshot_steps: tuple[Whole(1), ...] = (20,)  # sampling steps for the distance against images seen in training
+    snapshot_steps: Several(Whole(1)) = (20,)  # sampling steps for the distance against images seen in training
     reference_images: Whole(1) = 2_048
     allow_singular: Flag = False  # a Frechet distance of fewer images than features, which is mostly bias
     raw_weights: Flag = False  # judge the weightings' weights of the last step too, beside their moving average
@@ -95,22 +93,17 @@ class Experiment:
         if self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name or len(self.name) > 200:
             raise InputError(f"name is {shown(self.name)}; it must be the name of a folder, of 200 characters at most")
         get_preset(self.preset)
-        for name in _DISTINCT:
-            if not getattr(self, name):
-                raise InputError(f"{name} is empty; it must list at least one")
-            _check_distinct(name, getattr(self, name))
-        _check_distinct("variants", self.arms)
-        _check_distinct("further_samplers", self.samplers)
-        _check_distinct("further_features", self.features + self.further_features)
+        check_distinct("variants", self.arms)
+        check_distinct("further_samplers", self.samplers)
+        check_distinct("further_features", self.features + self.further_features)
         for arm in self.published_weights:
             check_choice("arm in published_weights", arm, self.arms)
         object.__setattr__(self, "rates", {str(parse_arm(key)): rate for key, rate in self.rates.items()})
         for key in self.rates:
             if not any(_matches(key, arm) for arm in self.arms):
                 check_choice("arm in rates", key, self.arms)
-        known = sorted({one.name for one in dataclasses.fields(TrainConfig)} - {*_OF_THE_RUN})
         for key in self.training:
-            check_name("training setting", key, known)
+            check_name("training setting", key, _SETTINGS)
         self._check_numbers()
         for arm in self.arms:
             self.train_config(arm, self.seeds[0])
@@ -184,12 +177,6 @@ def _matches(key, arm):
     return key.weighting == arm.weighting and set(key.settings) <= set(arm.settings)
 
 
-def _check_distinct(name, values):
-    if len(set(values)) < len(values):
-        twice = next(value for value in values if values.count(value) > 1)
-        raise InputError(f"{name} lists {shown(twice)} twice; each must be there once")
-
-
 def load_experiment(name, dataset=""):
     """The experiment of that name in config/, or of a YAML file's path; `dataset` replaces its own if given.
 
@@ -199,22 +186,7 @@ def load_experiment(name, dataset=""):
     given = _read_settings(path)
     for key in given:
         check_name(f"setting in {path.name}", key, [f.name for f in dataclasses.fields(Experiment) if f.name != "name"])
-    if "preset" not in given:
-        raise InputError(f"experiment file {path} names no preset; known: {', '.join(PRESETS)}")
-    if dataset:
-        given["dataset"] = str(dataset)
-    experiment = Experiment(name=path.stem, **given)
-    _say_network(experiment)
-    return experiment
-
-
-def _say_network(experiment):
-    """Say on stderr which settings of the preset's network an experiment changes."""
-    preset, ours = get_preset(experiment.preset).network, experiment.train_config(*experiment.runs[0]).network
-    given = experiment.training.get("network", {})
-    changed = [f"{k}={shown(v, 24)}" for k, v in ours.items() if k in given and preset.get(k) != v]
-    if changed:
-        print(f"the network is that of preset {experiment.preset} with {', '.join(changed)}", file=sys.stderr)
+    return Experiment(**{**given, "name": path.stem, **({"dataset": str(dataset)} if dataset else {})})
 
 
 def known_experiments():
@@ -247,15 +219,11 @@ def _read_settings(path):
     """The mapping that a YAML file holds. Raises InputError, naming the file, if it holds anything else."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), _Strict)
-    except yaml.MarkedYAMLError as error:
-        where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise InputError(f"experiment file {path} cannot be read: {error.problem}{where}") from None
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         # ValueError: not UTF-8, or what looks like a date and is none; TypeError: a key that is a list
-        raise InputError(f"experiment file {path} cannot be read: {error}") from None
+        mark = getattr(error, "problem_mark", None)
+        said = f"{error.problem} (line {mark.line + 1})" if mark else error
+        raise InputError(f"experiment file {path} cannot be read: {said}") from None
     if not isinstance(settings, dict):
         raise InputError(f"experiment file {path} holds {shown(settings, 40)}; it must hold 'name: value' lines")
     return settings
-
-
-__all__ = ["Experiment", "known_experiments", "load_experiment"]

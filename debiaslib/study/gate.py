@@ -64,6 +64,3 @@ def gate_line(table, arms):
         f"{worst.arm} with seed {worst.seed}, has an error of x0 of {worst.error:.3g} at t = {worst.t}; "
         f"{worst.limit:.3g} is allowed, {base}."
     )
-
-
-__all__ = ["gate", "gate_line", "gate_timesteps"]

@@ -25,31 +25,26 @@ COLUMNS = ["weighting", "way", "images_seen", "batches", "batch_size", "effectiv
 
 
 class Moments:
-    """First and second moment of vectors that are added one by one, so that large networks need no stack of them."""
+    """First and second moment of vectors (P,) that are added one by one: large networks need no stack of them."""
 
     def __init__(self):
         self.total, self.squares = 0.0, []
 
     def add(self, vector):
-        """Add one vector, shape (P,)."""
+        """Add one vector."""
         self.total = self.total + vector
         self.squares.append(_norm2(vector))
 
     @property
     def mean(self):
-        """The mean vector, shape (P,)."""
+        """The mean vector."""
         return self.total / len(self.squares)
 
     @property
     def variance(self):
-        """The trace of the covariance of one vector, without bias; NaN for fewer than two."""
+        """The trace of the covariance of one vector, without bias."""
         n = len(self.squares)
-        return (sum(self.squares) - n * _norm2(self.mean)) / (n - 1) if n > 1 else float("nan")
-
-    @property
-    def variance_se(self):
-        """Standard error of `variance`, for vectors whose mean is small beside their spread."""
-        return pd.Series(self.squares).sem()
+        return (sum(self.squares) - n * _norm2(self.mean)) / (n - 1)
 
     @property
     def norm2(self):
@@ -90,7 +85,8 @@ def _of_weighting(study, weighting, seed):
     for way, moments in found.items():
         size, used = objectives[way].config.batch_size, effective_sample_size(objectives[way].factor.double())
         noise = moments.variance / signal if signal > 0 else float("nan")
-        row = (weighting, way, seen, BATCHES, size, used, signal, moments.variance, moments.variance_se, noise)
+        se = pd.Series(moments.squares).sem()  # for gradients whose mean is small beside their spread
+        row = (weighting, way, seen, BATCHES, size, used, signal, moments.variance, se, noise)
         yield dict(zip(COLUMNS, row, strict=True))
 
 
@@ -103,10 +99,9 @@ def ways_to_apply(config):
 
 @torch.enable_grad()
 def gradient_moments(network, objectives, images, batches, labels=None):
-    """{way: `Moments`} of the gradients of `batches` batches, the same images and noise for every way of `objectives`.
+    """{way: `Moments`} of the gradients of `batches` batches of the same images and noise; "all": of the ways' mean.
 
-    "all" has those of the mean over the ways. images: uint8 (N, C, H, W); labels: their classes, int64 (N,), for a
-    network that takes them.
+    images: uint8 (N, C, H, W); labels: their classes, int64 (N,), for a network that takes them.
     """
     parameters = list(network.requires_grad_(True).parameters())
     found = {way: Moments() for way in [*objectives, "all"]}

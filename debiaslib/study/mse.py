@@ -9,8 +9,6 @@ from ..diffusion.randomness import stream
 from ..training.arms import parse_arm
 from .common import cached_by_t, errors_of, measured_images, optimal_denoiser, trained
 
-__all__ = ["arm_errors", "mse", "one_step"]
-
 
 def one_step(study):
     """One-step estimates of a few training images, by each weighting's network and the exact optimum: a dict of arrays.
@@ -51,7 +49,7 @@ def mse(study):
     """
     e, heldout = study.experiment, study.images("heldout")
     inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images}
-    inputs |= {"optimum": e.optimum_images, "heldout": heldout.fingerprint if heldout is not None else None}
+    inputs |= {"optimum": e.optimum_images, "heldout": None if heldout is None else heldout.fingerprint}
     inputs["quantities"] = QUANTITIES
     if heldout is not None and heldout.labels is not None:
         inputs["heldout_labels"] = heldout.labels_fingerprint
@@ -108,8 +106,6 @@ def _of_arms(study, seed, network, images, best):
     groups = found[found.model.isin(arms)].groupby(["model", "t", "quantity"], sort=False)
     table = groups.value.agg(value="mean", n="size").reset_index()
     parsed = [parse_arm(arm) for arm in table.pop("model")]
-    table.insert(0, "weighting", [arm.weighting for arm in parsed])
-    table.insert(1, "variant", [arm.variant for arm in parsed])
-    table.insert(2, "seed", seed)
-    table.insert(3, "network", network)
-    return table
+    weighting, variant = zip(*((arm.weighting, arm.variant) for arm in parsed), strict=True)
+    facts = pd.DataFrame({"weighting": weighting, "variant": variant, "seed": seed, "network": network})
+    return pd.concat([facts, table], axis=1)

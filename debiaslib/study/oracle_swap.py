@@ -6,6 +6,8 @@ made above. If constant's colour shift goes once the optimum answers at large t,
 these networks; if it stays, it is refuted.
 """
 
+import itertools
+
 import numpy as np
 import torch
 
@@ -19,18 +21,9 @@ ORACLE = "optimum"
 _SHOWN = 8  # images of each swap in the grid
 
 
-class Swap:
-    """A denoiser that answers x0_hat by `above` at t > t_star and by `below` at t <= t_star.
-
-    above, below: functions of (x_t, t) that answer x0_hat (N, C, H, W); t: int64 (N,), equal in all rows.
-    """
-
-    def __init__(self, above, below, t_star):
-        self.above, self.below, self.t_star = above, below, t_star
-
-    def __call__(self, x_t, t):
-        """x0_hat, of x_t's shape."""
-        return (self.above if int(t[0]) > self.t_star else self.below)(x_t, t)
+def swapped(above, below, t_star):
+    """The denoiser (x_t, t) -> x0_hat that is `above` at t > t_star and `below` elsewhere; t: int64 (N,), all equal."""
+    return lambda x_t, t: (above if int(t[0]) > t_star else below)(x_t, t)
 
 
 def as_denoiser(models, schedule, prediction_type):
@@ -65,20 +58,18 @@ def oracle_swap(study):
     inputs = {**trained(study, e.seeds, arms), **metrics.inputs, "swaps": swaps(e), "steps": e.swap_steps}
     inputs |= {"clip": e.clip_x0, "optimum": e.optimum_images, "sampler": e.sampler}
 
-    def rows_of(name, seeds, asked):
-        denoisers = _denoisers(study, seeds)
-        for steps in e.swap_steps:
-            for above, below, t_star in asked:
-                images = _draw(study, denoisers, (above, below, t_star), seeds[0], steps)
-                yield from metrics.rows(images, above=above, below=below, t_star=t_star, seed=name, steps=steps)
-
     def rows():
-        found = []
-        for seed in e.seeds:  # the optimum alone has no training seed: once
-            asked = [swap for swap in swaps(e) if seed == e.seeds[0] or swap[:2] != (ORACLE, ORACLE)]
-            found += rows_of(seed, [seed], asked)
+        # The optimum alone has no training seed: once.
+        asked = {seed: [s for s in swaps(e) if seed == e.seeds[0] or s[:2] != (ORACLE, ORACLE)] for seed in e.seeds}
         if len(e.seeds) > 1:
-            found += rows_of("mean", e.seeds, [(arm, arm, -1) for arm in arms])
+            asked["mean"] = [(arm, arm, -1) for arm in arms]
+        found = []
+        for name, of_seed in asked.items():
+            seeds = e.seeds if name == "mean" else [name]
+            denoisers = _denoisers(study, seeds)
+            for steps, (above, below, t_star) in itertools.product(e.swap_steps, of_seed):
+                images = _draw(study, denoisers, (above, below, t_star), seeds[0], steps)
+                found += metrics.rows(images, above=above, below=below, t_star=t_star, seed=name, steps=steps)
         return found
 
     return study.csv("oracle_swap.csv", inputs, rows, digits=10)
@@ -95,10 +86,8 @@ def oracle_swap_samples(study):
 
     def make():
         denoisers, pairs = _denoisers(study, [seed]), list(dict.fromkeys(swap[:2] for swap in swaps(e)))
-        images = [
-            [_draw(study, denoisers, (*pair, t_star), seed, e.swap_steps[-1], _SHOWN) for t_star in e.swap_timesteps]
-            for pair in pairs
-        ]
+        more = (seed, e.swap_steps[-1], _SHOWN)
+        images = [[_draw(study, denoisers, (*pair, t), *more) for t in e.swap_timesteps] for pair in pairs]
         names = np.array([" | ".join(pair) for pair in pairs])
         return {"names": names, "t_star": np.array(e.swap_timesteps), "images": np.array(images)}
 
@@ -117,11 +106,8 @@ def _denoisers(study, seeds):
 def _draw(study, denoisers, swap, seed, steps, count=None):
     """Samples of a swap (above, below, t_star) from the starting noise of a training seed's samples."""
     above, below, t_star = swap
-    e, size = study.experiment, study.experiment.train_config(*study.experiment.runs[0]).resolution
-    model, seeds = Swap(denoisers[above], denoisers[below], t_star), image_seeds(seed, count or e.swap_images)
+    e, config = study.experiment, study.config
+    model, seeds = swapped(denoisers[above], denoisers[below], t_star), image_seeds(seed, count or e.swap_images)
     options = {"sampler": e.sampler, "steps": steps, "prediction_type": "sample", "clip_x0": e.clip_x0}
-    options |= {"shape": (3, size, size), "batch_size": e.sampling_batch_size, "device": study.config.device}
-    return sample(model, study.schedule, seeds, **options)
-
-
-__all__ = ["ORACLE", "Swap", "as_denoiser", "oracle_swap", "oracle_swap_samples", "swaps"]
+    options |= {"shape": (3, config.resolution, config.resolution), "batch_size": e.sampling_batch_size}
+    return sample(model, study.schedule, seeds, device=config.device, **options)

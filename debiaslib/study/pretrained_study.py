@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from ..training.arms import PRETRAINED
 from .experiment import Experiment
 
-__all__ = ["GivenRun", "OneNetwork", "experiment_of_one", "run_of_one"]
-
 _KNOWN = ("resolution", "timesteps", "prediction_type", "learned_variance", "network")
 # What decides a training and says nothing of a network that is there already.
 _OF_TRAINING = ("timestep_sampling", "zero_terminal_snr", "snapshots")

@@ -6,8 +6,6 @@ import time
 
 from ..errors import WorkFailed
 
-__all__ = ["follow", "last_words"]
-
 _RULE, _LOG = re.compile(r"(Error in |local)?rule \w+:"), re.compile(r"    log: logs/(.+?)\.log")
 _COUNT = re.compile(r"(\d+ of \d+) steps")
 _STATUS = re.compile(r"died with <Signals\.\w+: (\d+)>|non-zero exit status (\d+)\.")

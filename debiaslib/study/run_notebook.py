@@ -45,8 +45,8 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
     parameters = {"experiment": absolute(experiment), "dataset": absolute(dataset)}
     parameters |= {"results": str(results_root(results))}
     if model:  # the others do not have this parameter
-        where, *rest = model.split(";")
-        parameters["model"] = ";".join([absolute(where.strip()), *rest])
+        where, separator, more = model.partition(";")
+        parameters["model"] = absolute(where.strip()) + separator + more
         folder = open_study(experiment, dataset, results, parameters["model"]).folder
     target = folder / "notebooks" / f"{name}.ipynb"
     failed, note = target.with_name(f"{name}.failed.ipynb"), target.with_suffix(".json")

@@ -13,25 +13,7 @@ from ..paths import checkout
 from ..store import check_file
 from ..training.arms import PRETRAINED
 
-__all__ = ["PAPER_CURVES", "Tables", "parse_run", "read_rows"]
-
 PAPER_CURVES = "reference/paper/fid-curves.csv"
-_MADE_BY = {
-    "tables/weights.csv": "notebook 04_weighting_comparison",
-    "tables/gradient_noise.csv": "notebook 04_weighting_comparison",
-    "tables/one_step.npz": "notebook 02_one_step_estimation",
-    "tables/mse.csv": "notebook 03_mse_step_curves",
-    "tables/bias.csv": "notebook 03_mse_step_curves",
-    "tables/samples-*.npz": "notebook 04_weighting_comparison",
-    "tables/training-*.npz": "notebook 05_training",
-    "tables/distances-*.csv": "notebook 06_fid_evaluation",
-    "tables/controls.csv": "notebook 07_controls",
-    "tables/learning_rates.csv": "notebook 07_controls",
-    "tables/oracle_swap.csv": "python -m debiaslib.study.measurements oracle_swap",
-    "tables/oracle_swap_samples.npz": "python -m debiaslib.study.measurements oracle_swap_samples",
-    "runs/*/log.jsonl": "notebook 05_training",
-    PAPER_CURVES: "the checkout of the project (results/reference/paper/fid-curves.csv)",
-}
 
 
 class Tables:
@@ -43,7 +25,7 @@ class Tables:
     def find(self, pattern):
         """Paths that match, sorted, without those of variants: figures of weightings show what differs in nothing else.
 
-        Raises InputError, naming the table and what makes it, if there is none.
+        Raises InputError, naming the table, if there is none.
         """
         if pattern == PAPER_CURVES:
             places = (self.folder.parent, checkout() / "results")
@@ -51,7 +33,7 @@ class Tables:
         else:
             found = [p for p in sorted(self.folder.glob(pattern)) if "--" not in str(p.relative_to(self.folder))]
         if not found:
-            raise InputError(f"{pattern} is missing in {self.folder}; {_MADE_BY[pattern]} makes it")
+            raise InputError(f"{pattern} is missing in {self.folder}; make reproduce, or its notebook, makes it")
         return found
 
     def frame(self, path, columns):

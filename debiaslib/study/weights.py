@@ -6,8 +6,6 @@ from ..diffusion.prediction import PREDICTION_TYPES
 from ..diffusion.strategies import parse_strategy
 from ..diffusion.weighting import loss_weight
 
-__all__ = ["weights"]
-
 
 def weights(study):
     """The weights by timestep in each parametrisation, raw and divided by the mean of the epsilon weight."""

@@ -27,10 +27,6 @@ def refused(*cells, **changed):
     return str(caught.value)
 
 
-def test_a_notebook_as_it_stands():
-    check_parameters(namespace(DECLARED, "from debiaslib.study.study import open_notebook"))
-
-
 def test_parameters_that_papermill_gave():
     injected = '# Parameters\nexperiment = "cifar10"\nseed = 3\nlevel = 0.5\nshown = False\nsteps = [1]\n'
     check_parameters(namespace(DECLARED, injected, experiment="cifar10", seed=3, level=0.5, shown=False, steps=[1]))
@@ -56,12 +52,6 @@ def test_an_unknown_parameter_names_the_nearest_and_all():
 def test_a_value_of_another_type(name, value, kind):
     for cells in ([DECLARED], [DECLARED, f"# Parameters\n{name} = {value!r}\n"]):
         assert refused(*cells, **{name: value}) == f"parameter {name} is {value!r}; it must be of type {kind}"
-
-
-def test_no_cells_at_all():
-    check_parameters({})
-    check_parameters({"In": []})
-    check_parameters({"In": ["", "  \n"]})
 
 
 def test_a_cell_with_magics_declares_nothing_and_breaks_nothing():

@@ -89,13 +89,6 @@ def test_tolerances_of_one_seed(tmp_path, expected, metric, factor, result, rule
     assert row.got == pytest.approx(row.expected * factor)
 
 
-def test_errors_by_timestep(tmp_path, expected):
-    got = results(tmp_path, mse=mse([0.3 * 1.09]), distances__debiased=distances())
-    assert set(compare(got, expected).result) == {"pass"}
-    got = results(tmp_path, mse=mse([0.3 * 1.11]))
-    assert [row_of(compare(got, expected), "x0_mse", f"t={t}$").result for t in (0, 900)] == ["fail", "fail"]
-
-
 def test_the_interval_over_seeds(tmp_path):
     values = np.array([0.30, 0.36, 0.33, 0.27])
     reference = write(tmp_path / "reference", mse=mse(values))
@@ -126,7 +119,10 @@ def test_missing_rows_and_tables_are_said(tmp_path, expected):
     assert set(table[table.table == "distances-*.csv"].result) == {"missing"}
     assert (table.result == "missing").sum() == 5
     assert (table.result[:5] == "missing").all()
-    assert "distances-*.csv: 4 missing" in summary(table)
+    assert [line.split() for line in summary(table).splitlines()[2:4]] == [
+        ["distances-*.csv", "4", "0"],
+        ["mse.csv", "1", "1"],
+    ]
 
 
 def test_rows_that_only_got_has_are_not_judged(tmp_path, expected):
@@ -186,10 +182,3 @@ def test_what_there_is_nothing_to_compare_with(tmp_path, expected, monkeypatch):
     assert "no tables to compare with" in error_of(compare, expected, tmp_path / "empty")
     write(tmp_path / "results" / "reference" / "other", mse=mse([0.3]))
     assert main(["--results", str(other)]) == 0
-
-
-def test_damaged_tables_are_one_line(tmp_path, expected):
-    got = results(tmp_path, mse=mse([0.3]).drop(columns="t"))
-    assert "no column 't'" in error_of(compare, got, expected)
-    (got / "tables" / "mse.csv").write_bytes(b"")
-    assert "cannot be read" in error_of(compare, got, expected)

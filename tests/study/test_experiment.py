@@ -27,65 +27,41 @@ MISTAKES = [
     ("training: {lr: 1e-3, lr: 1e-4}", "'lr' is given twice (line 2)"),
     ("seeds: 0", "seeds is 0; it must be a list"),
     ("seeds:", "seeds is None; it must be a list"),
-    ("seeds: {0: 1}", "seeds is {0: 1}; it must be a list"),
-    ("seeds: 2020-01-01", "seeds is datetime.date(2020, 1, 1); it must be a list"),
     ("seeds: []", "seeds is empty; it must list at least one"),
     ("seeds: [0, 0]", "seeds lists 0 twice; each must be there once"),
     ("seeds: [-1]", "seeds is -1; it must be >= 0"),
     ("seeds: [true]", f"seeds is True; {WHOLE}"),
-    ("seeds: [1.0]", f"seeds is 1.0; {WHOLE}"),
-    ("seeds: ['0']", f"seeds is '0'; {WHOLE}"),
-    ("seeds: [9223372036854775808]", "seeds is 9223372036854775808; it must be <= 9223372036854775807"),
     ("weightings: debiased", "weightings is 'debiased'; it must be a list"),
-    ("weightings: []", "weightings is empty"),
-    ("weightings: [no]", "weightings is False; it must be a text"),
     ("weightings: [p2, 'p2(k=1.0)']", "weightings lists 'p2(k=1,gamma=1)' twice"),
     ("weightings: [debaised]", "did you mean 'debiased'?"),
-    ("weightings: ['p2(k=1']", "'name(argument=value)'"),
     ("weightings: [pretrained]", "weighting 'pretrained' is unknown"),
     ("variants: ['debiased; lr=0']", "lr is 0.0; it must be > 0"),
     ("variants: ['debiased']", "variants lists 'debiased' twice"),
-    ("variants: ['debiased; precision=auto']", "precision 'auto' is unknown"),
-    ("variants: ['debiased; learning_rate=1']", "did you mean 'lr'?"),
-    ("variants: ['debiased; network={dropout: 1}']", "setting of a variant 'network' is unknown"),
     ("sampler: dddim", "sampler 'dddim' is unknown; did you mean 'ddim'?"),
     ("further_samplers: [ddim]", "further_samplers lists 'ddim' twice"),
     ("features: [inceptoin]", "features 'inceptoin' is unknown; did you mean 'inception'?"),
     ("further_features: [pooled]", "further_features lists 'pooled' twice"),
     ("grid_steps: [2, 1001]", f"grid_steps is 1001; {WHOLE} >= 1 and <= 1000"),
-    ("distance_steps: [0]", "distance_steps is 0; it must be >= 1"),
     ("shown_timesteps: [1000]", f"shown_timesteps is 1000; {WHOLE} >= 0 and < 1000"),
-    ("curve_timesteps: [5, 5]", "curve_timesteps lists 5 twice"),
     ("curve_images: 1", "curve_images is 1; it must be >= 2"),
     ("distance_images: 48", f"distance_images is 48; {WHOLE} >= 49"),
-    ("reference_images: 1.5", f"reference_images is 1.5; {WHOLE}"),
     ("features: [inception]", f"distance_images is 500; {WHOLE} >= 2049"),
     ("clip_x0: 1", "clip_x0 is 1; it must be true or false"),
     ("published_weights: [p2]", "arm in published_weights 'p2' is unknown; known: constant, debiased"),
-    ("dataset: 3", "dataset is 3; it must be a text"),
-    ("notebooks: []", "notebooks is empty"),
     ("training: [lr]", "training is ['lr']; it must be a mapping"),
     ("training: {lr: fast}", "lr is 'fast'; it must be a number"),
-    ("training: {lr: 1e999}", "lr is '1e999'; it must be a finite number"),
-    ("training: {lr: yes}", "lr is 'True'; it must be a number"),
     ("training: {learning_rate: 1}", "training setting 'learning_rate' is unknown; did you mean 'lr'?"),
-    ("training: {weighting: debiased}", "training setting 'weighting' is unknown"),
     ("training: {3: 4}", "training setting 3 is unknown"),
-    ("training: {batch_size: 9999999}", f"images is 80000; {WHOLE} >= 1e+07"),
-    ("training: {resolution: 18}", "resolution is 18; it must be a multiple of 4"),
     ("training: {timesteps: 500}", f"shown_timesteps is 600; {WHOLE} >= 0 and < 500"),
     ("training: {network: small}", "network is 'small'; it must be a mapping"),
     ("training: {network: {dropout: 2020-01-01}}", "valid JSON value"),
-    ("stages: [{arms: [constant], seeds: [0]}]", "setting in mine.yaml 'stages' is unknown"),
 ]
 FILES = [
     (b"", "holds None; it must hold 'name: value' lines"),
     (b"- preset", "holds ['preset']"),
-    (b"seeds: [0]", "names no preset; known: minifaces16"),
+    (b"seeds: [0]", "preset is missing; it must be given"),
     (b"preset: minifaces", "preset 'minifaces' is unknown; did you mean 'minifaces16'?"),
-    (b"preset: [minifaces16]", "preset is ['minifaces16']; it must be a text"),
     (b"preset: minifaces16\n\tseeds: [0]", "(line 2)"),
-    (b"preset: minifaces16\nseeds: [0", "cannot be read"),
     (b"preset: !!python/object/apply:os.system ['touch canary']", "cannot be read"),
     (b"preset: minifaces16\n? {a: b}\n: c", "cannot be read"),
     (b"preset: minifaces16\nseeds: 2020-99-99", "month"),
@@ -96,12 +72,8 @@ FILES = [
 ]
 NAMES = [
     ("qick", "experiment 'qick' is unknown; did you mean 'quick'?"),
-    ("", "experiment '' is unknown"),
     (None, "experiment 'None' is unknown"),
-    ("../config", "experiment '../config' is unknown"),
     ("none.yaml", "'none.yaml' does not exist"),
-    ("nul\0.yaml", "does not exist"),
-    ("x" * 3000 + ".yaml", "does not exist"),
     ("~nobody-of-this-name/a.yaml", "does not exist"),
 ]
 
@@ -146,15 +118,10 @@ def test_a_name_is_that_of_a_folder(name):
     assert "it must be the name of a folder" in refused(experiment, name=name)
 
 
-def test_a_partial_network_changes_the_presets_and_says_so(load, capsys):
+def test_a_partial_network_changes_the_presets(load):
     changed = load("preset: minifaces16\ntraining: {network: {dropout: 0.25, norm_num_groups: 4}}\n")
-    assert capsys.readouterr().err == (
-        "the network is that of preset minifaces16 with norm_num_groups=4, dropout=0.25\n"
-    )
     ours = {**PRESETS["minifaces16"].network, "dropout": 0.25, "norm_num_groups": 4}
     assert changed.train_config("debiased; lr=1e-4", 0).network == ours
-    load("preset: minifaces16\n")
-    assert capsys.readouterr().err == ""
 
 
 def test_a_network_of_another_class_replaces_the_presets():

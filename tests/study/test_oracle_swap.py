@@ -7,7 +7,7 @@ import torch
 
 from debiaslib import OptimalDenoiser, Schedule, sample
 from debiaslib.diffusion.solvers import respaced_timesteps
-from debiaslib.study.oracle_swap import Swap, as_denoiser, oracle_swap, oracle_swap_samples, swaps
+from debiaslib.study.oracle_swap import as_denoiser, oracle_swap, oracle_swap_samples, swapped, swaps
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
 SHAPE, SCHEDULE = (3, 4, 4), Schedule.linear(T=1000)
@@ -28,7 +28,7 @@ def test_above_is_asked_above_t_star_and_below_from_there_down():
 
         return answer
 
-    sample(Swap(denoiser("above"), denoiser("below"), 600), SCHEDULE, [0], **FACTS)
+    sample(swapped(denoiser("above"), denoiser("below"), 600), SCHEDULE, [0], **FACTS)
     timesteps = respaced_timesteps(10, 1000)
     assert asked["above"] == [t for t in timesteps if t > 600] and asked["below"] == [t for t in timesteps if t <= 600]
 
@@ -36,7 +36,7 @@ def test_above_is_asked_above_t_star_and_below_from_there_down():
 def test_a_swap_with_itself_is_the_denoiser_alone():
     best = OptimalDenoiser(images(), SCHEDULE)
     alone = sample(best, SCHEDULE, range(3), **FACTS)
-    assert np.array_equal(sample(Swap(best, best, 500), SCHEDULE, range(3), **FACTS), alone)
+    assert np.array_equal(sample(swapped(best, best, 500), SCHEDULE, range(3), **FACTS), alone)
     # The exact optimum over a few images draws these images again.
     assert all((abs(image.astype(int) - images().astype(int)).max(axis=(1, 2, 3)) <= 1).any() for image in alone)
 

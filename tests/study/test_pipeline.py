@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 
 from debiaslib.errors import InputError
 from debiaslib.figures.draw import FIGURES
-from debiaslib.files import write_json
 from debiaslib.paths import notebook_files
 from debiaslib.study import pipeline
 from debiaslib.study.progress import follow, last_words
@@ -310,19 +309,3 @@ def test_what_the_engine_says_in_short(tmp_path):
     assert last_words(tmp_path, failed) == (
         "measure-mse.csv was killed (signal 9; memory?); train-debiased-s0 failed: the loss is not finite"
     )
-
-
-def test_notebooks_are_made_again_where_a_file_is_missing_that_no_job_declares(tmp_path):
-    made = ["figures/snr.png", "figures/snr.json", "notebooks/05_training.ipynb", "notebooks/05_training.json",
-            "tables/controls.csv", "report.html", "notebooks/06.failed.ipynb"]  # fmt: skip
-    for name in made:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("{}")
-    write_json(tmp_path / ".complete.json", pipeline._undeclared(tmp_path))
-    (tmp_path / "notebooks/06.failed.ipynb").unlink()  # which nobody misses
-    pipeline._forget_what_lacks_a_file(tmp_path)
-    assert [name for name in made[:-1] if not (tmp_path / name).exists()] == []
-    (tmp_path / "figures/snr.png").unlink()
-    pipeline._forget_what_lacks_a_file(tmp_path)
-    gone = [name for name in made[:-1] if not (tmp_path / name).exists()]
-    assert gone == ["figures/snr.png", "notebooks/05_training.json", "report.html"]

@@ -21,33 +21,11 @@ def study(tmp_path):
     return open_study(SMOKE, "", tmp_path)
 
 
-class Maker:
-    """Writes a text and counts how often."""
-
-    def __init__(self, text="made\n"):
-        self.text, self.calls = text, 0
-
-    def __call__(self, path):
-        self.calls += 1
-        assert not path.samefile(path.parent)
-        path.write_text(self.text)
-
-
 INPUTS = {"runs": {"debiased-s0": "ab"}, "t": (0, 5)}
 
 
-def test_a_table_is_made_once(study):
-    make = Maker()
-    path = study.table("some.csv", INPUTS, make)
-    assert path == study.folder / "tables" / "some.csv" and path.read_text() == "made\n"
-    before = path.stat().st_mtime_ns
-    assert study.table("some.csv", INPUTS, make) == path and make.calls == 1
-    assert study.table("some.csv", {"t": [0, 5], "runs": {"debiased-s0": "ab"}}, make) == path  # as JSON has it
-    assert make.calls == 1 and path.stat().st_mtime_ns == before
-
-
 def test_the_record_beside_it(study):
-    path = study.table("some.csv", INPUTS, Maker())
+    path = study.table("some.csv", INPUTS, lambda path: path.write_text("made\n"))
     record = json.loads(path.with_name("some.csv.json").read_text())
     assert record["table"] == "some.csv" and record["sha256"] == sha256_file(path)
     assert record["inputs"] == {"runs": {"debiased-s0": "ab"}, "t": [0, 5]}
