@@ -17,12 +17,7 @@ _DISK = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # full, read-only, or w
 
 
 def run_command(main):
-    """Run `main()` as a command and exit, with one line on stderr where it failed. The exit status is
-
-    0 done; 1 a job or a notebook's cell failed; 2 something in what was given is wrong (InputError); 3 a process was
-    killed; 4 there was too little memory; 74 a file could not be written or opened: the disk is full or read-only, or
-    the permission is missing; 130 and 143 SIGINT and SIGTERM.
-    """
+    """Run `main()` as a command and exit with a status of `_STATUS`, with one line on stderr where it failed."""
     if os.environ.get(SUPERVISED):
         end_with_parent(int(os.environ[SUPERVISED]))
     try:
@@ -38,7 +33,9 @@ def run_command(main):
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        _leave(NOT_WRITTEN, _disk_line(error))
+        what = "a file" if error.filename is None else repr(os.fsdecode(error.filename))
+        then = "; the same command goes on when there is room" if error.errno in FULL else ""
+        _leave(NOT_WRITTEN, one_line(f"{what} cannot be opened or written: {os.strerror(error.errno)}{then}"))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -69,12 +66,6 @@ def _leave(status, line):
     with contextlib.suppress(OSError):  # stderr may be a file on the disk that is full
         print(f"error: {line}", file=sys.stderr)
     sys.exit(status)
-
-
-def _disk_line(error):
-    what = "a file" if error.filename is None else repr(os.fsdecode(error.filename))
-    then = "; the same command goes on when there is room" if error.errno in FULL else ""
-    return one_line(f"{what} cannot be opened or written: {os.strerror(error.errno)}{then}")
 
 
 def experiment_parser(description):

@@ -39,12 +39,9 @@ class StopFlag:
     def __exit__(self, *error):
         self._restore()
 
-    def leave(self, number=None):
-        """End as the signal, this process's or `number`, would have: exit status 130 for SIGINT, 143 for SIGTERM."""
-        _end(number or self.signal)
 
-
-def _end(number):
+def leave(number):
+    """End as the signal would have ended the process: exit status 130 for SIGINT, 143 for SIGTERM."""
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
@@ -69,7 +66,7 @@ def end_after_signal(seconds):
         timer = threading.Timer(seconds, os._exit, [128 + number])
         timer.daemon = True
         timer.start()
-        _end(number)
+        leave(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)

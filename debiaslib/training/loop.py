@@ -19,7 +19,7 @@ from ..data.images import load_images
 from ..devices import check_device
 from ..diffusion.randomness import stream_seed
 from ..files import write_json
-from ..signals import StopFlag
+from ..signals import StopFlag, leave
 from .batches import Batches
 from .checkpoints import resume, save_checkpoint, save_weights, training_state
 from .log import TrainingLog
@@ -141,14 +141,14 @@ class Training:
                     if world.first:
                         done = f"at step {self.step} of {config.steps}; the same call goes on from there"
                         print(f"saved {self.run.name} {done}", file=sys.stderr)
-                    stop.leave(signal)
+                    leave(signal)
             if world.first:
                 save_weights(self.run.weights("raw", self.images_seen), self.network)
                 parameters = sum(parameter.numel() for parameter in self.parameters)
                 write_record(self.run, config, self.images, parameters, self.seconds, world)
             world.all_max(0)
         if stop.signal is not None:  # it came after the last step: nothing is left to do, but the caller is told
-            stop.leave()
+            leave(stop.signal)
 
     def _write(self, is_snapshot, is_checkpoint):
         if self.log.is_due(self.step):

@@ -8,7 +8,7 @@ import pytest
 
 from debiaslib.errors import InputError
 from debiaslib.study import compare as module
-from debiaslib.study.compare import compare, main, summary
+from debiaslib.study.compare import compare, main
 
 SEEDS = (0, 1, 2, 3)
 
@@ -119,10 +119,6 @@ def test_missing_rows_and_tables_are_said(tmp_path, expected):
     assert set(table[table.table == "distances-*.csv"].result) == {"missing"}
     assert (table.result == "missing").sum() == 5
     assert (table.result[:5] == "missing").all()
-    assert [line.split() for line in summary(table).splitlines()[2:4]] == [
-        ["distances-*.csv", "4", "0"],
-        ["mse.csv", "1", "1"],
-    ]
 
 
 def test_rows_that_only_got_has_are_not_judged(tmp_path, expected):
@@ -163,7 +159,8 @@ def test_weights_are_exact(tmp_path):
 def test_command(tmp_path, expected, capsys):
     got = results(tmp_path, mse=mse([0.3]), distances__debiased=distances(factor=1.1))
     assert main(["--results", str(got), "--expected", str(expected)]) == 0
-    assert "6 of 6 rows as expected" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "6 of 6 rows as expected" in said and ["mse.csv", "2"] in [line.split() for line in said.splitlines()]
     written = pd.read_csv(got / "tables" / "compare.csv")
     assert list(written.columns) == module.COLUMNS
     assert len(written) == 6
