@@ -53,7 +53,7 @@ COMMANDS = {
         *NAMED,
         *HOME,
         ("--dry-run --tflops 0", "tflops is 0.0", "> 0"),
-        ("--dry-run --experiment groups.yaml", "refused by diffusers", "block_out_channels"),
+        ("--dry-run --experiment groups.yaml", "refused by diffusers", "down_block_types"),
         ("--experiment notebook.yaml", "notebook '08_more'", "known: 01_bias_existence"),
         ("--experiment cuda.yaml", "device is 'cuda'", "use device='cpu'"),
         ("--experiment mine.yaml", "data set good has 3 train images; features pooled need 49", "allow_singular"),

@@ -138,16 +138,6 @@ def test_what_is_deleted_by_hand_is_made_again_and_no_training(whole):
     assert {path: path.stat().st_mtime_ns for path in kept} == before
 
 
-def test_other_settings_are_refused_and_nothing_is_written_over(finished, tmp_path):
-    _, results, _ = finished
-    other = tmp_path / "tiny.yaml"
-    other.write_text(TINY.replace("images: 64", "images: 96"), encoding="utf-8")
-    before = (results / "tiny" / "runs" / "constant-s0" / "record.json").read_bytes()
-    with pytest.raises(InputError, match="was made with images=64, not 96"):
-        pipeline.reproduce(str(other), results=results)
-    assert (results / "tiny" / "runs" / "constant-s0" / "record.json").read_bytes() == before
-
-
 @pytest.mark.slow
 def test_what_is_measured_can_change_without_training_again(whole, tmp_path):
     file, results, _ = whole

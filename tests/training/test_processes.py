@@ -146,18 +146,6 @@ def test_losses_and_gradients_are_those_of_one_process(settings, tmp_path, numbe
         assert difference <= 1e-5 * np.linalg.norm(gradient) + 1e-12, name
 
 
-@pytest.mark.slow
-def test_a_training_is_that_of_one_process_up_to_rounding(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "ROWS", 3)
-    still = {**settings, "network": STILL}
-    assert together(2, tmp_path / "two", training(still, tmp_path / "two"))[0] == [0, 0]
-    alone = train(TrainConfig(**still), tmp_path / "one", "test", progress=False)
-    for ours, theirs in zip(run_in(tmp_path / "two").log(), alone.log(), strict=True):
-        assert ours["step"] == theirs["step"]
-        for key in ("loss", "mse", "grad_norm"):
-            assert ours[key] == pytest.approx(theirs[key], rel=1e-4)
-
-
 # To the bit
 
 
