@@ -79,9 +79,9 @@ def test_no_sampler_leaves_the_device_or_waits_for_it(arrivals, sampler, predict
     assert found.shape == (3, 3, 8, 8) and arrivals == ["meta", "meta"]
 
 
-def test_neither_noise_of_ddim_nor_classes_leave_the_device(arrivals):
+def test_classes_do_not_leave_the_device(arrivals):
     model = network(num_class_embeds=4).to("meta")
-    list(sample_batches(model, SCHEDULE, [0, 1, 2], eta=1.0, steps=4, batch_size=2, device="meta"))
+    list(sample_batches(model, SCHEDULE, [0, 1, 2], steps=4, batch_size=2, device="meta"))
     assert arrivals == ["meta", "meta"]
 
 

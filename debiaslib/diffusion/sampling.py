@@ -13,7 +13,7 @@ from ..devices import check_device
 from ..errors import InputError, check_choice, check_finite, check_number, shown
 from .prediction import ALL_PREDICTION_TYPES, network_output, to_x0_epsilon
 from .schedule import check_schedule
-from .solvers import MULTISTEP, solver
+from .solvers import solver
 from .variance import split_variance
 
 
@@ -25,21 +25,17 @@ def sample(model, schedule, seeds, **settings):
     schedule: a `Schedule`; seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU,
         because the network always sees one padded batch shape and each image draws from a generator of its own.
     sampler, steps: "ddim"; "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned one);
-        "ddpm-large" (the variance beta of the respaced chain); "dpm-solver-2" and "unipc" (multistep, of orders 2 and
-        3, as the paper's authors run them). All call the network `steps` times.
+        "ddpm-large" (the variance beta of the respaced chain). All call the network `steps` times.
     prediction_type: what the model answers: "epsilon", "sample" (x0), "v_prediction" or "flow_prediction".
-    eta: noise of "ddim", 0 (deterministic) to 1 (as noisy as "ddpm"); the others refuse it.
-    clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, as the authors do in DDPM and
-        DDIM. It does not concern "dpm-solver-2" and "unipc", which never clip, as the authors run them.
+    clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, as the authors do.
     shape: (C, H, W); taken from a diffusers model's configuration if not given.
     labels: the class of each image, whole numbers (N,), for a model that takes `class_labels`. If not given, seed i is
         of class i mod K where a diffusers model has K classes, so that all models and steps see the same.
     progress: show a bar for what takes longer than five seconds.
 
     Values are rounded to the nearest of 256 levels (flooring would darken every image by half a level). Variance
-    channels of the model are split off. Raises InputError for a setting out of range, where SNR(T-1) = 0 for
-    prediction_type="epsilon" and for the multistep samplers, which are not defined there, and for answers of the model
-    that are not finite.
+    channels of the model are split off. Raises InputError for a setting out of range, for prediction_type="epsilon"
+    where SNR(T-1) = 0, and for answers of the model that are not finite.
     """
     seeds, shape = _image_seeds(seeds), _image_shape(model, settings.get("shape"))
     batches = list(sample_batches(model, schedule, seeds, **settings))
@@ -54,7 +50,6 @@ def sample_batches(
     sampler="ddim",
     steps=50,
     prediction_type="epsilon",
-    eta=0.0,
     clip_x0=True,
     shape=None,
     labels=None,
@@ -75,11 +70,10 @@ def sample_batches(
     check_choice("clip_x0", clip_x0, (True, False))
     check_device(device)
     shape, labels = _image_shape(model, shape), _image_labels(model, seeds, labels)
-    walk = solver(sampler, steps, schedule, eta)
+    walk = solver(sampler, steps, schedule)
     scales = _scales(schedule, walk.timesteps)
     zero = torch.zeros(())
     to_x0_epsilon(zero, zero, walk.timesteps[0], scales, prediction_type)  # refuses epsilon where SNR = 0
-    clip_x0 = clip_x0 and sampler not in MULTISTEP
     batches = _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, (batch_size, *shape), device)
     if progress:
         from tqdm import tqdm  # here, so that the samplers need torch and numpy alone
@@ -105,7 +99,6 @@ def _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, shape
             classes = classes.to(device)
         generators = [torch.Generator().manual_seed(seed) for seed in batch]
         x = _normal(generators, shape, device)
-        walk.start()
         for i, t in enumerate(walk.timesteps):
             output = network_output(model, x, t_of_step[i], classes).float()
             finite.append(output[: len(batch)].isfinite().all())  # before clipping, which would hide an infinity
@@ -115,7 +108,7 @@ def _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, shape
                 x0, (a, s) = x0.clamp(-1, 1), scales.scales(t, x)
                 epsilon = (x - a * x0) / s
             # Drawn after the call, so that a GPU is at work on it meanwhile.
-            noise = _normal(generators, shape, device) if walk.draws(i) else None
+            noise = _normal(generators, shape, device) if walk.noisy and i < len(walk.timesteps) - 1 else None
             x = walk.step(i, x, x0, epsilon, noise, values)
         _check_answers(finite, walk.timesteps, batch)
         yield to_uint8(x[: len(batch)]).numpy()

@@ -20,7 +20,7 @@ from ..training.config import TrainConfig
 from ..training.settings import Flag, Several, Text, Whole, check_distinct, check_name, settings
 from .presets import get_preset
 
-SAMPLERS = ("ddim", "ddpm", "ddpm-large", "dpm-solver-2", "unipc")
+SAMPLERS = ("ddim", "ddpm", "ddpm-large")
 DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048}
 FEATURES = tuple(DIMENSIONS)
 NOTEBOOKS = (

@@ -86,7 +86,7 @@ def test_by_hand(cost):
 
 
 def test_samplers_variants_and_raw_weights_count_too(cost):
-    more = {"further_samplers": ["unipc"], "variants": ["debiased; lr=1e-3"], "raw_weights": True, "seeds": [0]}
+    more = {"further_samplers": ["ddpm"], "variants": ["debiased; lr=1e-3"], "raw_weights": True, "seeds": [0]}
     found, plain = (estimate(Experiment(**{**SETTINGS, "seeds": [0], **changes})) for changes in (more, {}))
     each = plain.calls["sampling"] // 2
     # 5 and 10 steps by the second sampler; the raw weights of the weightings, 5 and 10 steps by the first one.
