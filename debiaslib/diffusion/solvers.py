@@ -3,8 +3,8 @@
 With a = sqrt(alpha_bar) and s = sqrt(1 - alpha_bar), a prime for the next node of the chain, and x0_hat, epsilon_hat
 from the network at x:
 
-    ddim          x' = a' x0_hat + s' epsilon_hat                                (Song et al. 2021, eq. 12 with eta = 0)
-    ddpm          x' ~ the posterior q(x' | x, x0_hat) of the chain                                (Ho et al. 2020, eq. 7)
+    ddim          x' = a' x0_hat + s' epsilon_hat                    (Song et al. 2021, eq. 12, eta = 0)
+    ddpm          x' ~ the posterior q(x' | x, x0_hat) of the chain             (Ho et al. 2020, eq. 7)
     ddpm-large    the same mean, with the variance beta = 1 - alpha_bar / alpha_bar' of the chain
 
 The network is called at `steps` timesteps from T-1 to 0; the last step, to alpha_bar = 1, gives x0_hat itself. The
