@@ -10,7 +10,6 @@ import torch
 
 from benchmarks import gpu, gpu_rows, loops, timing
 from benchmarks.gpu_table import tables
-from benchmarks.original_script import ScriptLoop
 from benchmarks.setups import Setup, setups
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,40 +58,6 @@ def test_our_loop_is_the_training_itself(setup):
     assert all(moved)
     loops.BareLoop(loop)(2)
     assert loop.training.step == 3 and all(p.grad is None for p in loop.training.network.parameters())
-
-
-SCRIPT = """
-import argparse
-from pathlib import Path
-import torch
-from diffusers import UNet2DModel
-from diffusers.training_utils import EMAModel
-
-parser = argparse.ArgumentParser()
-for name in ("train_data_dir", "model_config_name_or_path", "output_dir"):
-    parser.add_argument(f"--{name}", required=True)
-parser.add_argument("--use_ema", action="store_true")
-options, _ = parser.parse_known_args()
-assert list(Path(options.train_data_dir).glob("*.png")) and options.use_ema
-network = UNet2DModel.from_config(UNet2DModel.load_config(options.model_config_name_or_path))
-ema = EMAModel(network.parameters(), model_cls=UNet2DModel, model_config=network.config)
-for step in range({steps}):
-    with open(Path(__file__).with_suffix(".log"), "a") as log:
-        log.write("step\\n")
-    ema.step(network.parameters())
-raise ValueError("the end")
-"""
-
-
-def test_a_script_waits_for_its_turn(setup, tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT.replace("{steps}", "10**9"))
-    loop, log = ScriptLoop(tmp_path / "script.py", setup), tmp_path / "script.log"
-    given = list(sys.argv)
-    for steps, total in ((1, 1), (3, 4), (2, 6)):
-        loop(steps)
-        assert log.read_text().count("step") == total
-    loop.close()
-    assert not loop.thread.is_alive() and log.read_text().count("step") == 6 and sys.argv == given
 
 
 # The GPU's

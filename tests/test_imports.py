@@ -10,24 +10,10 @@ import debiaslib
 
 PACKAGE = Path(__file__).resolve().parent.parent / "debiaslib"
 WITHOUT_TORCH = [
-    "errors",
-    "paths",
-    "files",
-    "diffusion.strategies",
-    "training.arms",
-    "study.presets",
-    "training.settings",
-    "training.config",
-    "study.experiment",
-    "training.run",
-    "metrics.statistics",
-    "study.controls",
-    "metrics.colour",
-    "study.compare",
-    "figures.draw",
-    "study.saved_tables",
-    "study.sample_store",
-]
+    "errors", "paths", "files", "diffusion.strategies", "training.arms", "training.settings", "training.config",
+    "training.run", "study.presets", "study.experiment", "study.controls", "study.compare", "study.saved_tables",
+    "study.sample_store", "metrics.statistics", "metrics.colour", "figures.draw",
+]  # fmt: skip
 
 BARE = """
 import importlib.abc, sys

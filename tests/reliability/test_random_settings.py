@@ -73,63 +73,49 @@ ANY_EXPERIMENT = st.one_of(
 )
 
 
-class Counts:
-    """How many were taken and refused; anything else than our error in one line is raised."""
-
-    def __init__(self):
-        self.taken = self.refused = 0
-
-    def answer(self, call):
-        try:
-            made = call()
-        except InputError as error:
-            line = f"InputError: {error}"
-            assert len(line) <= LONGEST and line.isprintable(), line
-            self.refused += 1
-            return None
-        self.taken += 1
-        return made
+def answer(counts, call):
+    """What `call` makes, or None where it is refused in one line; `counts` [taken, refused]. Else it raises."""
+    try:
+        made = call()
+    except InputError as error:
+        line = f"InputError: {error}"
+        assert len(line) <= LONGEST and line.isprintable(), line
+        counts[1] += 1
+        return None
+    counts[0] += 1
+    return made
 
 
-def try_trainings(count, folder):
-    """Random configurations of a training; what is taken can be stored and read back."""
-    counts, path = Counts(), folder / "config.json"
-
-    @settings(max_examples=count, suppress_health_check=list(HealthCheck))
-    @given(ANY_TRAINING)
-    def one(given):
-        needed = {"dataset": "minifaces", "resolution": 16, "network": {}, "images": 1000, "batch_size": 8, "lr": 1.0}
-        config = counts.answer(lambda: TrainConfig(**{**needed, **given}))
-        if config is not None:
-            write_json(path, config.to_dict())
-            assert TrainConfig(**config.to_dict()) == config
-            assert config.steps >= 1 and len(config.name.encode()) <= 255
-
-    one()
-    return counts
+def one_training(counts, given, path):
+    """A random configuration of a training; what is taken can be stored and read back."""
+    needed = {"dataset": "minifaces", "resolution": 16, "network": {}, "images": 1000, "batch_size": 8, "lr": 1.0}
+    config = answer(counts, lambda: TrainConfig(**{**needed, **given}))
+    if config is not None:
+        write_json(path, config.to_dict())
+        assert TrainConfig(**config.to_dict()) == config
+        assert config.steps >= 1 and len(config.name.encode()) <= 255
 
 
-def try_files(count, folder):
-    """Random experiment files, as YAML; what is taken names its trainings."""
-    counts, path = Counts(), folder / "random.yaml"
+def one_file(counts, given, path):
+    """A random experiment file; what is taken names its trainings."""
+    text = yaml.safe_dump(given, allow_unicode=True, default_flow_style=len(str(given)) % 2 == 0)
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    experiment = answer(counts, lambda: load_experiment(path))
+    if experiment is not None:
+        assert Experiment(**experiment.to_dict()) == experiment
+        assert all(experiment.train_config(*run).seed == run[1] for run in experiment.runs)
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("one, strategy", [(one_training, ANY_TRAINING), (one_file, ANY_EXPERIMENT)])
+def test_any_settings_are_taken_or_refused_in_one_line(one, strategy, count, tmp_path):
+    counts = [0, 0]
 
     @settings(max_examples=count, suppress_health_check=list(HealthCheck))
-    @given(ANY_EXPERIMENT, st.booleans())
-    def one(given, flow):
-        text = yaml.safe_dump(given, allow_unicode=True, default_flow_style=flow)
-        path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        experiment = counts.answer(lambda: load_experiment(path))
-        if experiment is not None:
-            assert Experiment(**experiment.to_dict()) == experiment
-            assert all(experiment.train_config(*run).seed == run[1] for run in experiment.runs)
+    @given(strategy)
+    def try_one(drawn):
+        one(counts, drawn, tmp_path / "random.yaml")
 
-    one()
-    return counts
-
-
-@pytest.mark.parametrize("count", [250, pytest.param(5000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("attempt", [try_trainings, try_files])
-def test_any_settings_are_taken_or_refused_in_one_line(attempt, count, tmp_path):
-    counts = attempt(count, tmp_path)
-    tried = counts.taken + counts.refused
-    assert tried >= count and counts.taken > count / 50 and counts.refused > count / 2, vars(counts)
+    try_one()
+    taken, refused = counts
+    assert taken + refused >= count and taken > count / 50 and refused > count / 2, counts
