@@ -19,18 +19,12 @@ def hub_source(hub_id, split):
     nothing, or the hub has no such data set.
     """
     revision = _newest_commit(hub_id)
+    # What is decoded already need not be loaded.
+    table = functools.cache(lambda: _table(hub_id, load(), split))
     load = functools.cache(lambda: _load(hub_id, revision))
-    revision = revision or _prepared_commit(load())
-
-    def of_split(read):  # what is decoded already need not be loaded
-        def ask(*given):
-            source = _table(hub_id, load(), split)
-            return source and read(source)(*given)
-
-        return ask
-
-    identity = {"hub": hub_id, "revision": revision}
-    return Source(hub_id, identity, of_split(lambda one: one.open), of_split(lambda one: one.labels))
+    identity = {"hub": hub_id, "revision": revision or _prepared_commit(load())}
+    return Source(hub_id, identity, lambda resolution: table() and table().open(resolution),
+                  lambda: table() and table().labels())  # fmt: skip
 
 
 def _newest_commit(hub_id):

@@ -1,9 +1,4 @@
-"""Weights of Inception-v3, which do not come with the package: where they belong, safe reading, fetching.
-
-    python -m debiaslib.metrics.features fetch-inception      # once, on a machine with a network
-
-They are hashed and read by torch's safe loader: nothing in such a file is executed.
-"""
+"""Weights of Inception-v3, which do not come with the package; nothing in their file is executed."""
 
 import http.client
 import os
@@ -35,16 +30,18 @@ class Weights:
         return path / name if path.is_dir() else path
 
     def read(self):
-        """(state dict on the CPU, sha256 in hex). Raises InputError, saying what to put where, if it is not there."""
-        path = self.path()
-        if not path.is_file():
+        """(state dict on the CPU, sha256 in hex). Raises InputError if the file is missing, damaged or another one."""
+        if not self.path().is_file():
             raise InputError(
-                f"{path} is missing: `python -m debiaslib.metrics.features fetch-inception` gets it ({self.size}), or"
-                f" set {self.variable} (sha256 {self.sha256}...)"
+                f"{self.path()} is missing: `python -m debiaslib.metrics.features fetch-inception` gets it"
+                f" ({self.size}), or set {self.variable} (sha256 {self.sha256}...)"
             )
-        sha256 = self._verified(path)
+        found = sha256_file(self.path())
+        if not found.startswith(self.sha256):
+            expected = f"sha256 {found[:8]}..., expected {self.sha256[:8]}..."
+            raise InputError(f"{self.path()} is damaged: {expected}; delete it and fetch it again")
         try:
-            return torch.load(path, map_location="cpu", weights_only=True), sha256
+            return torch.load(self.path(), map_location="cpu", weights_only=True), found
         except Exception as error:  # another file makes torch's reader raise nearly anything
             raise self.foreign(error) from error
 
@@ -52,30 +49,18 @@ class Weights:
         """The InputError for a file that holds something else."""
         return InputError(f"{self.path()} does not hold Inception-v3's weights: {error}")
 
-    def fetch(self, progress=True):
-        """Download to `path()` unless it is there; return the path.
-
-        It appears there whole and verified or not at all. Raises InputError where that fails.
-        """
+    def fetch(self):
+        """Download to `path()` unless it is there, whole and verified or not at all; return the path."""
         path = self.path()
-        if path.is_file():
-            self._verified(path)
-            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.sha256, progress=progress)
+            if not path.is_file():
+                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.sha256)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise InputError(
                 f"no download ({error}); run the same command on a machine with a network and copy {path}"
             ) from error
         return path
-
-    def _verified(self, path):
-        found = sha256_file(path)
-        if not found.startswith(self.sha256):
-            expected = f"sha256 {found[:8]}..., expected {self.sha256[:8]}..."
-            raise InputError(f"{path} is damaged: {expected}; delete it and fetch it again")
-        return found
 
 
 INCEPTION = Weights(

@@ -169,8 +169,9 @@ def test_what_add_noise_refuses(arguments, line):
 def test_what_is_no_schedule(thing):
     line = f"schedule is {thing!r}; it must be a Schedule, such as Schedule.linear(T=1000)"
     assert refused(check_schedule, thing) == line
-    line = "schedule is a FlowSchedule; this needs a Schedule, which has an alpha_bar"
-    assert refused(check_schedule, FlowSchedule.uniform(2), variance_preserving=True) == line
+    flow, line = FlowSchedule.uniform(2), "schedule is a FlowSchedule; this needs a Schedule, which has an alpha_bar"
+    assert check_schedule(flow) is check_schedule(flow, variance_preserving=False) is flow
+    assert refused(check_schedule, flow, variance_preserving=True) == line
 
 
 def test_the_tables_are_on_the_cpu_whatever_the_default_device():
@@ -193,6 +194,10 @@ def test_zero_terminal_rescaling(ours, betas, theirs):
     assert rescaled.snr[0] == pytest.approx(float(schedule.snr[0]), rel=1e-9)
     assert (rescaled.snr.diff() < 0).all()
     assert schedule.snr[-1] > 0  # the schedule itself is as it was
+
+
+def test_two_timesteps_can_be_rescaled():
+    assert Schedule.linear(2).rescale_zero_terminal_snr().alpha_bar.tolist() == pytest.approx([1 - 1e-4, 0], rel=1e-12)
 
 
 # the schedule of a diffusers scheduler

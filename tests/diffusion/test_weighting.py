@@ -170,15 +170,6 @@ def test_the_four_losses_and_their_gradients_agree(strategy, exponents, answered
         assert apart.max() < 1e-10, kind
 
 
-@settings(max_examples=150)
-@given(ALL, EXPONENTS)
-def test_the_published_formulas(strategy, exponents):
-    snr = schedule_of(exponents).snr
-    weight, rel = published(strategy, snr.numpy()), accuracy(strategy, snr)
-    for kind in TYPES:
-        assert close(loss_weight(strategy, snr, kind), weight * FACTOR[kind](snr.numpy()), rel)
-
-
 def test_every_known_weighting_is_tested():
     assert set(EPSILON) == set(KNOWN)
 
@@ -333,17 +324,14 @@ TERMINAL_LAST = float(TERMINAL.snr[-2])  # the last SNR above 0
         ("p2(k=1,gamma=1)", 1, 0, 0),
         ("p2(k=0.5,gamma=3)", 8, 0, 0),
         ("p2(k=0,gamma=0)", 1, 0, 0),
-        ("p2(k=0,gamma=0.25)", INF, 0, 0),
         ("p2(k=0,gamma=0.99)", INF, 0, 0),
         ("p2(k=0,gamma=1)", INF, 1, 1),
         ("p2(k=0,gamma=1.01)", INF, INF, INF),
-        ("p2(k=0,gamma=50)", INF, INF, INF),
         ("min_snr(gamma=5)", 1, 0, 0),
         ("soft_min_snr(gamma=5)", 1, 0, 0),
         ("max_snr(gamma=3)", INF, 3, 3),
         ("edm(sigma_data=2)", INF, 0.25, 0.25),
         ("sigmoid(bias=-1)", INF, 1000 * TERMINAL_LAST, 1000 * TERMINAL_LAST),  # sigmoid(infinity) (-dS/dt)
-        ("sigmoid(bias=-30)", INF, 1000 * TERMINAL_LAST, 1000 * TERMINAL_LAST),
         ("vlb", INF, TERMINAL_LAST / (1 + TERMINAL_LAST) / 2, TERMINAL_LAST / (1 + TERMINAL_LAST) / 2),  # beta = 1
     ],
 )
@@ -384,11 +372,14 @@ def test_a_tiny_snr_is_no_zero():
 # max_weight and normalize
 
 
-@given(ALL, EXPONENTS, st.floats(0.001, 1000), st.sampled_from(TYPES))
-def test_max_weight_bounds_the_epsilon_weight_before_conversion(strategy, exponents, bound, kind):
+@settings(max_examples=150)
+@given(ALL, EXPONENTS, st.one_of(st.none(), st.floats(0.001, 1000)))
+def test_the_published_formulas_and_max_weight_before_conversion(strategy, exponents, bound):
     snr = schedule_of(exponents).snr
-    wanted = np.minimum(published(strategy, snr.numpy()), bound) * FACTOR[kind](snr.numpy())
-    assert close(loss_weight(strategy, snr, kind, max_weight=bound), wanted, accuracy(strategy, snr))
+    wanted = np.minimum(published(strategy, snr.numpy()), np.inf if bound is None else bound)
+    for kind in TYPES:
+        weight = loss_weight(strategy, snr, kind, max_weight=bound)
+        assert close(weight, wanted * FACTOR[kind](snr.numpy()), accuracy(strategy, snr))
 
 
 @given(ALL, EXPONENTS, st.one_of(st.none(), st.floats(0.001, 1000)), st.sampled_from(TYPES))

@@ -230,12 +230,11 @@ def test_where_the_weights_belong(tmp_path, monkeypatch):
 
 def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
-    changed = expect(monkeypatch, hashlib.sha256(b"weights").hexdigest())
+    expect(monkeypatch, hashlib.sha256(b"weights").hexdigest())
     monkeypatch.setenv(INCEPTION.variable, str(path))
     for damaged in (b"weighty", b"weight", b""):
         path.write_bytes(damaged)
         assert "damaged" in error_of(load_extractor, "inception")
-        assert "damaged" in error_of(changed.fetch)
 
 
 class Harmful:
@@ -284,7 +283,7 @@ def test_fetch(source, capsys):
 def test_a_wrong_download_leaves_nothing(source):
     weights, served = source
     served.write_bytes(b"something else")
-    assert "invalid hash" in error_of(weights.fetch, progress=False)
+    assert "invalid hash" in error_of(weights.fetch)
     assert list(weights.path().parent.iterdir()) == []
 
 
