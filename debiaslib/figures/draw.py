@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..cli import Parser, run_command
+from ..cli import Parser
 from ..errors import InputError, check_choice
 from ..files import atomic_path, read_json, write_json
 from ..provenance import git_state, package_versions
@@ -93,7 +93,3 @@ def main(arguments=None):
             said, failed = f"FAILED: {error}", 1
         print(f"{name:20} {said}", flush=True)
     return failed
-
-
-if __name__ == "__main__":
-    run_command(main)

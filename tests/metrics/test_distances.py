@@ -310,16 +310,6 @@ def counted(pooled, tmp_path, monkeypatch):
     return SimpleNamespace(**fields, features=features, features_and_logits=generated, calls=calls)
 
 
-def test_cached_features_are_the_same(counted, tmp_path):
-    images = images_of(30, 0)
-    first, second = (reference_features(images, counted, "print") for _ in range(2))
-    assert counted.calls == [30]
-    assert np.array_equal(first, second)
-    assert first.dtype == second.dtype
-    names = [path.name for path in (tmp_path / "features").iterdir() if path.suffix != ".lock"]
-    assert len(names) == 2 and {name.partition(".")[2] for name in names} == {"npy", "npy.json"}
-
-
 def test_whatever_changes_them_makes_them_anew(counted):
     images = images_of(30, 0)
     reference_features(images, counted, "print")
