@@ -17,7 +17,7 @@ from debiaslib.figures.bias import (
     signed_bias,
 )
 from debiaslib.figures.controls import control_ratios, grouped
-from debiaslib.figures.distances import SPREADS, colour_spread, dot_panels
+from debiaslib.figures.distances import SPREADS, colour_spread, distance_by_images, dot_panels, load_by_images
 from debiaslib.figures.existence import samples_by_steps
 from debiaslib.figures.mse_curves import error_and_ratio
 from debiaslib.figures.paper import load_paper, paper_fid
@@ -211,6 +211,12 @@ def swapped(tmp_path):
     (tmp_path / "tables").mkdir()
     pd.DataFrame(rows).to_csv(tmp_path / "tables/oracle_swap.csv", index=False)
     return tmp_path
+
+
+def test_the_course_of_training_has_the_distance_and_the_shift_of_colours_but_no_kernel_distance(folder):
+    _, *arguments = load_by_images(Tables(folder))
+    titles = [ax.get_title("left") for ax in distance_by_images(*arguments).axes]
+    assert len(titles) == 2 and titles[0].startswith("Fréchet distance") and titles[1].startswith("4x4 layout")
 
 
 def test_the_oracle_swap_has_a_line_for_each_pair_and_the_interval_over_seeds(swapped):
