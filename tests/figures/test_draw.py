@@ -115,7 +115,7 @@ def test_without_the_optimum_snapshots_real_rows_or_gradients(tmp_path):
     for path in folder.glob("tables/distances-*-s0.csv"):
         table = pd.read_csv(path)
         table[(table.images_seen == SEEN[-1]) & ~table.metric.str.contains("_")].to_csv(path, index=False)
-    for name, said in {"excess": "not measured", "distance_by_images": "Not measured",
+    for name, said in {"excess": "not measured", "distance_by_images": "at the end of their training",
                        "colour_by_steps": "Not measured", "colour_spread": "Not measured"}.items():  # fmt: skip
         with pytest.raises(NothingToDraw, match=said):
             plotted(name, folder)
