@@ -82,13 +82,12 @@ class Schedule(ForwardProcess):
         return cls._from_betas(_line(math.sqrt(beta_start), math.sqrt(beta_end), T) ** 2, "scaled_linear")
 
     @classmethod
-    def cosine(cls, T=1000, s=0.008, max_beta=0.999):
-        """alpha_bar ~ cos^2((t/T + s) / (1 + s) pi/2), betas clipped (Nichol & Dhariwal 2021, eq. 17)."""
+    def cosine(cls, T=1000, s=0.008):
+        """alpha_bar ~ cos^2((t/T + s) / (1 + s) pi/2), betas clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
         check_number("s", s, minimum=0)
-        check_number("max_beta", max_beta, above=0, below=1)
         time = torch.arange(_check_T(T) + 1, dtype=torch.float64, device="cpu") / T
         curve = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
-        return cls._from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta), "cosine")
+        return cls._from_betas((1 - curve[1:] / curve[:-1]).clamp(max=0.999), "cosine")
 
     @classmethod
     def sigmoid(cls, T=1000, beta_start=1e-4, beta_end=0.02):

