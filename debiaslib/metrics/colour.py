@@ -48,11 +48,6 @@ def to_lab(rgb):
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
-def mean_colours(images):
-    """Mean colour of each image: uint8 (N, 3, H, W) -> float64 (N, 3) in [-1, 1], uint8 / 127.5 - 1."""
-    return _mean(check_images("images", images)) / 127.5 - 1
-
-
 def mean_colours_lab(images):
     """CIELAB of each image's mean colour: uint8 (N, 3, H, W) -> float64 (N, 3)."""
     return to_lab(_mean(check_images("images", images)) / 255)

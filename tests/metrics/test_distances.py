@@ -154,17 +154,6 @@ def test_kernel_distance_by_brute_force(n, m, size, pairs):
     assert error == pytest.approx(abs(estimates[0] - estimates[1]) / 2, rel=1e-9)
 
 
-@pytest.mark.parametrize(("n", "m", "limit"), [(100, 100, 1000), (230, 31, 1000), (500, 900, 12)])
-def test_subsets_are_disjoint_and_use_nearly_all(monkeypatch, n, m, limit):
-    monkeypatch.setattr(metrics, "PART", limit)
-    parts = metrics._parts(n, m, 10, 0)
-    size = len(parts[0][0][0])
-    assert size == min(n // 10, m // 10, limit)
-    for side, count in enumerate((n, m)):
-        used = np.concatenate([np.unique(np.concatenate([pair[side] for pair in subset])) for subset in parts])
-        assert len(used) == len(np.unique(used)) > count - 10 * size - 10
-
-
 def test_kernel_distance_of_equal_distributions_is_zero_within_its_error():
     scores = []
     for seed in range(30):
