@@ -1,7 +1,5 @@
 """Encoded images become the right pixels; metadata that nobody can read do not spoil them."""
 
-import struct
-
 import numpy as np
 import pytest
 from pictures import chw, encoded, picture, png, save
@@ -55,37 +53,7 @@ def test_half_the_size_is_the_area_average():
     assert abs(decode(png(whole), 16) - chw(wanted)).max() <= 1  # two passes, each rounded
 
 
-def exif(tags, gps=()):
-    """Raw EXIF, little-endian: tags and GPS tags as (number, type, count, four bytes or longer data)."""
-
-    def directory(entries, start):
-        body, more = struct.pack("<H", len(entries)), b""
-        after = start + 2 + 12 * len(entries) + 4
-        for number, kind, count, value in entries:
-            if len(value) > 4:
-                value, more = struct.pack("<I", after + len(more)), more + value
-            body += struct.pack("<HHI", number, kind, count) + value.ljust(4, b"\0")
-        return body + b"\0\0\0\0" + more
-
-    length = len(directory([*tags, (0x8825, 4, 1, b"\0" * 4)], 8))
-    first = directory([*tags, (0x8825, 4, 1, struct.pack("<I", 8 + length))], 8)
-    return b"Exif\0\0II*\0\x08\0\0\0" + first + directory(list(gps), 8 + length)
-
-
-TURNED = (0x0112, 3, 1, struct.pack("<H", 6))
-NO_NUMBER = [(2, 5, 3, b"\0" * 24), (4, 5, 3, b"\0" * 24)]  # a photograph's latitude of 0/0 degrees
-WRONG_TYPES = [(1, 5, 1, b"\0" * 8), (2, 2, 4, b"N\0\0\0"), (7, 12, 1, b"\xff" * 8), (29, 99, 5, b"abcd")]
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("gps", [NO_NUMBER, WRONG_TYPES])
-def test_wrong_gps_tags_keep_the_orientation(kind, gps):
-    more = {"lossless": True} if kind == "WEBP" else {}
-    plain = decode(encoded(RGB, kind, **more), 8)
-    assert np.array_equal(decode(encoded(RGB, kind, exif=exif([TURNED], gps), **more), 8), np.rot90(plain, -1, (1, 2)))
-
-
-@pytest.mark.parametrize("garbage", [b"Exif\0\0garbage", b"\xff" * 40, b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
+@pytest.mark.parametrize("garbage", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"])
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_garbage_in_place_of_metadata(kind, garbage):

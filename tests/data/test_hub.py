@@ -1,6 +1,5 @@
 """The hub by commit, and without it by what the caches hold; a silent server costs seconds."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
@@ -10,8 +9,6 @@ from pictures import chw, message, picture, png
 
 from debiaslib.data import hub
 from debiaslib.data.images import load_images
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def answer(monkeypatch, revision):

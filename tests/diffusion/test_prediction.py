@@ -9,7 +9,6 @@ from diffusers import DDPMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from debiaslib.diffusion.flow import FlowSchedule
 from debiaslib.diffusion.prediction import ALL_PREDICTION_TYPES as TYPES
 from debiaslib.diffusion.prediction import call_network, network_output, prediction_target, to_x0_epsilon
 from debiaslib.diffusion.schedule import Schedule
@@ -108,19 +107,6 @@ def test_no_signal_at_the_end_of_a_zero_terminal_schedule():
     for kind in TYPES[1:]:
         x0_hat, epsilon_hat = to_x0_epsilon(prediction_target(x0, noise, 999, schedule, kind), x_t, 999, schedule, kind)
         assert torch.allclose(x0_hat, x0) and torch.allclose(epsilon_hat, noise)
-
-
-def test_what_flow_matching_does_not_define():
-    schedule, x0 = FlowSchedule([0.0, 0.5]), torch.zeros(2, 1)
-    for call in (prediction_target, to_x0_epsilon):
-        with pytest.raises(InputError) as caught:
-            call(x0, x0, 1, schedule, "v_prediction")
-        assert str(caught.value) == (
-            "v = a epsilon - s x0 is not defined for flow matching; use prediction_type='flow_prediction'"
-        )
-    with pytest.raises(InputError) as caught:
-        to_x0_epsilon(x0, x0, torch.tensor([1, 0]), schedule, "sample")
-    assert str(caught.value) == "x0 does not determine epsilon where sigma = 0; use prediction_type='flow_prediction'"
 
 
 @pytest.mark.parametrize("kind", ["eps", None, 1])
