@@ -44,7 +44,7 @@ def one_line(text, width=LONGEST):
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     if len(text) > width:
         text = _LONG_WORD.sub(lambda word: _cut(word[0], 50, 15), text)
-    return _cut(text, width, width // 2)
+    return _cut(text, width, 2 * width // 3)  # what is wrong stands at the beginning
 
 
 def shown(value, width=80):

@@ -87,7 +87,7 @@ def test_of_a_long_path_the_end_that_names_the_file_is_kept():
         == "the image /home/me/long-f...r/long-folder/pictures/00012.png is broken: it is no image that can be read"
     )
     line = one_line("word " * 100)
-    assert len(line) == LONGEST and line[LONGEST // 2 :].startswith("...")
+    assert len(line) == LONGEST and line[2 * LONGEST // 3 :].startswith("...")
     assert shown("x" * 100, 24) == "'" + 11 * "x" + "..." + 8 * "x" + "'"
 
 

@@ -170,7 +170,7 @@ def test_one_thread_against_two(kind):
     config = dataclasses.replace(config, prediction_type=kind, precision="float32", variant="")
     network, objective = build_network(config).train(), Objective(config)
     images = load_images(config.dataset, config.resolution, progress=False).images[:8]
-    x0, t = to_float(images), objective.timesteps(0)
+    x0, t = to_float(images), objective.timesteps(0)[:8]
     noise = torch.randn(x0.shape, generator=stream(0, "noise"))
     found = []
     for threads in (1, 2):

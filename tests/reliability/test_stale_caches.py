@@ -138,7 +138,7 @@ OF_EXPERIMENT = {
     "distance_steps": ((3,), {"distances"}),
     "reference_images": (201, JUDGED),
     "sampling_batch_size": (49, SAMPLED),
-    "sampler": ("ddpm", SAMPLED),
+    "sampler": ("ddpm-large", SAMPLED),
     "further_samplers": ((), {"distances"}),
     "clip_x0": (False, SAMPLED),
     "raw_weights": (False, {"distances"}),
