@@ -4,10 +4,12 @@ Ours are computed by `debiaslib.report.verdicts` from the tables of an experimen
 abstract, the captions of figures 1 to 5, its FID figure as we digitised it (results/reference/paper) and the public
 reviews of its first version; its tables we have not seen, so none of their numbers stand here.
 
-python docs/verdicts.py            # writes the tables into docs/verdicts.md and docs/reviewers.md
+python docs/verdicts.py            # writes the tables into docs/{verdicts,retest,reviewers}.md
 """
 
+import itertools
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -15,6 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 from debiaslib.paths import checkout
+from debiaslib.report.numbers_as_text import bracketed
+from debiaslib.report.retest import conclusions
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
 MARKS = re.compile(r"(<!-- table (\w+): python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -100,6 +104,30 @@ def tables():
     return "\n\n".join(f"## {path.parts[-3]}\n\n{counted(path)}\n\n{table(path)}" for path in paths) + "\n"
 
 
+def retests():
+    """A section for each published experiment of several seeds: the answers, and the comparisons behind them."""
+    sections = []
+    for path in sorted(PUBLISHED.glob("*/tables/retest.csv")):
+        compared = pd.read_csv(path)
+        folder = f"../results/reference/{path.parts[-3]}"
+        head = f"## {path.parts[-3]}\n\n{_of_config(path.parts[-3])} [Tables and figures]({folder}).\n\n"
+        sections.append(head + markdown(conclusions(compared)) + "\n\n" + markdown(_comparisons(compared)))
+    return "\n\n".join(sections or ["Nothing has been published yet."]) + "\n"
+
+
+def _of_config(name):
+    """The comment at the top of an experiment's file."""
+    lines = (checkout() / "config" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _comparisons(compared):
+    ratios = [bracketed(*row) for row in compared[["ratio", "low", "high"]].to_numpy()]
+    numbers = {name: ["" if math.isnan(p) else f"{p:.2g}" for p in compared[name]] for name in ("p", "p_holm")}
+    kept = compared[["question", "outcome", "against"]].assign(ratio=ratios, n=compared.n, **numbers)
+    return kept.assign(found=compared.answer).rename(columns={"p_holm": "p, Holm"})
+
+
 def trained():
     """One row for each published experiment: what its records say was trained."""
     rows = []
@@ -154,8 +182,8 @@ def departures():
     )
 
 
-PAGES = ("verdicts.md", "reviewers.md")
-TABLES = {"verdicts": tables, "trained": trained, "departures": departures}
+PAGES = ("verdicts.md", "retest.md", "reviewers.md")
+TABLES = {"verdicts": tables, "retests": retests, "trained": trained, "departures": departures}
 
 
 def with_tables(text):

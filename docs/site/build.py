@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 from docs import verdicts  # noqa: E402
 
-GUIDES = "verdicts reviewers loss_weight flow_matching trainers experiments preregistration cost benchmarks reliability"
-GUIDES = (*GUIDES.split(), "authors_flags", "fd_cifar10_at_16")
+GUIDES = "verdicts retest reviewers loss_weight flow_matching trainers experiments preregistration cost benchmarks"
+GUIDES = (*GUIDES.split(), "reliability", "authors_flags", "fd_cifar10_at_16")
 ROOMS = {  # the modules whose public names the API pages show
     "diffusion": "schedule flow strategies weighting prediction one_step optimum sampling bias variance",
     "data": "images minifaces gaussian",
