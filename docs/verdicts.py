@@ -17,7 +17,6 @@ from pathlib import Path
 import pandas as pd
 
 from debiaslib.paths import checkout
-from debiaslib.report.numbers_as_text import bracketed
 from debiaslib.report.retest import conclusions
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
@@ -122,10 +121,14 @@ def _of_config(name):
 
 
 def _comparisons(compared):
-    ratios = [bracketed(*row) for row in compared[["ratio", "low", "high"]].to_numpy()]
+    ratios = [_interval(*row) for row in compared[["ratio", "low", "high"]].to_numpy()]
     numbers = {name: ["" if math.isnan(p) else f"{p:.2g}" for p in compared[name]] for name in ("p", "p_holm")}
     kept = compared[["question", "outcome", "against"]].assign(ratio=ratios, n=compared.n, **numbers)
     return kept.assign(found=compared.answer).rename(columns={"p_holm": "p, Holm"})
+
+
+def _interval(ratio, low, high):
+    return f"{ratio:.3g}" if math.isnan(low) else f"{ratio:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def trained():
