@@ -96,10 +96,9 @@ def counted(path):
 
 
 def tables():
-    """A section for each published experiment that has verdicts, `quick` first."""
-    paths = sorted(
-        PUBLISHED.glob("*/tables/verdicts.csv"), key=lambda path: (path.parts[-3] != "quick", path.parts[-3])
-    )
+    """A section for each published experiment that has verdicts, those of repeated seeds first."""
+    paths = PUBLISHED.glob("*/tables/verdicts.csv")
+    paths = sorted(paths, key=lambda path: (not (path.parent / "retest.csv").exists(), path.parts[-3]))
     return "\n\n".join(f"## {path.parts[-3]}\n\n{counted(path)}\n\n{table(path)}" for path in paths) + "\n"
 
 

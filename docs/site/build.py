@@ -27,11 +27,11 @@ GUIDES = (*GUIDES.split(), "reliability", "authors_flags", "fd_cifar10_at_16")
 ROOMS = {  # the modules whose public names the API pages show
     "diffusion": "schedule flow strategies weighting prediction one_step optimum sampling bias variance",
     "data": "images minifaces gaussian",
-    "training": "config loop load objective arms hub",
+    "training": "config loop load pretrained objective arms",
     "metrics": "distances features colour statistics",
     "study": "study experiment gate oracle_swap mse samples controls compare cost",
     "figures": "draw",
-    "report": "verdicts here report publish",
+    "report": "verdicts retest here report publish",
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 CARDS = re.compile(r"^\| chapter \|.*\n(?:\|.*\n)+", re.MULTILINE)  # a table that a phone shows as cards
