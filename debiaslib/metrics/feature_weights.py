@@ -33,8 +33,8 @@ class Weights:
         """(state dict on the CPU, sha256 in hex). Raises InputError if the file is missing, damaged or another one."""
         if not self.path().is_file():
             raise InputError(
-                f"{self.path()} is missing: `python -m debiaslib.metrics.features fetch-inception` gets it"
-                f" ({self.size}), or set {self.variable} (sha256 {self.sha256}...)"
+                f"{self.path()} is missing (sha256 {self.sha256}..., {self.size}): "
+                f"`python -m debiaslib.metrics.features fetch-inception`, or set {self.variable}"
             )
         found = sha256_file(self.path())
         if not found.startswith(self.sha256):
