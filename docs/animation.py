@@ -1,7 +1,7 @@
 """Sampling as an animation: at each step, the clean image that a network believes to see in the noise.
 
-The published networks of `quick`, constant and debiased, from the same noise, above them real images. What is shown is
-the estimate of x0 at each DDIM step, clipped to the range of images as the sampler does; the last frame is the sample.
+The published networks of `quick`, constant, debiased and P2, from the same noise, above them real images. Shown is the
+estimate of x0 at each DDIM step, clipped to the range of images as the sampler does; the last frame is the sample.
 
 python docs/animation.py            # writes docs/figures/sampling.png, an animated PNG
 """
@@ -16,18 +16,19 @@ from PIL import Image, ImageDraw, ImageFont
 from debiaslib import Schedule, load_model, sample, to_x0_epsilon
 from debiaslib.data.minifaces import render
 from debiaslib.diffusion.sampling import to_uint8
-from debiaslib.figures.style import look
+from debiaslib.figures.style import label, look
 from debiaslib.paths import checkout
 
 WEIGHTS, OUT = checkout() / "results/reference/quick/weights", Path(__file__).parent / "figures/sampling.png"
-ARMS, IMAGES, STEPS = ("constant", "debiased"), 6, 48
+ARMS = {"constant": "constant-s0", "debiased": "debiased-s0", "p2(k=1,gamma=1)": "p2-k1-gamma1-s0"}
+IMAGES, STEPS = 5, 40
 SIDE, GAP, MARGIN, HEAD = 64, 4, 104, 30  # pixels
 FRAME, LAST = 120, 3000  # milliseconds
 
 
-def estimates(arm):
+def estimates(run):
     """[(t, x0_hat)] at each step, x0_hat uint8 (IMAGES, 3, R, R); at the end (None, samples)."""
-    network, schedule, seen = load_model(WEIGHTS / f"{arm}-s0"), Schedule.linear(), []
+    network, schedule, seen = load_model(WEIGHTS / run), Schedule.linear(), []
 
     def watched(x_t, t):
         epsilon = network(x_t, t).sample
@@ -56,11 +57,11 @@ def frame(rows, said):
 
 def main():
     """Write the animation."""
-    seen = {arm: estimates(arm) for arm in ARMS}
+    seen = {arm: estimates(run) for arm, run in ARMS.items()}
     real, frames = render(np.arange(IMAGES)), []
-    for k, (t, _) in enumerate(seen[ARMS[0]]):
+    for k, (t, _) in enumerate(seen["constant"]):
         said = "the samples" if t is None else f"what each network sees in the noise at t = {t}"
-        rows = [(arm, look(arm).colour, seen[arm][k][1]) for arm in ARMS]
+        rows = [(label(arm), look(arm).colour, seen[arm][k][1]) for arm in ARMS]
         frames.append(frame([("real", "#777777", real), *rows], said))
     durations = [LAST // 3, *[FRAME] * (len(frames) - 2), LAST]
     frames[0].save(OUT, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
