@@ -73,5 +73,11 @@ def _nearest(path):
 
 
 def cache_root():
-    """The folder of decoded images and features, which can be deleted: $DEBIASLIB_CACHE, else ~/.cache/debiaslib."""
-    return user_path(os.environ.get("DEBIASLIB_CACHE") or "~/.cache/debiaslib").absolute()
+    """The folder of decoded images and features, which can be deleted: $DEBIASLIB_CACHE, else ~/.cache/debiaslib.
+
+    Raises InputError where the system knows no home folder: a folder called ~ must not be made in the working folder.
+    """
+    path = user_path(os.environ.get("DEBIASLIB_CACHE") or "~/.cache/debiaslib")
+    if path.parts[0].startswith("~"):
+        raise InputError(f"the cache folder is {str(path)!r}, and there is no such home folder; set DEBIASLIB_CACHE")
+    return path.absolute()

@@ -154,7 +154,9 @@ def _conclude_3(rows):
     few = rows[rows.outcome.str.endswith(f", {FEW} steps") & rows.against.isin(_RIVALS[1:])]
     if (few.n < 2).any():
         return "one seed"
-    return "this weight" if len(few) and (few.answer == "lower").all() else "not this weight in particular"
+    if not (few.answer == "lower").all():
+        return "not this weight in particular"
+    return "this weight" if set(few.against) == set(_RIVALS[1:]) else "not measured against both P2 and Min-SNR"
 
 
 def _conclude_4(rows):

@@ -96,6 +96,8 @@ class Experiment:
         check_distinct("variants", self.arms)
         check_distinct("further_samplers", self.samplers)
         check_distinct("further_features", self.features + self.further_features)
+        if self.longer:
+            check_choice("longer", self.longer, known_experiments())
         for arm in self.published_weights:
             check_choice("arm in published_weights", arm, self.arms)
         object.__setattr__(self, "rates", {str(parse_arm(key)): rate for key, rate in self.rates.items()})

@@ -99,6 +99,15 @@ def test_no_difference_needs_the_margin_and_not_decided_is_the_rest(tmp_path, mo
     )
 
 
+def test_a_rival_that_was_not_measured_is_not_beaten(tmp_path):
+    folder = write(tmp_path, fd=(0.8, 0.6))
+    for name in ("p2(", "min"):
+        assert (folder / "tables" / f"distances-{name}0-s0.csv").exists()
+        for path in (folder / "tables").glob(f"distances-{name}0-s*.csv"):
+            path.unlink()
+        assert of(answers(folder), "Q3") == "not measured against both P2 and Min-SNR"
+
+
 def test_this_weight_or_another(tmp_path):
     assert of(answers(write(tmp_path / "a", fd=(0.8, 0.6))), "Q3") == "this weight"
     assert of(answers(write(tmp_path / "b", fd=(0.8, 0.6), rival=0.5)), "Q3") == "not this weight in particular"

@@ -47,6 +47,7 @@ MISTAKES = [
     ("distance_images: 48", f"distance_images is 48; {WHOLE} >= 49"),
     ("features: [inception]", f"distance_images is 500; {WHOLE} >= 2049"),
     ("clip_x0: 1", "clip_x0 is 1; it must be true or false"),
+    ("longer: photo", "longer 'photo' is unknown; did you mean 'photos'?"),
     ("published_weights: [p2]", "arm in published_weights 'p2' is unknown; known: constant, debiased"),
     ("training: [lr]", "training is ['lr']; it must be a mapping"),
     ("training: {lr: fast}", "lr is 'fast'; it must be a number"),
