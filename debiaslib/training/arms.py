@@ -73,16 +73,21 @@ def parse_arm(text):
         return text
     if isinstance(text, Strategy) or not isinstance(text, str) or ";" not in text:
         return Arm(Strategy(PRETRAINED) if text == PRETRAINED else parse_strategy(text))
-    weighting, _, variant = text.partition(";")
+    weighting, settings = split_settings("arm", text)
+    values = {check_name("setting of a variant", name, SETTINGS): _value(name, settings[name]) for name in settings}
+    return Arm(parse_strategy(weighting), tuple(sorted(values.items())))
+
+
+def split_settings(what, text):
+    """(head, {name: text}) of `"head"` or `"head; name=value, ..."`. Raises InputError for what cannot be read."""
+    head, _, rest = (part.strip() for part in text.partition(";"))
     settings = {}
-    for part in variant.split(","):
+    for part in rest.split(",") if rest else []:
         name, _, value = (word.strip() for word in part.partition("="))
-        if not value:
-            raise InputError(f"arm {shown(text)} cannot be read; write it as 'weighting; name=value, ...'")
-        if check_name("setting of a variant", name, SETTINGS) in settings:
-            raise InputError(f"arm {shown(text)} gives {name} twice")
-        settings[name] = _value(name, value)
-    return Arm(parse_strategy(weighting), tuple(sorted(settings.items())))
+        if not value or name in settings:
+            raise InputError(f"{what} {shown(text)} cannot be read; write it as 'name; setting=value, ...'")
+        settings[name] = value
+    return head, settings
 
 
 def _value(name, text):

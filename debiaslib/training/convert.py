@@ -41,12 +41,12 @@ _INNER = {  # of a residual block, an attention, and a resampling by a convoluti
 }
 
 
-def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=None):
+def infer_network(shapes, *, resolution=None, num_head_channels=64, num_heads=None):
     """The arguments of the `UNet2DModel` that an ADM state dict describes.
 
     shapes: {name: shape}. resolution: None for that of the published network with these multipliers.
-    num_head_channels: 64 if neither it nor num_heads is given. Where heads are of several sizes, attention_head_dim is
-    the list of them by level, which stock diffusers refuses: `convert_adm` sets them itself.
+    num_heads: in place of num_head_channels. Where heads are then of several sizes, attention_head_dim is the list of
+    them by level, which stock diffusers refuses: `convert_adm` sets them itself.
     Raises InputError for a state dict that is no such network, and for heads that do not divide an attention.
     """
     if not {"input_blocks.0.0.weight", "middle_block.1.qkv.weight", "out.2.weight"} <= set(shapes):
@@ -91,17 +91,14 @@ def infer_network(shapes, *, resolution=None, num_head_channels=None, num_heads=
 
 
 def _heads(width, size, number):
-    """How many heads an attention of `width` channels has, from num_head_channels and num_heads."""
-    if size and number:
-        raise InputError(f"num_head_channels is {size} and num_heads is {number}; give one of them")
-    divisor = number or size or 64
+    """How many heads an attention of `width` channels has, from num_head_channels or num_heads."""
+    name, divisor = ("num_heads", number) if number else ("num_head_channels", size)
     if width % divisor:
-        name = "num_heads" if number else "num_head_channels"
         raise InputError(f"{name} is {divisor}, which does not divide an attention of {width} channels")
     return number or width // divisor
 
 
-def convert_adm(state, *, new_attention_order=False, resolution=None, num_head_channels=None, num_heads=None):
+def convert_adm(state, *, new_attention_order=False, resolution=None, num_head_channels=64, num_heads=None):
     """The `UNet2DModel` of an ADM state dict, float32, with equal output: {name: tensor} -> network on their device.
 
     Arguments as of `infer_network`; new_attention_order: ADM's flag use_new_attention_order. It takes timesteps as ADM

@@ -1,4 +1,4 @@
-"""Trained networks, for evaluation: of a run of ours, of weights of ours without their run, or of others."""
+"""Trained networks, for evaluation: of a run of ours, also as published, or of others."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,6 @@ from ..paths import user_path
 from .network import build_network, build_schedule
 from .pretrained import Pretrained, parse_source, read_pretrained
 from .run import Run, run_config
-from .safe_weights import read_weights
 
 _DECIDES = ("network", "schedule", "timesteps", "zero_terminal_snr", "prediction_type", "learned_variance")
 
@@ -25,44 +24,41 @@ def load_model(source, images=None, device="cpu", *, raw=False, **settings):
     Raises InputError if the run is not complete, a file is not what its record says, and as `load_pretrained` does.
     """
     check_device(device)
-    run = _own_run(source)
     if not raw and images is None:
         return load_pretrained(source, **settings).network.to(device)
+    run = _own_run(source)
     if run is None:
         raise InputError(f"{source} is no run of ours, so it has no snapshots; leave out images and raw")
-    path = run.raw_weights() if raw else run.snapshot(images)
-    return _network(run_config(run), load_file(path), path).to(device)
+    return _network(run_config(run), run.raw_weights() if raw else run.snapshot(images)).to(device)
 
 
 def load_pretrained(source, **settings):
     """A network with its schedule, prediction type, resolution and identity: a `Pretrained`.
 
     source: what `pretrained.read_pretrained` takes (a diffusers pipeline, an ADM checkpoint, either as "source;
-        name=value"); or one of ours: a complete run's folder, a folder of config.json and one .safetensors file of EMA
-        weights, or that file itself.
+        name=value"); or the folder of a complete run of ours, such as one that `published_weights` wrote.
     Half precision becomes float32. Raises InputError, in one line, for anything else.
     """
     if isinstance(source, (str, Path)):
         source, given = parse_source(source)
         settings = {**given, **settings}
     run = _own_run(source)
-    path = run.snapshot() if run else _own_weights(user_path(source))
-    if path is None:
+    if run is None:
         return read_pretrained(source, **settings)
     if settings:
         raise InputError(f"a network of ours takes no setting; got {next(iter(settings))!r}")
-    config = run_config(Run(path.parent))
-    network, made, schedule = _network(config, read_weights(path), path), config.to_dict(), build_schedule(config)
+    path, config = run.snapshot(), run_config(run)
+    network, made, schedule = _network(config, path), config.to_dict(), build_schedule(config)
     facts = {key: made[key] for key in _DECIDES}
     if config.scale_betas:  # not among the facts of networks from before there was this setting
         facts["scale_betas"] = True
-    return Pretrained(path.parent.name, network, schedule, config.prediction_type, True, sha256_file(path), facts, made)
+    return Pretrained(run.name, network, schedule, config.prediction_type, True, sha256_file(path), facts, made)
 
 
-def _network(config, state, path):
+def _network(config, path):
     network = build_network(config, initialise=False)
     try:
-        network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        network.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     except RuntimeError as error:
         raise InputError(f"{path} does not fit its config.json: {error}") from None
     return network.eval().requires_grad_(False)
@@ -73,17 +69,3 @@ def _own_run(source):
     run = source if isinstance(source, Run) else Run(user_path(source))
     begun = any(os.path.isfile(run.folder / name) for name in ("record.json", "log.jsonl"))
     return run if begun or isinstance(source, Run) else None
-
-
-def _own_weights(path):
-    """The file of EMA weights of ours that `path` is, or that is the only one in the folder `path`; else None."""
-    folder = path.parent if os.path.isfile(path) else path
-    if not os.path.isfile(folder / "config.json") or not {"weighting", "dataset"} & set(Run(folder).config):
-        return None
-    if os.path.isfile(path):
-        return Run(folder).checked(path) if path.suffix == ".safetensors" else None
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) != 1:
-        names = ", ".join(file.name for file in files) or "none"
-        raise InputError(f"{folder} holds a network of ours, but not one .safetensors file of weights: {names}")
-    return files[0]

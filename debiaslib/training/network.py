@@ -11,7 +11,6 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from ..diffusion.randomness import stream_seed
 from ..diffusion.schedule import Schedule
 from ..errors import InputError, check_choice
-from .adm import scaled_betas
 from .input_skip_unet import InputSkipUNet, with_skip
 
 _COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}  # as torch.compile calls them
@@ -105,6 +104,11 @@ def build_schedule(config):
 def beta_ends(config):
     """The arguments of its `Schedule` for the first and last beta; none where they are the defaults."""
     return scaled_betas(config.timesteps) if config.scale_betas else {}
+
+
+def scaled_betas(timesteps):
+    """ADM's ends of the linear schedule: those of 1000 timesteps times 1000 / T."""
+    return {"beta_start": 0.1 / timesteps, "beta_end": 20 / timesteps}
 
 
 def prepare_network(network, config):

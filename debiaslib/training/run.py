@@ -92,11 +92,6 @@ class Run:
             raise InputError(f"the run {self.folder} is not complete, or published without its raw weights")
         return self._checked(self.record["raw"])
 
-    def checked(self, path):
-        """`path`, a file of weights in this folder, checked as `snapshot` does if there is a record that names it."""
-        entries = (self.record or {}).get("snapshots", ())
-        return next((self._checked(entry) for entry in entries if entry["file"] == path.name), path)
-
     def _checked(self, entry):
         path = self.folder / entry["file"]
         if not path.exists() or sha256_file(path) != entry["sha256"]:

@@ -39,7 +39,6 @@ from debiaslib.study.sample_store import stored_images
 from debiaslib.study.saved_tables import Tables
 from debiaslib.study.study import open_study
 from debiaslib.training.load import load_model, load_pretrained
-from debiaslib.training.pretrained import parse_source
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -127,9 +126,9 @@ def pipeline(pipeline_folder, target):
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_pickles_in_weights(tmp_path, canary, pipeline_folder):
-    """Of every way to write one, under every name, and where a pipeline has its weights."""
+    """Of every way to write one, and where a pipeline has its weights."""
     for number, write in enumerate(WRITERS):
-        for suffix in ("pt", "bin", "safetensors"):
+        for suffix in ("pt", "bin"):
             path = tmp_path / f"{number}.{suffix}"
             write(state_with(canary), path)
             live(canary, lambda path=path: trusting(path))
@@ -318,7 +317,6 @@ def test_yaml_that_makes_objects(tmp_path, canary):
         for text in (tag, f"preset: {tag}\n", f"preset: minifaces16\nweightings: [constant, {tag}]\n"):
             (tmp_path / "e.yaml").write_text(text)
             refused(canary, load_experiment, tmp_path / "e.yaml")
-        refused(canary, parse_source, f"model.pt; schedule={tag}")
         refused(canary, load_pretrained, f"model.pt; resolution={tag}")
 
 

@@ -116,7 +116,6 @@ def test_another_state_dict():
         ({"num_head_channels": 16}, "cannot be told from the multipliers (1, 2, 2); give resolution"),
         ({"resolution": 16, "num_head_channels": 24}, "num_head_channels is 24, which does not divide"),
         ({"resolution": 16, "num_heads": 3}, "num_heads is 3, which does not divide"),
-        ({"resolution": 16, "num_head_channels": 16, "num_heads": 4}, "give one of them"),
     ],
 )
 def test_settings_that_do_not_fit(settings, said):

@@ -10,10 +10,8 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from debiaslib.diffusion.schedule import Schedule
-from debiaslib.training.adm import published_settings
 from debiaslib.training.load import load_model, load_pretrained
 from debiaslib.training.pretrained import parse_source, read_pretrained
-from debiaslib.training.safe_weights import read_weights
 from tests.training import tiny
 from tests.training.test_convert import SMALL, shapes
 from tests.training.tiny import ask, refused
@@ -114,11 +112,12 @@ def changed_json(path, **values):
             {"num_class_embeds": 4},
             "does not fit its config.json: missing_keys class_embedding.weight",
         ),
-        ("unet/config.json", {"layers_per_block": 2}, "unet is refused: "),
-        ("unet/config.json", {"down_block_types": ["None2D", "None2D"]}, "unet is refused: "),
+        ("unet/config.json", {"layers_per_block": 2}, "is refused: "),
+        ("unet/config.json", {"down_block_types": ["None2D", "None2D"]}, "is refused: "),
         (SCHEDULER, {"_class_name": "ScoreSdeVeScheduler"}, "'ScoreSdeVe' is unknown"),
         (SCHEDULER, {"prediction_type": "flow_prediction"}, "'flow_prediction' is unknown"),
-        (SCHEDULER, {"use_flow_sigmas": True}, "is of flow matching"),
+        (SCHEDULER, {"use_flow_sigmas": True}, "says flow matching"),
+        (SCHEDULER, {"thresholding": True}, "thresholding"),
         (SCHEDULER, {"beta_schedule": "other"}, "makes no schedule"),
     ],
 )
@@ -156,7 +155,7 @@ def test_a_source_and_its_settings():
         "a.pt",
         {"num_heads": 4, "new_attention_order": True, "schedule": "cosine"},
     )
-    assert "write it as 'source; name=value, ...'" in refused(parse_source, "a.pt; resolution=8, resolution=16")
+    assert "write it as 'name; setting=value, ...'" in refused(parse_source, "a.pt; resolution=8, resolution=16")
 
 
 # Safety
@@ -178,18 +177,19 @@ def test_code_in_a_pickle_does_not_run(tmp_path, where):
         path = folder / "unet" / PICKLED
     torch.save({"out.2.weight": torch.zeros(1), "more": Canary(canary)}, path)
     line = refused(load_model, path if where == "checkpoint" else folder)
-    assert path.name in line and "holds more than tensors" in line and not canary.exists()
+    assert path.suffix in line and not canary.exists()
     torch.load(path, weights_only=False)
     assert canary.exists()  # it would have run
 
 
-@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 @pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
-def test_a_file_cut_short_is_one_line(tmp_path, suffix, left):
-    path, state = tmp_path / f"model.{suffix}", {"a": torch.arange(1000.0), "b": torch.zeros(3)}
-    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
-    path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
-    assert path.name in refused(read_weights, path)
+def test_a_file_cut_short_is_one_line(tmp_path, left):
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.arange(1000.0), "b": torch.zeros(3)}, path)
+    weights = pipeline(tmp_path / "pipeline") / "unet" / SAFE
+    for cut, source in ((path, path), (weights, tmp_path / "pipeline")):
+        cut.write_bytes(cut.read_bytes()[: int(left * cut.stat().st_size)])
+        assert cut.suffix in refused(load_model, source)
 
 
 # The hub
@@ -227,62 +227,31 @@ def test_a_pipeline_in_the_hubs_cache_needs_no_network(monkeypatch, tmp_path):
 # What a checkpoint does not say
 
 
-def adm_shapes(width, multipliers, layers, channels=3):
-    """The names and shapes by which a network of ADM is known, with residual resampling."""
-    found = {"time_embed.0.weight": (4 * width, width), "input_blocks.0.0.weight": (width, channels, 3, 3),
-             "out.2.weight": (6, width, 3, 3), "middle_block.1.qkv.weight": (3, 1, 1),
-             "middle_block.0.emb_layers.1.weight": (2, 4), "middle_block.0.out_layers.3.weight": (1, 1)}  # fmt: skip
-    number = 1
-    for level, multiplier in enumerate(multipliers):
-        for _ in range(layers + (level < len(multipliers) - 1)):
-            found[f"input_blocks.{number}.0.in_layers.2.weight"] = (width * multiplier, 1, 3, 3)
-            number += 1
-    for number in range(len(multipliers) * (layers + 1)):
-        found[f"output_blocks.{number}.0.in_layers.2.weight"] = (1, 1, 3, 3)
-        if (number + 1) % (layers + 1) == 0 and number + 1 < len(multipliers) * (layers + 1):
-            found[f"output_blocks.{number}.1.in_layers.2.weight"] = (1, 1, 3, 3)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("width", "multipliers", "layers", "wanted"),
-    [  # as OpenAI's page gives the flags of 64x64_, 128x128_ and 256x256_diffusion.pt
-        (192, (1, 2, 3, 4), 3, {"num_head_channels": 64, "new_attention_order": True, "schedule": "cosine"}),
-        (256, (1, 1, 2, 3, 4), 2, {"num_heads": 4, "new_attention_order": False, "schedule": "linear"}),
-        (256, (1, 1, 2, 2, 4, 4), 2, {"num_head_channels": 64, "new_attention_order": False, "schedule": "linear"}),
-        (32, (1, 2, 2), 2, {}),
-    ],
-)
-def test_published_networks_are_recognised_by_their_shapes(width, multipliers, layers, wanted):
-    shapes_of = adm_shapes(width, multipliers, layers)
-    assert published_settings(shapes_of, {}) == wanted
-    given = {name: value for name, value in wanted.items() if "head" not in name}
-    assert published_settings(shapes_of, {"num_heads": 8}) == given
-
-
-@pytest.mark.parametrize("multipliers", [(1, 2, 3, 4), (1, 1, 2, 3, 4)])
-def test_networks_of_several_kinds_of_attention_need_both_settings(multipliers):
-    shapes_of = adm_shapes(128, multipliers, 3)
-    for given in ({}, {"num_heads": 4}, {"new_attention_order": True}, {"schedule": "cosine"}):
-        line = refused(published_settings, shapes_of, given)
+def test_networks_of_several_kinds_of_attention_need_both_settings(tmp_path, monkeypatch):
+    """As OpenAI's of 64x64 and 128x128: a wrong one would make no error, only a bad network."""
+    path = tmp_path / "model.pt"
+    torch.save(adm_weights.weights(shapes("plain")), path)
+    monkeypatch.setattr("debiaslib.training.adm._AMBIGUOUS", ((1, 2, 2),))
+    for given in ({"num_heads": 4}, {"num_head_channels": 16}, {"num_heads": 4, "schedule": "cosine"}):
+        line = refused(lambda given=given: read_pretrained(path, resolution=16, **given))
         assert "give num_heads or num_head_channels, and new_attention_order" in line
-    assert published_settings(shapes_of, {"num_head_channels": 64, "new_attention_order": False}) == {}
+    assert read_pretrained(path, **SMALL, new_attention_order=False).resolution == 16
 
 
 def test_what_is_assumed_is_said(tmp_path, capsys):
     torch.save(adm_weights.weights(shapes("plain")), tmp_path / "model.pt")
     read_pretrained(tmp_path / "model.pt", **SMALL)
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("model.pt: assumed new_attention_order=false, schedule=linear")
+    assert said.count("\n") == 1 and said.startswith("model.pt: assumed {'new_attention_order': False, 'schedule': ")
     whole = {"new_attention_order": False, "schedule": "linear", "timesteps": 1000, "prediction_type": "epsilon"}
-    read_pretrained(tmp_path / "model.pt", **SMALL, **whole)
+    read_pretrained(tmp_path / "model.pt", resolution=16, num_heads=4, **whole)
     assert capsys.readouterr().err == ""
 
 
-def test_a_super_resolution_network_is_refused_at_once(tmp_path):
-    state = {name: torch.zeros(1).expand(shape) for name, shape in adm_shapes(192, (1, 1, 2, 2, 4, 4), 2, 6).items()}
-    torch.save({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "64_256_upsampler.pt")
-    assert "takes 6 channels (6: a super-resolution network" in refused(load_model, tmp_path / "64_256_upsampler.pt")
+def test_networks_of_other_than_three_channels_are_refused(tmp_path):
+    path = tmp_path / "64_256_upsampler.pt"  # a super-resolution network is also given the small image
+    torch.save(adm_weights.weights({**shapes("plain"), "input_blocks.0.0.weight": (32, 6, 3, 3)}), path)
+    assert "takes 6 channels and answers" in refused(load_model, f"{path}; resolution=16, num_head_channels=16")
     grey = pipeline(tmp_path / "p", in_channels=1, out_channels=1)
     assert "takes 1 channels and answers 1; it must take 3" in refused(load_model, grey)
 
@@ -298,13 +267,3 @@ def test_predict_epsilon_of_before_diffusers_0_10(tmp_path, old, kind):
     del said["prediction_type"]
     path.write_text(json.dumps({**said, "predict_epsilon": old}))
     assert load_pretrained(folder).prediction_type == kind
-
-
-def test_keys_that_decide_the_answer_are_named(tmp_path, capsys):
-    folder = pipeline(tmp_path)
-    path = folder / SCHEDULER
-    load_pretrained(folder)
-    assert "not applied" not in capsys.readouterr().err
-    changed_json(path, thresholding=True, clip_sample_range=2.0)
-    load_pretrained(folder)
-    assert "clip_sample_range are not applied; x0_hat is clipped to [-1, 1]" in capsys.readouterr().err
