@@ -26,7 +26,6 @@ FLAGS = " ".join(f"--{key} {shlex.quote(str(config[key]))}" for key in ("experim
 TABLES = {
     "weights.csv": "weights real_distances",
     "gate.csv": "gate",
-    "gradient_noise.csv": "gradient_noise",
     "one_step.npz": "one_step",
     "mse.csv": "mse",
     "bias.csv": "bias",

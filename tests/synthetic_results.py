@@ -26,7 +26,6 @@ def write_synthetic_results(folder, seeds=(0,), weightings=WEIGHTINGS, resolutio
     tables, rng = folder / "tables", np.random.default_rng(0)
     tables.mkdir(parents=True, exist_ok=True)
     _weights(weightings).to_csv(tables / "weights.csv", index=False)
-    _gradient_noise(weightings).to_csv(tables / "gradient_noise.csv", index=False)
     _mse(weightings, seeds, ["train", "heldout"] if heldout else ["train"], rng).to_csv(tables / "mse.csv", index=False)
     _bias(weightings, seeds, np.random.default_rng(2)).to_csv(tables / "bias.csv", index=False)
     _one_step(tables / "one_step.npz", weightings, resolution, rng)
@@ -62,18 +61,6 @@ def _weights(weightings):
             columns = {"raw": raw, "normalized": raw / epsilon.mean(), "share": epsilon.cumsum() / epsilon.sum()}
             frames.append(pd.DataFrame({"t": range(1000), "snr": SNR, **facts, **columns}))
     return pd.concat(frames)
-
-
-def _gradient_noise(weightings):
-    rows = []
-    for weighting in weightings:
-        for way, noise in {"factor": 1.0, "factor, stratified": 0.8, "density": 0.5}.items():
-            variance = 4 * noise / quality(weighting)
-            facts = {"weighting": weighting, "way": way, "images_seen": SEEN[0], "batches": 16, "batch_size": 32}
-            effective = {"effective_sample_size": 1.0 if way == "density" else quality(weighting)}
-            noise = {"variance": variance, "variance_se": variance / 8, "noise_to_signal": variance / 0.25}
-            rows.append({**facts, **effective, "gradient_norm2": 0.25, **noise})
-    return pd.DataFrame(rows)
 
 
 def _mse(weightings, seeds, splits, rng):

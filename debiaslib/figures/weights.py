@@ -1,18 +1,17 @@
-"""Figures of notebook 04: the loss weights, the noise of their gradients, samples of all weightings. No torch."""
+"""Figures of notebook 04: the loss weights, samples of all weightings. No torch."""
 
 import numpy as np
 
 from .existence import common_steps, load_samples
 from .grids import Row, image_grid
-from .lines import TIMESTEP, dense, listed, number_range
-from .registry import NothingToDraw, figure
+from .lines import TIMESTEP, dense, listed
+from .registry import figure
 from .style import count, label, legend_below, log_axis, look, new_figure, ordered, panel_grid
 
 __all__ = ["logsnr_density"]
 
 NOTEBOOK, TABLE = "04_weighting_comparison", "tables/weights.csv"
 _UNITS = {"epsilon": r"of an $\epsilon$ loss", "sample": r"of an $x_0$ loss", "v_prediction": r"of a $v$ loss"}
-_MARKERS = ("o", "s", "D")  # of the ways to apply a weight; colours are the weightings'
 
 
 def load_weights(tables):
@@ -97,48 +96,6 @@ def weights_logsnr(_, rows):
     ax.set_ylim(bottom=0)
     ax.margins(x=0.01)
     ax.set(xlabel="SNR (log scale; the noisy end is at the right)", ylabel=r"weight per unit of $\ln\,$SNR")
-    legend_below(drawn)
-    return drawn
-
-
-def load_gradient_noise(tables):
-    columns = "weighting way images_seen batches batch_size variance variance_se noise_to_signal"
-    table = tables.frame(*tables.find("tables/gradient_noise.csv"), columns)
-    hidden = [who for who, rows in table.groupby("weighting") if not (rows.noise_to_signal > 0).any()]
-    left_out = f" Left out, its expected gradient being hidden by noise: {listed(hidden)}." if hidden else ""
-    counts = {name: number_range(table[name]) for name in ("batches", "batch_size", "images_seen")}
-    return {**counts, "left_out": left_out}, table
-
-
-@figure("Noise of the gradient, by the way to apply the weight", NOTEBOOK, "tables/gradient_noise.csv",
-        load_gradient_noise)  # fmt: skip
-def gradient_noise(table):
-    """Trace of the covariance of one batch's gradient over the squared norm of the expected gradient, for the weight as
-    a factor on timesteps drawn uniformly or stratified, and as the density from which they are drawn. {batches} batches
-    of {batch_size} images, the same images and noise for all; each weighting's own EMA network after {images_seen}
-    images, first seed. Bars: 95 % from the spread of the variance over the batches; the error of the squared norm,
-    which the ways of one weighting share, is not in them.{left_out}
-    """
-    if table.empty:
-        raise NothingToDraw("One network, trained elsewhere: it has no weighting whose gradient could be measured.")
-    rows = table[table.noise_to_signal > 0]
-    if rows.empty:
-        raise NothingToDraw("In so few batches, noise hides the gradient of every weighting.")
-    weightings, ways = ordered(table.weighting), list(dict.fromkeys(table.way))
-    drawn, [[ax]] = new_figure(height=1.3 + 0.5 * len(weightings))
-    for marker, (j, way) in zip(_MARKERS, enumerate(ways), strict=False):
-        one = rows[rows.way == way]
-        y = [weightings.index(who) + 0.2 * (j - (len(ways) - 1) / 2) for who in one.weighting]
-        spread = np.exp(1.96 * one.variance_se / one.variance)  # an interval of the logarithm
-        colours = [look(who).colour for who in one.weighting]
-        ax.scatter(one.noise_to_signal, y, c=colours, marker=marker, s=42, zorder=3)
-        ax.hlines(y, one.noise_to_signal / spread, one.noise_to_signal * spread, colors=colours, linewidth=1.2)
-        ax.scatter([], [], c="0.3", marker=marker, s=42, label=way)
-    log_axis(ax.xaxis)
-    ax.set_yticks(range(len(weightings)), [label(who) for who in weightings])
-    ax.set(
-        ylim=(len(weightings) - 0.5, -0.5), xlabel="variance of one batch's gradient / squared norm of its expectation"
-    )
     legend_below(drawn)
     return drawn
 

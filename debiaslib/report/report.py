@@ -113,7 +113,7 @@ def _missing(experiment, folder, pages):
         and not (folder / "figures" / f"{name}.json").exists()  # one that is a sentence has it too
     ]
     lines += [f"notebook not executed: {name}" for name in experiment.notebooks if name not in pages]
-    names = ["weights", "mse", "gradient_noise", *(f"distances-{run_name(*run)}" for run in experiment.runs)]
+    names = ["weights", "mse", *(f"distances-{run_name(*run)}" for run in experiment.runs)]
     return lines + [f"table missing: {name}.csv" for name in names if not (folder / "tables" / f"{name}.csv").exists()]
 
 

@@ -13,15 +13,13 @@ from ..errors import InputError, check_choice
 from .bias import bias
 from .distances import distances, real_distances
 from .gate import gate
-from .gradient_noise import gradient_noise
 from .mse import arm_errors, mse, one_step
 from .oracle_swap import oracle_swap, oracle_swap_samples
 from .samples import samples, training_samples
 from .study import open_study
 from .weights import weights
 
-_ALL = (gate, weights, gradient_noise, one_step, mse, bias, arm_errors, real_distances, oracle_swap,
-        oracle_swap_samples)  # fmt: skip
+_ALL = (gate, weights, one_step, mse, bias, arm_errors, real_distances, oracle_swap, oracle_swap_samples)
 OF_ALL = {make.__name__: make for make in _ALL}
 OF_ONE = {make.__name__: make for make in (samples, training_samples, distances)}
 

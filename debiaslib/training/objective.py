@@ -16,11 +16,6 @@ from ..errors import InputError
 from .network import build_schedule
 
 
-def effective_sample_size(weight):
-    """(mean w)^2 / mean w^2, in (0, 1]: the share of the timesteps that a weight effectively rests on."""
-    return (weight.mean() ** 2 / weight.square().mean()).item()
-
-
 def training_weight(config, schedule):
     """The weight of a `TrainConfig` at every timestep, (T,). Raises InputError where it is infinite or 0 everywhere."""
     settings = {"normalize": "epsilon" if config.normalize_weight else False, "max_weight": config.max_weight}

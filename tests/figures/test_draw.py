@@ -2,7 +2,6 @@
 
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 from synthetic_results import SEEN, WEIGHTINGS, write_synthetic_results
@@ -16,7 +15,7 @@ from debiaslib.study.saved_tables import Tables, parse_run
 
 NAMES = {"one_call", "snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon",
          "mse_x0", "excess", "mse_heldout", "signed_bias", "bias_or_variance", "bias_spectrum", "weights",
-         "weight_share", "weights_units", "weights_logsnr", "gradient_noise", "samples_all", "training_curves",
+         "weight_share", "weights_units", "weights_logsnr", "samples_all", "training_curves",
          "training_samples", "distance_by_steps", "distance_by_images", "colour_by_steps", "colour_spread",
          "precision_recall", "learning_rates", "control_ratios", "paper_fid"}  # fmt: skip
 SWAP = {"oracle_swap", "oracle_swap_samples"}
@@ -107,7 +106,7 @@ def test_one_weighting_without_held_out_or_real_images(tmp_path):
     assert "none to put beside it" in loaded("paper_fid", folder)[0]
 
 
-def test_without_the_optimum_snapshots_real_rows_or_gradients(tmp_path):
+def test_without_the_optimum_snapshots_or_real_rows(tmp_path):
     folder = write_synthetic_results(tmp_path / "small", weightings=("constant", "debiased"))
     table = pd.read_csv(folder / "tables/mse.csv")
     kept = table[(table.model != "optimum") & ~table.quantity.isin(["excess", "colour_excess"])]
@@ -122,15 +121,6 @@ def test_without_the_optimum_snapshots_real_rows_or_gradients(tmp_path):
     (folder / "tables/one_step.npz").unlink()
     text, arguments = loaded("samples_by_steps", folder)
     assert len(arguments) == 1 and "training images" not in text
-    path = folder / "tables/gradient_noise.csv"
-    table = pd.read_csv(path)
-    table.loc[table.weighting == "debiased", "noise_to_signal"] = np.nan
-    table.to_csv(path, index=False)
-    plotted("gradient_noise", folder)
-    assert "hidden by noise: debiased" in loaded("gradient_noise", folder)[0]
-    table.assign(noise_to_signal=np.nan).to_csv(path, index=False)
-    with pytest.raises(NothingToDraw, match="noise hides"):
-        plotted("gradient_noise", folder)
 
 
 def test_a_missing_table_is_one_line_that_says_what_makes_it(tmp_path):

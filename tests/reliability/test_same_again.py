@@ -154,7 +154,7 @@ def test_every_table_twice(tmp_path):
     folders = twice(tmp_path, EXPERIMENT, *both)
     counts = assert_same(folders)
     names = {path.name.partition("-")[0].partition(".")[0] for path in folders[0].glob("tables/*.*")} - {""}
-    assert names == {"weights", "gradient_noise", "one_step", "mse", "bias", "arm_errors", "distances", "samples",
+    assert names == {"weights", "one_step", "mse", "bias", "arm_errors", "distances", "samples",
                      "training", "controls", "learning_rates", "results", "gate", "oracle_swap",
                      "oracle_swap_samples"}  # fmt: skip
     assert counts["log.jsonl"] == 10

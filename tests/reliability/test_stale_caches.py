@@ -113,7 +113,6 @@ TABLES = {
     "mse": measurements.mse,
     "one_step": measurements.one_step,
     "bias": measurements.bias,
-    "gradient_noise": measurements.gradient_noise,
     "real": measurements.real_distances,
     "samples": functools.partial(measurements.samples, arm="debiased", seed=0),
     "training": functools.partial(measurements.training_samples, arm="debiased", seed=0),

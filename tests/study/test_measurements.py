@@ -317,7 +317,6 @@ def never(*arguments, **options):
 TABLES = {
     "weights.csv": measurements.weights,
     "one_step.npz": measurements.one_step,
-    "gradient_noise.csv": measurements.gradient_noise,
     "distances-debiased-s0.csv": lambda study: measurements.distances(study, "debiased", 0),
 }
 

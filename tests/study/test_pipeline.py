@@ -92,7 +92,7 @@ def assert_complete(folder, printed, notebooks):
     said = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (folder / "figures").glob("*.json")}
     sentences = {name for name, what in said.items() if "sentence" in what}  # one seed: there is nothing to draw
     assert {path.stem for path in (folder / "figures").glob("*.png")} | sentences >= wanted
-    assert sentences <= {"bias_or_variance", "gradient_noise", "distance_by_images"}
+    assert sentences <= {"bias_or_variance", "distance_by_images"}
     assert {path.stem for path in (folder / "notebooks").glob("*.ipynb")} == set(notebooks)
     report = html.unescape((folder / "report.html").read_text(encoding="utf-8"))
     assert [name for name in wanted - sentences if said[name]["title"] not in report] == []

@@ -80,8 +80,7 @@ def test_the_errors_and_samples_and_their_figures(study):
     grid = measurements.samples(study, "pretrained", 0)
     assert grid["images"].shape == (3, 4, 3, 16, 16)
     assert set(measurements.weights(study).weighting) == {"constant", "debiased"}
-    assert measurements.gradient_noise(study).empty
-    for name in ("one_step_estimates", "mse_x0", "samples_all", "gradient_noise"):
+    for name in ("one_step_estimates", "mse_x0", "samples_all"):
         figures.draw(name, study.folder)
     record = read_json(study.folder / "figures" / "one_step_estimates.json")
     assert "pretrained network" in record["caption"]

@@ -14,7 +14,7 @@ from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.errors import InputError
 from debiaslib.training import objective
 from debiaslib.training.loop import train
-from debiaslib.training.objective import Objective, effective_sample_size
+from debiaslib.training.objective import Objective
 from tests.training import tiny
 
 SAMPLINGS = ["uniform", "stratified", "weight"]
@@ -182,18 +182,6 @@ def test_the_factor(changes):
         assert factor.dtype == torch.float32 and factor.shape == (1000,)
         wanted = table.mean().expand(1000) if sampling == "weight" else table
         assert np.allclose(factor.numpy(), wanted.numpy(), rtol=1e-6, atol=0)
-
-
-# how many timesteps a weight rests on
-
-
-@pytest.mark.parametrize("weighting, schedule, golden", [("debiased", "linear", 0.242), ("debiased", "cosine", 0.001),
-                                                         ("debiased", "scaled_linear", 0.450),
-                                                         ("constant", "cosine", 1.0)])  # fmt: skip
-def test_effective_sample_size(weighting, schedule, golden):
-    weight = loss_weight(weighting, getattr(Schedule, schedule)())
-    assert effective_sample_size(weight) == pytest.approx(golden, abs=5.001e-4)
-    assert effective_sample_size(weight * 17) == pytest.approx(effective_sample_size(weight), rel=1e-12)
 
 
 # SNR = 0 at the last step
