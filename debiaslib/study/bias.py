@@ -1,93 +1,74 @@
-"""The signed error of an experiment's one-step estimates as a table, tables/bias.csv: is it a bias or a variance?"""
+"""The excess of one-step estimates, split over training seeds: is it a bias or a variance? tables/bias.csv.
+
+With d_s the distance from E[x0 | x_t] of the network of training seed s = 1..S, all at the same x_t,
+
+    excess = common + between,    common = mean over s != s' of <d_s, d_s'>,    between = the variance over seeds.
+
+common is |mean over seeds - E[x0 | x_t]|^2 - between / S, without bias: what every training of this kind leaves. As an
+unbiased estimate of a square it may fall below zero.
+"""
 
 import pandas as pd
 import torch
 
-from ..diffusion.bias import channel_bias, decompose_seeds, frequency_bands, spectrum
 from ..diffusion.one_step import curve_noise, one_step_estimate
 from ..diffusion.prediction import network_output
 from .common import measured_images, optimal_denoiser, trained
 
-COLUMNS = ["quantity", "split", "model", "seed", "t", "channel", "frequency", "weight", "value", "se", "seed_se", "n"]
+COLUMNS = ["quantity", "split", "model", "t", "frequency", "weight", "value", "se", "n"]
 
 
 def bias(study):
-    """The bias of one-step estimates by timestep, channel and spatial frequency: a DataFrame, its columns `COLUMNS`.
+    """The excess by timestep as common + between: a DataFrame, its columns `COLUMNS`; without rows for one seed.
 
-    On the images, timesteps and noise of mse.csv, where there is an optimum. quantity is one of
-
-        x0_bias, excess_bias     mean of x0_hat - x0, or of x0_hat - optimum, over images: of a channel, in [-1, 1]
-        x0_mse, excess           their mean square over images
-        x0_bias2, excess_bias2   the square of their mean over images, without bias (`bias.spectrum`)
-        excess_common            the excess that the networks of all training seeds share,
-        excess_between           and its variance over training seeds (`bias.decompose_seeds`); seed is empty
-
-    channel: 0, 1, 2. frequency: the lowest of the band in cycles per image, where 0 is the mean colour alone; empty for
-    all together. weight: the band's share of the coefficients, so that a sum of value x weight over the bands is the
-    row of all. se is over the n images; seed_se over the training seeds, from three on. model: a weighting, or
-    "optimum", whose own bias is 0 up to its standard error. One seed has no rows over seeds.
+    On the images, timesteps and noise of mse.csv, where there is an optimum. quantity: excess_common, excess_between,
+    per pixel in units of [-1, 1]^2. model: a weighting. frequency: empty for the whole image; 0 for its mean colour
+    alone, the lowest of its H W spatial frequencies. weight: 1, or 1 / (H W); value x weight is a part of the excess.
+    se is over the n images, for these networks.
     """
     e = study.experiment
     inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images}
-    inputs |= {"optimum": e.optimum_images, "quantities": "signed, octaves, seeds"}
+    inputs |= {"optimum": e.optimum_images, "quantities": "common and between, of all and of the mean colour"}
 
     def rows():
+        if len(e.seeds) < 2:
+            return pd.DataFrame(columns=COLUMNS)
         optimal, everywhere = optimal_denoiser(study)
         models = {w: [study.model(w, seed) for seed in e.seeds] for w in e.weightings}
         found = []
         for noise_seed, split in enumerate(("train", "heldout") if everywhere else ("train",)):
             x0, labels = measured_images(study, e.curve_images, split)
             for t in e.curve_timesteps:
-                at = _at(study, models, optimal, x0, t, noise_seed, labels)
-                found += [{**row, "split": split, "t": t} for row in at]
+                noise = curve_noise(x0, t, noise_seed)
+                best = network_output(optimal, study.schedule.add_noise(x0, noise, t), t, labels).to(x0)
+                given = (x0, t, noise, study.schedule, study.prediction_type)
+                for model, networks in models.items():
+                    estimates = [one_step_estimate(one, *given, labels=labels).x0_hat for one in networks]
+                    parts = _rows(torch.stack(estimates) - best)
+                    found += [{"split": split, "model": model, "t": t, **row} for row in parts]
         return pd.DataFrame(found, columns=COLUMNS)
 
     return study.csv("bias.csv", inputs, rows, digits=6)
 
 
-def _at(study, models, optimal, x0, t, noise_seed, labels):
-    """The rows of one timestep, without split and t."""
-    noise, bands = curve_noise(x0, t, noise_seed), frequency_bands(*x0.shape[2:])
-    best = network_output(optimal, study.schedule.add_noise(x0, noise, t), t, labels).to(x0)
-    rows = [{"model": "optimum", **row} for row in _signed(best - x0, "x0", bands)]
-    for weighting, networks in models.items():
-        given = (x0, t, noise, study.schedule, study.prediction_type)
-        estimates = torch.stack([one_step_estimate(one, *given, labels=labels).x0_hat for one in networks])
-        for seed, x0_hat in zip(study.experiment.seeds, estimates, strict=True):
-            found = _signed(x0_hat - x0, "x0", bands) + _signed(x0_hat - best, "excess", bands)
-            rows += [{"model": weighting, "seed": seed, **row} for row in found]
-        if len(networks) > 1:
-            rows += [{"model": weighting, **row} for row in _over_seeds(estimates, best, bands)]
-    return [{**row, "n": len(x0)} for row in rows]
+def decompose_seeds(distances):
+    """(common, between) of each image, float64 (N,) each, from distances (N, S, D) of S >= 2 networks."""
+    seeds, distances = distances.shape[1], distances.double()
+    excess = distances.square().mean(dim=(1, 2))
+    common = (seeds * distances.mean(dim=1).square().mean(dim=1) - excess) / (seeds - 1)
+    return common, excess - common
 
 
-def _signed(difference, name, bands):
-    """Rows of the signed mean by channel, and of the mean square and the squared mean by band."""
-    rows = [
-        {"quantity": f"{name}_bias", "channel": channel, "value": value, "se": se}
-        for channel, (value, se) in enumerate(_numbers(*channel_bias(difference)))
-    ]
-    found = spectrum(difference)
-    rows += _by_band("x0_mse" if name == "x0" else name, bands, value=found.power, se=found.power_se)
-    return rows + _by_band(f"{name}_bias2", bands, value=found.bias2, se=found.bias2_se)
-
-
-def _over_seeds(estimates, best, bands):
-    found = decompose_seeds(estimates, best)
-    columns = {"value": found.common, "se": found.common_se, "seed_se": found.common_seed_se}
-    rows = _by_band("excess_common", bands, **columns)
-    columns = {"value": found.between, "se": found.between_se, "seed_se": found.between_seed_se}
-    return rows + _by_band("excess_between", bands, **columns)
-
-
-def _by_band(quantity, bands, **columns):
-    """A row for all frequencies and one for each band; `columns` are tensors (1 + B,)."""
-    places = [(None, 1.0), *_numbers(bands.frequency, bands.weight)]
-    return [
-        {"quantity": quantity, "frequency": frequency, "weight": weight, **dict(zip(columns, values, strict=True))}
-        for (frequency, weight), values in zip(places, _numbers(*columns.values()), strict=True)
-    ]
-
-
-def _numbers(*tensors):
-    return list(zip(*(tensor.tolist() for tensor in tensors), strict=True))
+def _rows(distances):
+    """Rows without split, model and t, from distances (S, N, C, H, W)."""
+    pixels = distances.shape[3] * distances.shape[4]
+    by_image = distances.transpose(0, 1).flatten(3)  # (N, S, C, H W)
+    whole = [decompose_seeds(one[None].flatten(2)) for one in by_image]  # one by one: they may be large
+    colour = decompose_seeds(by_image.mean(dim=3, dtype=torch.float64))
+    for frequency, weight, parts in (
+        (None, 1.0, [torch.cat(part) for part in zip(*whole, strict=True)]),
+        (0, 1 / pixels, [pixels * part for part in colour]),
+    ):
+        for name, part in zip(("excess_common", "excess_between"), parts, strict=True):
+            numbers = {"value": part.mean().item(), "se": part.std().item() / len(part) ** 0.5, "n": len(part)}
+            yield {"quantity": name, "frequency": frequency, "weight": weight, **numbers}

@@ -43,7 +43,6 @@ class Kind:
 KINDS = (
     Kind("mse.csv", "split model t", "quantity", "mean"),
     Kind("arm_errors.csv", "weighting variant network t", "quantity", "value"),
-    Kind("bias.csv", "split model t channel frequency", "quantity", "value", relative=0.25),
     Kind("distances-*.csv", "weighting variant network sampler steps images_seen features", "metric", "value",
          "n n_reference extractor weights_sha256 dtype", 0.25),
     Kind("weights.csv", "weighting t", "prediction_type", "raw", "", 1e-5),

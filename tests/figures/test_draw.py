@@ -14,7 +14,7 @@ from debiaslib.files import read_json, sha256_file
 from debiaslib.study.saved_tables import Tables, parse_run
 
 NAMES = {"one_call", "snr", "one_step_anatomy", "samples_by_steps", "one_step_estimates", "colour_error", "mse_epsilon",
-         "mse_x0", "excess", "mse_heldout", "signed_bias", "bias_or_variance", "bias_spectrum", "weights",
+         "mse_x0", "excess", "mse_heldout", "bias_or_variance", "weights",
          "weight_share", "weights_units", "weights_logsnr", "samples_all", "training_curves",
          "training_samples", "distance_by_steps", "distance_by_images", "colour_by_steps", "colour_spread",
          "precision_recall", "learning_rates", "control_ratios", "paper_fid"}  # fmt: skip
@@ -77,7 +77,7 @@ def test_one_seed(name, quick):
     assert plotted(name, quick).get_figwidth() == 6
 
 
-@pytest.mark.parametrize("name", ["bias_or_variance", "bias_spectrum", "distance_by_steps", "mse_x0", "samples_all"])
+@pytest.mark.parametrize("name", ["bias_or_variance", "distance_by_steps", "mse_x0", "samples_all"])
 def test_three_seeds_and_five_weightings_each_once(name, three_seeds):
     figure = plotted(name, three_seeds)
     for legend in figure.legends:
@@ -164,7 +164,7 @@ def test_the_command_line_says_one_line_a_figure(tmp_path, capsys):
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines.keys() == NAMES | SWAP and "not drawn: One training seed" in lines["bias_or_variance"]
     drawn = {name for name, line in lines.items() if "not drawn" not in line}
-    assert drawn == {"signed_bias", "bias_spectrum", "training_curves", "paper_fid"}
+    assert drawn == {"training_curves", "paper_fid"}
     assert figures.main(["--results", str(tmp_path / "nowhere")]) == 2
 
 

@@ -8,14 +8,7 @@ import pytest
 from scipy import stats
 
 from debiaslib.data.minifaces import render
-from debiaslib.figures.bias import (
-    GREY_LEVEL,
-    bias_or_variance,
-    bias_spectrum,
-    load_bias,
-    shown_timesteps,
-    signed_bias,
-)
+from debiaslib.figures.bias import bias_or_variance, load_bias
 from debiaslib.figures.controls import control_ratios, grouped
 from debiaslib.figures.distances import SPREADS, colour_spread, distance_by_images, dot_panels, load_by_images
 from debiaslib.figures.existence import samples_by_steps
@@ -110,20 +103,6 @@ def test_channels_are_not_exchanged():
     assert firsts == pytest.approx([x + 0.21 for x in (0, 10, 1, 11, 2, 12)])
 
 
-def test_the_signed_bias_has_every_channel_once_and_no_line_between_them(folder):
-    _, table = load_bias(Tables(folder))
-    figure = signed_bias(table)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["t = 500", "t = 700", "t = 900", "t = 999"]
-    ax = figure.axes[-1]
-    rows = table[(table.quantity == "excess_bias") & (table.t == 999) & (table.model == "debiased")]
-    drawn = line(ax, "debiased")
-    assert drawn.get_xdata() == pytest.approx(rows.groupby("channel")["value"].mean().to_numpy())
-    assert drawn.get_linestyle() == "None" and ax.get_xscale() == "linear"
-    small = [one for one in ax.get_lines() if one.get_marker() == "." and one.get_color() == look("debiased").colour]
-    assert sorted(small[0].get_xdata()) == pytest.approx(sorted(rows["value"]))
-    assert pytest.approx(1 / 127.5) == GREY_LEVEL
-
-
 def test_common_part_and_variance(folder):
     _, table = load_bias(Tables(folder))
     every, colour = bias_or_variance(table).axes
@@ -137,20 +116,6 @@ def test_common_part_and_variance(folder):
     where = (table.model == "constant") & (table.quantity == "excess_between") & (table.t == 500)
     table.loc[where, "value"] = -1.0  # an unbiased estimate below zero has no point on a logarithmic axis
     assert 500 not in line(bias_or_variance(table).axes[0], "constant: variance").get_xdata()
-
-
-def test_the_points_of_a_spectrum_add_up_to_the_excess_and_the_floor(folder):
-    _, table = load_bias(Tables(folder))
-    ax = bias_spectrum(table).axes[-1]
-    whole = table[(table.t == 999) & table.frequency.isna()]
-    excess = whole[(whole.model == "debiased") & (whole.quantity == "excess")]["value"]
-    assert line(ax, "debiased").get_ydata().sum() == pytest.approx(stats.gmean(excess), rel=0.01)
-    floor = whole[(whole.model == "optimum") & (whole.quantity == "x0_mse")]["value"].item()
-    assert line(ax, r"floor $E\,\mathrm{Var}(x_0|x_t)$").get_ydata().sum() == pytest.approx(floor, rel=0.01)
-    assert shown_timesteps([0, 100, 500, 999]) == [500, 999] and shown_timesteps([7]) == [7]
-    for draw in (signed_bias, bias_spectrum):
-        with pytest.raises(NothingToDraw, match="Not measured"):
-            draw(table[table.model == "optimum"])
 
 
 def test_samples_have_a_real_row_eight_columns_and_a_row_for_each_number_of_steps():

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from debiaslib.diffusion.bias import decompose_seeds
 from debiaslib.diffusion.one_step import mse_by_timestep, one_step_estimate
 from debiaslib.diffusion.optimum import OptimalDenoiser
 from debiaslib.diffusion.sampling import sample, to_uint8
@@ -144,7 +143,6 @@ def calls():
         (lambda y: mse_by_timestep({"a": network}, x0, [5], SCHEDULE, optimal=lambda x, t: y), x0),
         (lambda x: optimal(x, 5), x0),
         (lambda x: OptimalDenoiser(x, SCHEDULE)(x0, 5), given),
-        (lambda e: decompose_seeds(e, x0), torch.stack([x0, noise])),
         (to_uint8, x0),
         (Schedule, SCHEDULE.alpha_bar),
         (lambda f: metrics.frechet_distance(f, features), features),

@@ -1,4 +1,4 @@
-"""The table of biases on Gaussian images at the smallest size: its rows, its sums, and mse.csv beside it."""
+"""The excess over training seeds on Gaussian images at the smallest size: its sums, and mse.csv beside it."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from debiaslib.data.gaussian import gaussian_law
 from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
 from debiaslib.diffusion.randomness import stream
 from debiaslib.study import measurements
-from debiaslib.study.bias import bias
+from debiaslib.study.bias import COLUMNS, bias, decompose_seeds
 from debiaslib.study.common import measured_images, optimal_denoiser
 from debiaslib.study.study import open_study
 
@@ -58,59 +58,44 @@ def value(table, column="value", **where):
     return found[column].iloc[0]
 
 
-def test_the_sum_over_bands_is_all_and_what_mse_says(table, mse):
-    """The same images, timesteps and noise; band 0 is the mean colour."""
-    banded = table[table.frequency.notna()]
-    for split in ("train", "heldout"):
-        for t in TIMES:
-            for seed in (0, 1, 2):
-                for quantity, colour in (("x0_mse", "colour_mse"), ("excess", "colour_excess")):
-                    where = {"split": split, "t": t, "seed": seed, "model": "debiased"}
-                    other = rows(mse, quantity=quantity, **where)
-                    parts = rows(banded, quantity=quantity, **where)
-                    every = {"quantity": quantity, "frequency": None, **where}
-                    assert (parts.value * parts.weight).sum() == pytest.approx(other["mean"].iloc[0], rel=1e-4)
-                    assert value(table, **every) == pytest.approx(other["mean"].iloc[0], rel=1e-4)
-                    assert value(table, "se", **every) == pytest.approx(other["se"].iloc[0], rel=1e-4)
-                    first = rows(parts, frequency=0)
-                    expected = rows(mse, quantity=colour, **where)["mean"].iloc[0]
-                    assert (first.value * first.weight).iloc[0] == pytest.approx(expected, rel=1e-4)
+def test_the_parts_add_up_to_what_mse_says_of_the_whole_and_of_the_mean_colour(table, mse):
+    """The same images, timesteps and noise."""
+    assert len(table) == 2 * 2 * 2 * 4 * 2 and list(table.columns) == COLUMNS
+    for frequency, quantity in ((None, "excess"), (0, "colour_excess")):
+        found = rows(table, frequency=frequency)
+        assert set(found.weight.round(8)) == {1.0 if frequency is None else round(1 / 256, 8)}
+        parts = found.assign(part=found.value * found.weight).groupby(["split", "model", "t"]).part.sum()
+        excess = rows(mse, quantity=quantity).groupby(["split", "model", "t"])["mean"].mean().reindex(parts.index)
+        assert np.allclose(parts, excess, rtol=1e-4, atol=1e-9)
 
 
-def test_common_and_between_add_to_the_mean_excess(table):
-    keys = ["split", "model", "t", "frequency"]
-    filled = table.fillna({"frequency": -1})
-    parts = filled[filled.quantity.isin(["excess_common", "excess_between"])].groupby(keys).value.sum()
-    excess = filled[filled.quantity == "excess"].groupby(keys).value.mean()
-    assert len(parts) == 2 * 2 * 4 * 6
-    assert np.allclose(parts, excess.reindex(parts.index), rtol=1e-4, atol=1e-9)
+def test_common_and_between_by_their_definitions():
+    distances = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 3, 12)))
+    common, between = decompose_seeds(distances)
+    assert torch.allclose(between, distances.var(dim=1).mean(dim=1))
+    assert torch.allclose(common, distances.mean(dim=1).square().mean(dim=1) - between / 3)
+    pairs = [(distances[:, i] * distances[:, j]).mean(dim=1) for i in range(3) for j in range(3) if i != j]
+    assert torch.allclose(common, torch.stack(pairs).mean(dim=0))
 
 
-@pytest.mark.parametrize("t", [100, 999])
-def test_the_bias_of_a_channel_by_hand(study, table, t):
-    x0 = measured_images(study, 24)[0]
-    noise = torch.randn(x0.shape, generator=stream(0, "mse", t))
-    x_t = study.schedule.add_noise(x0, noise, t)
-    with torch.no_grad():
-        output = study.model("debiased", 1)(x_t, t).sample
+def test_the_table_by_hand(study, table):
+    x0, t = measured_images(study, 24)[0], 999
+    x_t = study.schedule.add_noise(x0, torch.randn(x0.shape, generator=stream(0, "mse", t)), t)
     alpha_bar = float(study.schedule.alpha_bar[t])
-    x0_hat = ((x_t - (1 - alpha_bar) ** 0.5 * output) / alpha_bar**0.5).double()
+    with torch.no_grad():
+        outputs = [study.model("debiased", seed)(x_t, t).sample for seed in (0, 1, 2)]
+    estimates = [((x_t - (1 - alpha_bar) ** 0.5 * output) / alpha_bar**0.5).double() for output in outputs]
     best = GaussianDenoiser(*gaussian_law(16), study.schedule)(x_t.double(), t)
-    for name, reference in (("x0_bias", x0), ("excess_bias", best)):
-        per_image = (x0_hat - reference).mean(dim=(2, 3))
-        for channel in range(3):
-            where = {"split": "train", "model": "debiased", "seed": 1, "t": t, "quantity": name, "channel": channel}
-            expected = per_image[:, channel].mean().item()
-            assert value(table, **where) == pytest.approx(expected, rel=1e-3, abs=2e-4)
-            assert value(table, "se", **where) == pytest.approx(per_image[:, channel].std().item() / 24**0.5, rel=1e-2)
+    common, between = decompose_seeds((torch.stack(estimates, dim=1) - best[:, None]).flatten(2))
+    for quantity, part in (("excess_common", common), ("excess_between", between)):
+        where = {"split": "train", "model": "debiased", "t": t, "frequency": None, "quantity": quantity}
+        assert value(table, **where) == pytest.approx(part.mean().item(), rel=1e-3)
+        assert value(table, "se", **where) == pytest.approx(part.std().item() / 24**0.5, rel=1e-2)
 
 
-def test_the_optimum_has_no_bias(table):
-    own = table[(table.model == "optimum") & table.quantity.isin(["x0_bias", "x0_bias2"])]
-    error = own.value / own.se
-    assert error.abs().max() < 4.5 and error.std() < 1.5
-    trained = table[(table.model == "constant") & (table.quantity == "excess_bias")]
-    assert ((trained.value / trained.se).abs() > 6).any()  # three steps of training do leave one
+def test_one_seed_has_no_rows(study):
+    one = dataclasses.replace(study, experiment=dataclasses.replace(study.experiment, name="one", seeds=(0,)))
+    assert bias(one).empty and list(bias(one).columns) == COLUMNS
 
 
 def test_the_optimum_of_gaussian_images_is_that_of_their_law_on_held_out_images_too(study, mse):
