@@ -47,7 +47,7 @@ reproduce: setup  ## train, measure, run the notebooks and write the report of E
 	if [ -n "$$PROFILE" ]; then set -- "$$@" --profile "$$PROFILE"; fi; \
 	exec $(PY) -m debiaslib.study.pipeline "$$@"
 
-plan: setup  ## what EXPERIMENT will cost in device hours and disk: a dry run that starts nothing
+plan: setup  ## what EXPERIMENT will cost in device hours: a dry run that starts nothing
 	@set -- --experiment "$$EXPERIMENT" --dry-run; \
 	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
 	exec $(PY) -m debiaslib.study.pipeline "$$@" $(ARGS)

@@ -6,7 +6,6 @@ tests of values run where there is a GPU.
 """
 
 import contextlib
-import io
 
 import numpy as np
 import pytest
@@ -17,9 +16,8 @@ from debiaslib.diffusion import sampling
 from debiaslib.diffusion.one_step import one_step_estimate
 from debiaslib.diffusion.optimum import OptimalDenoiser
 from debiaslib.diffusion.prediction import PREDICTION_TYPES
-from debiaslib.diffusion.sampling import sample, sample_batches
+from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
-from debiaslib.metrics import features
 from debiaslib.metrics.distances import evaluate
 from debiaslib.metrics.features import load_extractor
 from debiaslib.study.experiment import SAMPLERS
@@ -81,7 +79,7 @@ def test_no_sampler_leaves_the_device_or_waits_for_it(arrivals, sampler, predict
 
 def test_classes_do_not_leave_the_device(arrivals):
     model = network(num_class_embeds=4).to("meta")
-    list(sample_batches(model, SCHEDULE, [0, 1, 2], steps=4, batch_size=2, device="meta"))
+    sample(model, SCHEDULE, [0, 1, 2], steps=4, batch_size=2, device="meta")
     assert arrivals == ["meta", "meta"]
 
 
@@ -96,24 +94,6 @@ def test_our_feature_networks_are_on_the_device(name, no_autocast):
     extractor = load_extractor(name, device="meta")
     assert everything_on(extractor.network, "meta")
     assert extractor.network(torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta")).shape[0] == 2
-
-
-def test_inception_is_on_the_device():
-    """torch-fidelity's network with its resizing, which builds tables of its own at each call."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    kind = FeatureExtractorInceptionV3
-    bare = type("Bare", (kind,), {"load_state_dict": lambda self, state: None})
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    model = bare("bare", ["2048", "logits_unbiased"], feature_extractor_weights_path=empty).to("meta")
-    for dtype in ("float32", "float64"):
-        model = features._in_precision(model, dtype)
-        assert everything_on(model, "meta")
-        found, logits = model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta"))
-        assert found.device.type == logits.device.type == "meta"
-        assert found.shape == (2, 2048) and logits.shape == (2, 1008)
 
 
 def config(device, **changes):
@@ -149,7 +129,7 @@ def test_a_gpu_draws_the_cpus_images(sampler):
 @pytest.mark.parametrize("name", ["minifaces", "cifar10", "pooled"])
 def test_a_gpu_gives_the_cpus_distances(name):
     one, other = images(300, 32), images(300, 32, seed=1) // 2
-    found = [evaluate(one, other, load_extractor(name, device), cache=False) for device in ("cpu", "cuda")]
+    found = [evaluate(one, other, load_extractor(name, device)) for device in ("cpu", "cuda")]
     for here, there in zip(*found, strict=True):
         assert here["metric"] == there["metric"] and here["weights_sha256"] == there["weights_sha256"]
         assert there["value"] == pytest.approx(here["value"], rel=1e-3, abs=1e-3)

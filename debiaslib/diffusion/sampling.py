@@ -3,7 +3,6 @@
 The samplers and their timesteps are in solvers.py; here are the network's estimates, the noise and the batches.
 """
 
-import inspect
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +16,21 @@ from .solvers import solver
 from .variance import split_variance
 
 
-def sample(model, schedule, seeds, **settings):
+def sample(
+    model,
+    schedule,
+    seeds,
+    *,
+    sampler="ddim",
+    steps=50,
+    prediction_type="epsilon",
+    clip_x0=True,
+    shape=None,
+    labels=None,
+    batch_size=64,
+    device="cpu",
+    progress=False,
+):
     """Draw one image per seed: uint8 (N, C, H, W), on the CPU.
 
     model: any callable of (x_t, t), x_t (batch_size, C, H, W) float32 and t int64 (batch_size,): a network, or a
@@ -37,30 +50,6 @@ def sample(model, schedule, seeds, **settings):
     channels of the model are split off. Raises InputError for a setting out of range, for prediction_type="epsilon"
     where SNR(T-1) = 0, and for answers of the model that are not finite.
     """
-    seeds, shape = _image_seeds(seeds), _image_shape(model, settings.get("shape"))
-    batches = list(sample_batches(model, schedule, seeds, **settings))
-    return np.concatenate(batches) if batches else np.empty((0, *shape), np.uint8)
-
-
-def sample_batches(
-    model,
-    schedule,
-    seeds,
-    *,
-    sampler="ddim",
-    steps=50,
-    prediction_type="epsilon",
-    clip_x0=True,
-    shape=None,
-    labels=None,
-    batch_size=64,
-    device="cpu",
-    progress=False,
-):
-    """The images of `sample` as they come: an iterator of uint8 (batch_size, C, H, W), the last one as long as is left.
-
-    Takes and raises what `sample` does, at once and not with the first image.
-    """
     if not callable(model):
         raise InputError(f"model is {shown(model)}; it must be a callable that takes (x_t, t)")
     seeds = _image_seeds(seeds)
@@ -79,11 +68,8 @@ def sample_batches(
         from tqdm import tqdm  # here, so that the samplers need torch and numpy alone
 
         count = -(-len(seeds) // batch_size)
-        return iter(tqdm(batches, f"{sampler}, {steps} steps", count, unit="batch", delay=5, leave=False))
-    return batches
-
-
-sample.__signature__ = inspect.signature(sample_batches)  # written once; `sample` passes its settings on
+        batches = tqdm(batches, f"{sampler}, {steps} steps", count, unit="batch", delay=5, leave=False)
+    return np.concatenate([np.empty((0, *shape), np.uint8), *batches])
 
 
 @torch.no_grad()

@@ -140,7 +140,7 @@ def evaluate_colour(images, reference_images):
     as files may lie sorted by class; n and n_reference (0 where there is none) say how many. N and M >= 3.
     """
     images = check_images("images", images)
-    reference_images = check_images("reference images", getattr(reference_images, "images", reference_images))
+    reference_images = check_images("reference images", reference_images)
     means = _mean(images)
     colours, lab = means / 127.5 - 1, to_lab(means / 255)
     ours, theirs = _spaced(images, ENERGY_LIMIT), _spaced(reference_images, ENERGY_LIMIT)

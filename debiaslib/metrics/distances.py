@@ -9,8 +9,7 @@ import torch
 
 from ..errors import InputError, check_number
 from .colour import check_images
-from .feature_cache import fingerprint_of, reference_features
-from .features import BATCH_SIZE, torch_fidelity_module
+from .features import BATCH_SIZE, reference_features, torch_fidelity_module
 
 SEED = 2020  # of the shuffles, torch-fidelity's own
 SUBSETS = 10  # of the kernel distance: their spread is its error
@@ -145,19 +144,17 @@ def _finite(name, value):
     return float(value)
 
 
-def evaluate(images, reference_images, extractor, cache=None, allow_singular=False):
+def evaluate(images, reference_images, extractor, allow_singular=False):
     """All metrics of `extractor` for uint8 images (N, 3, R, R) against the reference (M, 3, R, R): one dict per metric.
 
     Rows: the Frechet distance, the kernel distance, precision, recall, and for Inception the inception score ("is").
     Keys: metric, value, se (None where there is none), features (the extractor's name), n, n_reference, library and
     version (of the formulas), extractor (network, layer, resizing), weights_sha256, dtype, batch (images that pass the
-    network at a time: float32 features depend on it a little). The reference is an array or has `.images` and
-    `.fingerprint` (`data.ImageSet`); its features are cached, in `cache` if that is a folder, and not if it is False.
-    Raises InputError for images of another kind and for too few of them, before any features are computed.
+    network at a time: float32 features depend on it a little). The reference's features are cached. Raises InputError
+    for images of another kind and for too few of them, before any features are computed.
     """
     images = check_images("images", images)
-    fingerprint = getattr(reference_images, "fingerprint", None)
-    reference_images = check_images("reference images", getattr(reference_images, "images", reference_images))
+    reference_images = check_images("reference images", reference_images)
     if images.shape[2:] != reference_images.shape[2:]:
         sizes = ["x".join(map(str, array.shape[2:])) for array in (images, reference_images)]
         raise InputError(f"images are {sizes[0]} and the reference {sizes[1]}; bring them to one size first")
@@ -165,11 +162,7 @@ def evaluate(images, reference_images, extractor, cache=None, allow_singular=Fal
     _check_rank(fewest, extractor.dimension, allow_singular)
     _check_subsets("a kernel distance", SUBSETS, fewest)
     features, logits = extractor.features_and_logits(images)
-    if cache is False:
-        reference = extractor.features(reference_images)
-    else:
-        fingerprint = fingerprint or fingerprint_of(reference_images)
-        reference = reference_features(reference_images, extractor, fingerprint, cache=cache)
+    reference = reference_features(reference_images, extractor)
     precision, recall = precision_recall(features, reference)
     values = {
         extractor.distance: (frechet_distance(features, reference, allow_singular), None),

@@ -10,6 +10,7 @@ Only Inception's distances bear the names FID and KID. Its weights do not come w
     python -m debiaslib.metrics.features fetch-inception
 """
 
+import hashlib
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from tqdm import tqdm
 from ..cli import Parser, run_command
 from ..devices import check_device
 from ..errors import InputError, check_choice
+from ..files import sha256_json, write_npy
+from ..paths import cache_root
+from ..store import stored
 from .colour import check_images
 from .feature_nets import load_network
-from .feature_weights import INCEPTION
+from .feature_weights import SIZE, fetch_inception, inception_path, not_inception, read_inception
 
 EXTRACTORS = ("minifaces", "cifar10", "pooled", "inception")
-TORCH_FIDELITYS = ("inception",)  # also in float64
 BATCH_SIZE = 64  # float32 networks give slightly other numbers in other batches, so it is fixed and part of a result
 
 
@@ -37,7 +40,7 @@ BATCH_SIZE = 64  # float32 networks give slightly other numbers in other batches
 class Extractor:
     """A feature network, as `load_extractor` makes it.
 
-    name: one of EXTRACTORS. dimension: d. dtype: of the arithmetic inside, "float32" or "float64".
+    name: one of EXTRACTORS. dimension: d. dtype: of the arithmetic inside.
     weights_sha256: hex, None where there are no weights. distance, kernel: what the Frechet and the kernel distance in
     these features are called. rule: which network, layer and resizing.
     """
@@ -95,26 +98,24 @@ def _exact(device):
             setattr(home, name, value)
 
 
-def load_extractor(name, device="cpu", dtype="float32"):
+def load_extractor(name, device="cpu"):
     """The Extractor called `name` (one of EXTRACTORS), on `device`.
 
-    dtype "float64" is for Inception alone: arithmetic in double precision, rounded to float32 in the end, so that the
-    features do not depend on the batch. "pooled" is always float64, on the CPU. Raises InputError for an unknown name,
-    an absent device, missing or altered weights, and (Inception) where torch-fidelity cannot be imported.
+    "pooled" is float64 on the CPU, whatever the device. Raises InputError for an unknown name, an absent device,
+    missing or altered weights, and (Inception) where torch-fidelity cannot be imported.
     """
     check_choice("extractor", name, EXTRACTORS)
-    check_choice("dtype", dtype, ("float32", "float64") if name in TORCH_FIDELITYS else ("float32",))
     check_device(device)
     names = ("fid", "kid") if name == "inception" else (f"fd_{name}", f"kid_{name}")
-    if name == "pooled":  # on the CPU whatever the device: one pass over the pixels, and not all have float64
+    if name == "pooled":  # one pass over the pixels, and not all devices have float64
         return Extractor(name, 48, "float64", None, *names, _RULES[name], PooledPixels())
     if name == "inception":
-        state, weights = INCEPTION.read()
-        network, dimension = _inception_network(state, dtype), 2048
+        state, weights = read_inception()
+        network, dimension = _inception_network(state), 2048
     else:
         network, weights = load_network(name)
         dimension = network.scale.num_features
-    return Extractor(name, dimension, dtype, weights, *names, _RULES[name], network.to(device), str(device))
+    return Extractor(name, dimension, "float32", weights, *names, _RULES[name], network.to(device), str(device))
 
 
 _RULES = {
@@ -127,7 +128,7 @@ _RULES = {
 
 def at_hand(name):
     """Whether the weights of the extractor `name` are on this machine; `load_extractor` checks them."""
-    return check_choice("extractor", name, EXTRACTORS) != "inception" or INCEPTION.path().is_file()
+    return check_choice("extractor", name, EXTRACTORS) != "inception" or inception_path().is_file()
 
 
 class PooledPixels(nn.Module):
@@ -142,7 +143,7 @@ class PooledPixels(nn.Module):
         return F.adaptive_avg_pool2d(images.double(), 4).flatten(1) / 255
 
 
-def _inception_network(state, dtype):
+def _inception_network(state):
     """torch-fidelity's network with the weights `state`; called on uint8 images, it returns (2048 features, logits)."""
     kind = torch_fidelity_module("feature_extractor_inceptionv3").FeatureExtractorInceptionV3
     # Its constructor downloads, or unpickles a file without protection; here it reads back what we have just written.
@@ -152,37 +153,47 @@ def _inception_network(state, dtype):
     try:
         network = kind("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=buffer)
     except (RuntimeError, TypeError) as error:
-        raise INCEPTION.foreign(error) from error
-    return _in_precision(network, dtype)
+        raise not_inception(error) from error
+    return network.eval().requires_grad_(False)
 
 
-def _in_precision(network, dtype):
-    # torch-fidelity 0.4 takes feature_extractor_internal_dtype="float64" and computes in float32.
-    network.feature_extractor_internal_dtype = getattr(torch, dtype)
-    return network.to(getattr(torch, dtype)).eval().requires_grad_(False)
+def reference_features(images, extractor):
+    """Features of uint8 images (N, 3, H, W), (N, d), stored in features/ of the cache folder.
+
+    The file's name is a hash of all that they depend on, the pixels among it; torch-fidelity's own cache knows neither
+    the images nor the weights.
+    """
+    pixels = hashlib.sha256(str(images.shape).encode())
+    for start in range(0, len(images), 1024):
+        pixels.update(np.ascontiguousarray(images[start : start + 1024]))
+    inputs = [extractor.name, extractor.weights_sha256, extractor.dtype, extractor.rule]
+    inputs += [pixels.hexdigest(), len(images), BATCH_SIZE, str(torch.__version__), torch.device(extractor.device).type]
+    if extractor.name == "inception":
+        inputs.append(torch_fidelity_module().__version__)
+    path = cache_root() / "features" / f"{sha256_json(inputs)}.npy"
+    stored(path, inputs, lambda temporary: write_npy(temporary, extractor.features(images)))
+    return np.load(path, allow_pickle=False)
 
 
 def torch_fidelity_module(name=None):
     """torch_fidelity, or a module in it; InputError where it is missing or torch and torchvision do not match."""
     try:
         return import_module(f"torch_fidelity.{name}" if name else "torch_fidelity")
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: pip install 'debiaslib[lab]' (for torch-fidelity)") from error
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         # "operator torchvision::nms does not exist": torchvision's compiled part was built for another torch.
         raise InputError(
-            f"torch-fidelity cannot be imported ({error}): torch {torch.__version__} and torchvision do not match;"
-            " install both from one index"
+            f"torch-fidelity cannot be imported ({error}): pip install 'debiaslib[lab]', with torch "
+            "and torchvision from one index"
         ) from error
 
 
 def main(arguments=None):
     """Fetch the weights of Inception-v3, once, on a machine with a network."""
     parser = Parser(prog="python -m debiaslib.metrics.features", description=main.__doc__)
-    text = f"download, verify and store the weights ({INCEPTION.size})"
+    text = f"download, verify and store the weights ({SIZE})"
     parser.add_argument("command", choices=["fetch-inception"], help=text)
     parser.parse_args(arguments)
-    print(INCEPTION.fetch())
+    print(fetch_inception())
 
 
 if __name__ == "__main__":

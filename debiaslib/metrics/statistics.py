@@ -12,37 +12,36 @@ import math
 
 import numpy as np
 
-from ..errors import InputError, check_number
+from ..errors import InputError
 
 HIGHER_IS_BETTER = ("is", "precision", "recall")
 
 
-def mean_interval(values, level=0.95):
-    """(mean, low, high): Student's t interval of `values`, one per independent seed; n - 1 degrees of freedom.
+def mean_interval(values):
+    """(mean, low, high): Student's t interval, 95 %, of `values`, one per independent seed; n - 1 degrees of freedom.
 
     One value gives (value, nan, nan): it says nothing about the spread. InputError for none and for non-finite ones.
     """
     from scipy.special import stdtrit  # lazy, and not scipy.stats: importing configuration must stay quick
 
-    check_number("level", level, above=0, below=1)
     values = np.asarray(list(values), np.float64)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise InputError(f"values are {values.tolist()}; a mean needs at least one number, all finite")
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return mean, math.nan, math.nan
-    half = float(stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / n**0.5)
+    half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / n**0.5)
     return mean, mean - half, mean + half
 
 
-def paired_ratio(values, baseline, level=0.95):
+def paired_ratio(values, baseline):
     """(ratio, low, high) of `values` to `baseline`, paired by seed: exp of the t interval of the mean of log v - log b.
 
     Both are (n,), above 0, in the same order of seeds. The ratio is the geometric mean of the seeds' ratios. NaN stands
     for a seed that was not trained: its pair is left out. Raises InputError for lengths that differ, values that have
     no logarithm, and no pair.
     """
-    return tuple(math.exp(bound) for bound in mean_interval(_log_ratios(values, baseline), level))
+    return tuple(math.exp(bound) for bound in mean_interval(_log_ratios(values, baseline)))
 
 
 def paired_test(values, baseline):
@@ -66,20 +65,17 @@ def _log_ratios(values, baseline):
     return np.log(values) - np.log(baseline)
 
 
-def logit_interval(shares, n=None, level=0.95):
+def logit_interval(shares, n):
     """(share, low, high): `mean_interval` of the logits of shares in [0, 1], one per seed, transformed back.
 
-    The bounds stay in [0, 1], and the first number is the back-transformed mean. A share of 0 or 1 has no logit: with
-    `n`, the number that each is a share of, every share becomes (n share + 1/2) / (n + 1); without it, InputError.
+    The bounds stay in [0, 1], and the first number is the back-transformed mean. As 0 and 1 have no logit, every share
+    becomes (n share + 1/2) / (n + 1), where n is the number that each is a share of. InputError outside [0, 1].
     """
     shares = np.asarray(list(shares), np.float64)
     if not ((shares >= 0) & (shares <= 1)).all():
         raise InputError(f"shares are {shares.tolist()}; they must lie in [0, 1]")
-    if n is not None:
-        shares = (check_number("n", n, minimum=1, integer=True) * shares + 0.5) / (n + 1)
-    if ((shares == 0) | (shares == 1)).any():
-        raise InputError(f"shares are {shares.tolist()}; 0 and 1 have no logit: give n, what each is a share of")
-    return tuple(1 / (1 + math.exp(-bound)) for bound in mean_interval(np.log(shares / (1 - shares)), level))
+    shares = (n * shares + 0.5) / (n + 1)
+    return tuple(1 / (1 + math.exp(-bound)) for bound in mean_interval(np.log(shares / (1 - shares))))
 
 
 def holm(p_values):
@@ -96,14 +92,13 @@ def holm(p_values):
     return adjusted
 
 
-def within_margin(interval, margin=0.1):
-    """Whether a ratio's (ratio, low, high) lies inside 1 - margin to 1 + margin: only this is "no difference".
+def within_margin(interval):
+    """Whether a ratio's (ratio, low, high) lies inside 0.9 to 1.1: only this is "no difference".
 
     An interval that merely holds 1 does not say so. False where the bounds are NaN (one seed).
     """
-    check_number("margin", margin, above=0, below=1)
     _, low, high = interval
-    return bool(1 - margin <= low and high <= 1 + margin)
+    return bool(low >= 0.9 and high <= 1.1)
 
 
 def check_equal_n(table):

@@ -120,14 +120,14 @@ def main(arguments=None):
     parser = experiment_parser(__doc__.splitlines()[0])
     jobs = "how many to run side by side, each with the experiment's threads"
     parser.add_argument("--jobs", type=int, default=2, help=jobs)
-    parser.add_argument("--dry-run", action="store_true", help="start nothing; print what it will cost, part by part")
+    parser.add_argument("--dry-run", action="store_true", help="start nothing; print what it will cost")
     parser.add_argument("--tflops", type=float, help="for the dry run: TFLOP/s of the network in training")
     parser.add_argument("--profile", default="", help="a folder with a Snakemake profile, for a cluster: config/slurm")
     options = parser.parse_args(arguments)
     if options.dry_run:
-        from .cost import dry_run
+        from .cost import estimate  # lazy: it needs torch
 
-        dry_run(options.experiment, options.dataset, options.tflops)
+        print(estimate(load_experiment(options.experiment, options.dataset), options.tflops).line)
     else:
         reproduce(options.experiment, options.dataset, options.results, options.jobs, options.profile)
 

@@ -7,7 +7,6 @@ metadata is trusted: all code cells must have run, and the record is written las
 (`cli.run_command`): 2 a parameter is wrong, 1 a cell failed, 3 the kernel was killed, 4 there was too little memory.
 """
 
-import re
 import time
 
 import nbformat
@@ -25,7 +24,6 @@ from .experiment import load_experiment
 from .study import open_study
 
 _TO_END = 7  # seconds
-_ERROR_LINE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b.*", re.MULTILINE)
 
 
 def execute_notebook(name, experiment="quick", dataset="", results="", model=""):
@@ -74,8 +72,7 @@ def _execute(source, target, parameters):
     try:
         papermill.execute_notebook(*paths, parameters=parameters, **options)
     except PapermillExecutionError as error:
-        cause = f"{error.ename}: {error.evalue}" if error.evalue else _last_error(target) or error.ename
-        return _failure(f"cell {error.cell_index}: {cause}")
+        return _failure(f"cell {error.cell_index}: {error.ename}: {error.evalue}")
     except DeadKernelError:
         return "the kernel was killed, or there was too little memory", WorkFailed.KILLED
     except Exception as error:  # a kernel that never answered or did not start, a text that cannot be written
@@ -91,13 +88,6 @@ def _failure(line):
         return line, 2
     memory = says_memory(line) or "Cannot allocate memory" in line  # the second is the system's own
     return line, WorkFailed.MEMORY if memory else WorkFailed.FAILED
-
-
-def _last_error(path):
-    """The last line that names an error in what an executed notebook's kernel wrote to stderr, or ""."""
-    cells = nbformat.read(path, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
-    return "".join(_ERROR_LINE.findall("\n".join(output.text for output in outputs))[-1:])
 
 
 def _cell_that_did_not_run(notebook):

@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from debiaslib.diffusion import sampling
 from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
 from debiaslib.diffusion.prediction import ALL_PREDICTION_TYPES, prediction_target
-from debiaslib.diffusion.sampling import sample, sample_batches, to_float, to_uint8
+from debiaslib.diffusion.sampling import sample, to_float, to_uint8
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
 from debiaslib.study.experiment import SAMPLERS
@@ -229,17 +229,6 @@ def test_variance_channels_are_split_off(sampler):
     assert np.array_equal(plain, split) == (sampler != "ddpm")
 
 
-def test_batches_come_as_they_are_drawn_and_are_the_images_of_sample():
-    calls, settings = [], {"steps": 3, "shape": SHAPE, "batch_size": 4}
-    batches = sample_batches(lambda x, t: calls.append(t) or model(x, t), SCHEDULE, range(10), **settings)
-    assert calls == []
-    first = next(batches)
-    assert len(calls) == 3 and first.dtype == np.uint8 and first.shape == (4, *SHAPE)
-    rest = list(batches)
-    assert [len(batch) for batch in rest] == [4, 2]
-    assert np.array_equal(np.concatenate([first, *rest]), sample(model, SCHEDULE, range(10), **settings))
-
-
 # Bytes
 
 
@@ -280,5 +269,5 @@ def test_bad_input_is_one_line_before_the_model_is_called(settings, line):
 
     arguments = {"seeds": [0], "shape": SHAPE, "steps": 2, **settings}
     with pytest.raises(InputError) as caught:
-        sample_batches(never, SCHEDULE, arguments.pop("seeds"), **arguments)  # at once, not with the first image
+        sample(never, SCHEDULE, arguments.pop("seeds"), **arguments)
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)

@@ -17,8 +17,7 @@ from debiaslib.metrics.distances import (
     kernel_distance,
     precision_recall,
 )
-from debiaslib.metrics.feature_cache import reference_features
-from debiaslib.metrics.features import PooledPixels, load_extractor
+from debiaslib.metrics.features import PooledPixels, load_extractor, reference_features
 
 
 @pytest.fixture
@@ -101,7 +100,7 @@ def pair():
 
 
 def test_rows_are_torch_fidelitys(pair, pooled):
-    rows = {row["metric"]: row for row in evaluate(*pair, pooled, cache=False)}
+    rows = {row["metric"]: row for row in evaluate(*pair, pooled)}
     theirs = end_to_end(*pair, fid=True, prc=True)
     assert rows["fd_pooled"]["value"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
     assert rows["precision"]["value"] == theirs["precision"]
@@ -243,7 +242,7 @@ def test_too_few_images_and_bad_options():
 
 def test_rows(pooled):
     generated, reference = images_of(60, 0), images_of(70, 1)
-    rows = evaluate(generated, reference, pooled, cache=False)
+    rows = evaluate(generated, reference, pooled)
     assert [row["metric"] for row in rows] == ["fd_pooled", "kid_pooled", "precision", "recall"]
     keys = ["metric", "value", "se", "features", "n", "n_reference"]
     keys += ["library", "version", "extractor", "weights_sha256", "dtype", "batch"]
@@ -266,7 +265,7 @@ def test_rows_with_logits(pooled):
         def features_and_logits(self, images):
             return pooled.features(images), pooled.features(images)[:, :10].astype(np.float32)
 
-    rows = evaluate(images_of(60, 0), images_of(70, 1), WithLogits(), cache=False)
+    rows = evaluate(images_of(60, 0), images_of(70, 1), WithLogits())
     assert [row["metric"] for row in rows] == ["fid", "kid", "precision", "recall", "is"]
     assert rows[-1]["value"] >= 1
     assert rows[-1]["se"] > 0
@@ -276,7 +275,7 @@ def test_rows_refuse_what_cannot_be_compared(pooled):
     assert "8x8 and the reference 4x4" in error_of(evaluate, images_of(60, 0), images_of(60, 0, side=4), pooled)
     assert "48 features" in error_of(frechet_distance, normal(100, 48), normal(48, 48))
     assert "N is 48" in error_of(evaluate, images_of(48, 0), images_of(60, 0), pooled)
-    assert len(evaluate(images_of(48, 0), images_of(60, 0), pooled, cache=False, allow_singular=True)) == 4
+    assert len(evaluate(images_of(48, 0), images_of(60, 0), pooled, allow_singular=True)) == 4
     grey = images_of(60, 0) / np.float32(2)
     assert "reference images are float32" in error_of(evaluate, images_of(60, 0), grey, pooled)
 
@@ -301,34 +300,18 @@ def counted(pooled, tmp_path, monkeypatch):
 
 def test_whatever_changes_them_makes_them_anew(counted):
     images = images_of(30, 0)
-    reference_features(images, counted, "print")
-    reference_features(images, counted, "other print")
-    assert reference_features(images[:20], counted, "print").shape == (20, 48)
+    reference_features(images, counted)
+    reference_features(images.copy(), counted)
+    assert reference_features(images[:20], counted).shape == (20, 48)
+    images[29, 2, 7, 7] ^= 255
+    reference_features(images, counted)
     for name in ("weights_sha256", "dtype", "rule", "name"):
         setattr(counted, name, "another")
-        reference_features(images, counted, "print")
-    assert counted.calls == [30, 30, 20, 30, 30, 30, 30]
+        reference_features(images, counted)
+    assert counted.calls == [30, 20, 30, 30, 30, 30, 30]
 
 
-def test_evaluate_caches_by_content(counted, tmp_path):
+def test_evaluate_asks_the_cache(counted):
     generated, reference = images_of(60, 0), images_of(70, 1)
-    rows = evaluate(generated, reference, counted)
-    assert evaluate(generated, reference.copy(), counted) == rows
+    assert evaluate(generated, reference, counted) == evaluate(generated, reference, counted)
     assert counted.calls == [70]
-    changed = reference.copy()
-    changed[69, 2, 7, 7] ^= 255
-    assert evaluate(generated, changed, counted)[0]["value"] != rows[0]["value"]
-    image_set = SimpleNamespace(images=reference, fingerprint="given")
-    for _ in range(2):
-        assert evaluate(generated, image_set, counted) == rows
-    assert counted.calls == [70, 70, 70]
-    evaluate(generated, reference, counted, cache=tmp_path / "elsewhere")
-    assert len(list((tmp_path / "elsewhere").glob("*.npy"))) == 1
-    evaluate(generated, reference, counted, cache=False)
-    assert counted.calls == [70] * 5
-
-
-def test_a_cache_that_cannot_be_written_is_a_warning(counted, tmp_path):
-    (tmp_path / "features").write_text("a file in the place of the folder")
-    with pytest.warns(UserWarning, match="not cached"):
-        assert reference_features(images_of(5, 0), counted, "print").shape == (5, 48)

@@ -4,7 +4,6 @@ Each payload makes a folder, the canary, when it is run. That it is a live one i
 it; then ours gets it, and there must be no canary, and one line that refuses it.
 """
 
-import dataclasses
 import io
 import json
 import os
@@ -29,7 +28,7 @@ from debiaslib.data import hub
 from debiaslib.data.images import load_images
 from debiaslib.errors import InputError
 from debiaslib.files import sha256_file
-from debiaslib.metrics import feature_cache, feature_nets, feature_weights, features
+from debiaslib.metrics import feature_nets, feature_weights, features
 from debiaslib.metrics.features import load_extractor
 from debiaslib.store import note_of
 from debiaslib.study import run_notebook as execution
@@ -176,11 +175,10 @@ def test_weights_of_feature_networks(tmp_path, canary, monkeypatch):
         path = tmp_path / f"{number}.pth"
         write(state_with(canary), path)
         live(canary, lambda path=path: trusting(path))
-        weights = feature_weights.INCEPTION
-        monkeypatch.setenv(weights.variable, str(path))
+        monkeypatch.setenv(feature_weights.VARIABLE, str(path))
         assert "is damaged" in refused(canary, load_extractor, "inception")
         with monkeypatch.context() as patch:
-            patch.setattr(features, "INCEPTION", dataclasses.replace(weights, sha256=sha256_file(path)))
+            patch.setattr(feature_weights, "SHA256", sha256_file(path))
             refused(canary, load_extractor, "inception")
         for name in feature_nets.NETWORKS:
             refused(canary, feature_nets.load_network, name, path)
@@ -218,13 +216,13 @@ def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys):
     again = load_images(tmp_path / "x", 8, classes=2)
     assert np.array_equal(again.images, wanted) and again.labels.tolist() == [0, 1] and not canary.exists()
 
-    pooled, cache = load_extractor("pooled"), tmp_path / "f"
-    feature_cache.reference_features(wanted, pooled, "f", cache=cache)
-    (path,) = cache.glob("*.npy")
+    pooled = load_extractor("pooled")
+    features.reference_features(wanted, pooled)
+    (path,) = (tmp_path / "c" / "features").glob("*.npy")
     objects(path, canary)
     note_of(path).write_text(json.dumps({**json.loads(note_of(path).read_text()), "sha256": sha256_file(path)}))
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        feature_cache.reference_features(wanted, pooled, "f", cache=cache)
+        features.reference_features(wanted, pooled)
     assert not canary.exists()
 
     samples = tmp_path / "s", {"n": 1, "batch_size": 1}, (3, 2, 2), lambda numbers: np.full((1, 3, 2, 2), 5, np.uint8)

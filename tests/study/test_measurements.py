@@ -282,7 +282,7 @@ def test_a_distance_made_again(study, distances, network, sampler):
     train = study.images().images
     chosen = np.sort(torch.randperm(len(train), generator=stream(0, "subset"))[:100].numpy())
     table = by_minifaces(distances)
-    for row in evaluate(images, train[chosen], load_extractor("minifaces"), cache=False):
+    for row in evaluate(images, train[chosen], load_extractor("minifaces")):
         where = {"steps": 5, "metric": row["metric"], "network": network, "sampler": sampler}
         assert value(table, "value", **where) == pytest.approx(row["value"], rel=1e-6)
 
