@@ -4,9 +4,10 @@ Ours are computed by `debiaslib.report.verdicts` from the tables of an experimen
 abstract, the captions of figures 1 to 5, its FID figure as we digitised it (results/reference/paper) and the public
 reviews of its first version; its tables we have not seen, so none of their numbers stand here.
 
-python docs/verdicts.py            # writes the tables into docs/{verdicts,retest,reviewers}.md
+python docs/verdicts.py            # writes the tables into README.md and docs/{verdicts,retest,reviewers}.md
 """
 
+import functools
 import itertools
 import json
 import math
@@ -16,7 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from debiaslib.metrics.statistics import paired_ratio
 from debiaslib.paths import checkout
+from debiaslib.report.results_read import ResultTables, name_of
 from debiaslib.report.retest import conclusions
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
@@ -130,6 +133,24 @@ def _interval(ratio, low, high):
     return f"{ratio:.3g}" if math.isnan(low) else f"{ratio:.3g} [{low:.3g}, {high:.3g}]"
 
 
+def finding():
+    """Ratios of each weighting to constant, paired by seed, of the published experiments with repeated seeds."""
+    return "\n\n".join(_ratios_to_constant(PUBLISHED / name) for name in REPEATED if (PUBLISHED / name).is_dir()) + "\n"
+
+
+def _ratios_to_constant(folder):
+    tables = ResultTables(folder)
+    others, features = [arm for arm in tables.arms if arm != "constant"], tables.feature_distance
+    rows = []
+    for what, metric in (("colour error of the samples", "layout_energy"), (f"`{features}`", features)):
+        rows += [(f"{what}, {steps} steps", functools.partial(tables.distances, metric, steps)) for steps in (50, 10)]
+    optimum = "distance of one estimate from the optimum"
+    rows += [(f"{optimum}, t = {t}", functools.partial(tables.errors, "excess", t)) for t in (900, 50)]
+    texts = [[what, *(_interval(*paired_ratio(of(arm), of("constant"))) for arm in others)] for what, of in rows]
+    head = f"{REPEATED[folder.name]}, {tables.seeds.removeprefix('mean of ')}: ratio to constant"
+    return markdown(pd.DataFrame(texts, columns=[head, *map(name_of, others)]))
+
+
 def trained():
     """One row for each published experiment: what its records say was trained."""
     rows = []
@@ -184,8 +205,9 @@ def departures():
     )
 
 
-PAGES = ("verdicts.md", "retest.md", "reviewers.md")
-TABLES = {"verdicts": tables, "retests": retests, "trained": trained, "departures": departures}
+REPEATED = {"cifar10-16": "CIFAR-10 at 16x16", "quick-seeds": "drawn 16x16 faces"}
+PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md")
+TABLES = {"finding": finding, "verdicts": tables, "retests": retests, "trained": trained, "departures": departures}
 
 
 def with_tables(text):
