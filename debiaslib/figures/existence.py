@@ -45,26 +45,19 @@ def snr(table):
     return drawn
 
 
-def load_anatomy(tables):
-    facts, arrays, shown = load_one_step(tables)
-    identity = f" It holds to {arrays['residual'].max():.1g} in every pixel." if "residual" in arrays else ""
-    return {**facts, "identity": identity}, arrays, shown
-
-
-@figure("Anatomy of a one-step estimate", NOTEBOOK, TABLE, load_anatomy)
+@figure("Anatomy of a one-step estimate", NOTEBOOK, TABLE, load_one_step)
 def one_step_anatomy(arrays, shown):
     """A noisy image x_t, the estimate x0_hat from one call of the network, and the amplified error x0 - x0_hat =
-    (epsilon_hat - epsilon) / sqrt(SNR(t)), for {weightings} (paper, figure 2 right).{identity} The noise is the same in
-    all. {CLIPPED} The error is clipped to [-1, 1] and drawn around grey. One training image: an illustration, no error
-    bars.
+    (epsilon_hat - epsilon) / sqrt(SNR(t)), for {weightings} (paper, figure 2 right). The noise is the same in all.
+    {CLIPPED} The error is clipped to [-1, 1] and drawn around grey. One training image: an illustration, no error bars.
     """
     names = list(arrays["names"])
     rows = [Row([arrays["x0"][0], *arrays["x_t"][:, 0]], "$x_t$")]
     for who in shown:
-        for array, name in (("x0_hat", "$\\hat x_0$"), ("amplified_error", "error")):
+        for array, name in (("x0_hat", f"{short(who)}  $\\hat x_0$"), ("amplified_error", "error")):
             images = arrays[array][names.index(who), :, 0]
-            rows.append(Row([None, *images], name, look(who).colour, short(who)))
-    return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$", breaks=(1,))
+            rows.append(Row([None, *images], name, look(who).colour, gap=array == "x0_hat"))
+    return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$")
 
 
 def load_one_call(tables, near=900):
@@ -110,11 +103,12 @@ def samples_by_steps(samples, real=None, images=8):
     common = common_steps(samples)
     steps = [s for s in common if s in _HERO_STEPS]
     steps = steps if len(steps) > 2 else common[-4:]
-    rows = [] if real is None else [Row(list(real[:images]), "", look("real").colour, "real")]
+    rows = [] if real is None else [Row(list(real[:images]), "real", look("real").colour)]
     for who in ordered(samples):
         for s in steps:
             shown = samples[who]["images"][list(samples[who]["steps"]).index(s)][:images]
-            rows.append(Row(list(shown), count(s), look(who).colour, label(who)))
+            name, first = count(s), s == steps[0]
+            rows.append(Row(list(shown), f"{label(who)}  {name}" if first else name, look(who).colour, gap=first))
     return image_grid(rows, [""] * max(len(row.images) for row in rows), "steps")
 
 

@@ -2,38 +2,32 @@
 
 Where a table has several training seeds, the mean is over them and the interval is Student's t at 95 %. With one seed
 it is the 95 % interval from the table's own standard error, if it has one. Both are of the logarithm on a logarithmic
-axis, and of the log odds for a share. Imports no torch.
+axis. Imports no torch.
 """
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit, stdtrit
+from scipy.special import stdtrit
 
 from .style import label, look, ordered
 
 TIMESTEP = "timestep $t$ (0-based)"
-_SCALES = {  # name: transform, its inverse, and its derivative
-    "linear": (lambda v: v, lambda v: v, lambda v: 1.0),
-    "log": (np.log, np.exp, lambda v: 1 / v),
-    "logit": (logit, expit, lambda v: 1 / (v * (1 - v))),
-}
 
 
 def summarise(table, by, value="value", se="se", scale="linear"):
     """DataFrame (by, mean, low, high, seeds): mean over seeds, 95 % interval (NaN for one seed without standard error).
 
-    scale: "linear", "log" (every value must be positive) or "logit" (every value must lie between 0 and 1).
+    scale: "linear", or "log", for which every value must be positive.
     """
-    transform, inverse, derivative = _SCALES[scale]
-    spread = pd.to_numeric(table[se], errors="coerce") if se in table else pd.Series(np.nan, table.index)
-    work = table[by].assign(value=transform(table[value]), se=spread * derivative(table[value]))
+    log, values = scale == "log", table[value]
+    errors = pd.to_numeric(table[se], errors="coerce") if se in table else pd.Series(np.nan, table.index)
+    work = table[by].assign(value=np.log(values) if log else values, se=errors / values if log else errors)
     groups = work.groupby(by, sort=True)
     found = groups["value"].agg(mean="mean", sd="std", seeds="count").join(groups["se"].first()).reset_index()
     of_seeds = stdtrit(np.maximum(found.seeds - 1, 1), 0.975) * found.sd / np.sqrt(found.seeds)
     half = np.where(found.seeds > 1, of_seeds, 1.96 * found.se)
-    found["low"], found["high"] = found["mean"] - half, found["mean"] + half
-    found[["mean", "low", "high"]] = inverse(found[["mean", "low", "high"]])
-    return found[[*by, "mean", "low", "high", "seeds"]]
+    ends = pd.DataFrame({"mean": found["mean"], "low": found["mean"] - half, "high": found["mean"] + half})
+    return pd.concat([found[by], np.exp(ends) if log else ends, found.seeds], axis=1)
 
 
 def curve(ax, rows, x, who, **more):
@@ -78,15 +72,10 @@ def dots(ax, found, groups, column, who="weighting"):
         ax.plot(rows["mean"], y, **{**drawn.line, "linestyle": "none"}, label=label(name))
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.set_yticks(range(len(groups)))
-    plain_rows(ax)
-    for between in range(1, len(groups)):
-        ax.axhline(between - 0.5, color="0.9", linewidth=0.8, zorder=0)
-
-
-def plain_rows(ax):
-    """An axis y of names: without ticks and grid lines."""
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
+    for between in range(1, len(groups)):
+        ax.axhline(between - 0.5, color="0.9", linewidth=0.8, zorder=0)
 
 
 def few(values, wanted=3):

@@ -1,4 +1,4 @@
-"""Figures of notebook 03 on the size of the error: by timestep, over the optimum, and on held-out images. No torch.
+"""Figures of notebook 03 on the size of the error: by timestep, and over the optimum. No torch.
 
 Those on its sign and its parts are in `bias.py`.
 """
@@ -18,13 +18,11 @@ QUANTITIES = {
 FLOOR = r"floor $E\,\mathrm{Var}(x_0|x_t)$"
 
 
-def load_errors(tables, split="train"):
-    """(facts, rows of mse.csv for one split)."""
+def load_errors(tables):
+    """(facts, rows of mse.csv on training images)."""
     columns = "split seed model t quantity mean se n difference difference_se"
     table = tables.frame(*tables.find(TABLE), columns)
-    table = table[table.split == split]
-    if table.empty:
-        raise NothingToDraw("This data set has no held-out images." if split == "heldout" else f"No {split} images.")
+    table = table[table.split == "train"]
     trained = table[~table.model.isin(["optimum", "initial"])]
     over = spread(trained, "; intervals: 95 % over the images, without the spread between seeds", "model")
     return {"n": int(table.n.max()), "over": over}, table
@@ -60,7 +58,7 @@ def error_and_ratio(rows):
     else:
         drawn, axes = new_figure(2, 1, height=5.8, sharex=True, height_ratios=(3, 2))
         _ratio_panel(axes[1, 0], compared, base[0])
-    _error_panel(axes[0, 0], rows)
+    error_panel(axes[0, 0], rows)
     legend_below(drawn)
     return drawn
 
@@ -74,8 +72,8 @@ def _ratio_panel(ax, rows, base):
     ax.set(xlabel=TIMESTEP, ylabel=f"MSE / MSE of {label(base)}\n(below 1: better)")
 
 
-def _error_panel(ax, rows):
-    """rows: of one quantity."""
+def error_panel(ax, rows):
+    """Draw error by timestep. rows: of one quantity."""
     found = summarise(rows[rows["mean"] > 0], ["model", "t"], value="mean", scale="log")
     curves(ax, found, "t", "model")
     ax.margins(x=0.02)
@@ -89,12 +87,6 @@ def _error_panel(ax, rows):
     ax.label_outer()
 
 
-def error_panels(table, quantities):
-    """A panel of error by timestep for each quantity, one below the other. table: the rows for one split."""
-    paint = lambda ax, quantity: _error_panel(ax, table[table.quantity == quantity])  # noqa: E731
-    return panel_grid(quantities, paint, height=2.7, base=0.8, columns=1, sharex=True)
-
-
 @figure("Floor and excess of the error of x0", NOTEBOOK, TABLE, load_errors)
 def excess(table):
     """For x0 drawn from the training images, E|x0_hat - x0|^2 is the floor E Var(x0|x_t), which no network avoids
@@ -102,25 +94,16 @@ def excess(table):
     pixel, in [-1, 1]^2. {BANDS}
     """
     kinds = {"excess": "All pixels", "colour_excess": "Mean colour"}
-    kinds = {kind: title for kind, title in kinds.items() if (table.quantity == kind).any()}
-    if not kinds:
+    if not kinds.keys() <= set(table.quantity):
         raise NothingToDraw("The table has no excess over the optimum: the optimum was not measured.")
     floor = table[(table.quantity == "floor") & (table["mean"] > 0)].groupby("t")["mean"].mean()
 
     def paint(ax, kind):
-        _error_panel(ax, table[table.quantity == kind])
+        error_panel(ax, table[table.quantity == kind])
         ax.set_title(kinds[kind])
-        if len(floor) and kind == [*kinds][0]:
+        if kind == "excess":
             bottom, top = ax.get_ylim()
             ax.plot(floor.index, floor, **look("optimum").line, label=FLOOR)
             ax.set_ylim(bottom, max(top, 3 * floor.max()))
 
     return panel_grid([*kinds], paint, height=2.5, base=0.8, columns=1, sharex=True)
-
-
-@figure("Error on held-out images", NOTEBOOK, TABLE, lambda tables: load_errors(tables, "heldout"))
-def mse_heldout(table):
-    """Mean squared error by timestep on images that no network was trained on; the optimum is shown only where the law
-    of the data is known. {BANDS}
-    """
-    return error_panels(table, ["epsilon_mse", "x0_mse"])

@@ -4,9 +4,9 @@ import numpy as np
 
 from .grids import Row, image_grid
 from .lines import listed, preferred
-from .mse_curves import error_panels, load_errors
+from .mse_curves import error_panel, load_errors
 from .registry import figure
-from .style import label, look
+from .style import label, legend_below, look, new_figure
 
 NOTEBOOK, TABLE = "02_one_step_estimation", "tables/one_step.npz"
 
@@ -48,8 +48,8 @@ def one_step_estimates(arrays, shown, images=3):
     for image, x0 in enumerate(arrays["x0"][:images]):
         for who in shown:
             first, estimates = who == shown[0], arrays["x0_hat"][names.index(who), :, image]
-            rows.append(estimate_row(estimates, x0, who, [x0 if first else None], gap=first and image > 0))
-    return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$", breaks=(1,))
+            rows.append(estimate_row(estimates, x0, who, [x0 if first else None], gap=first))
+    return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$")
 
 
 @figure("Colour error of one-step estimates", NOTEBOOK, "tables/mse.csv", load_errors)
@@ -57,4 +57,7 @@ def colour_error(table):
     """Squared error of the mean colour of the one-step estimate: mean over R, G and B of (mean of x0_hat - mean of
     x0)^2 in each image, not clipped. Initial: x_t itself in the place of the estimate. Training images. {BANDS}
     """
-    return error_panels(table, ["colour_mse"])
+    drawn, [[ax]] = new_figure(height=3.5)
+    error_panel(ax, table[table.quantity == "colour_mse"])
+    legend_below(drawn)
+    return drawn

@@ -1,14 +1,10 @@
 """Figures of notebook 04: the loss weights, samples of all weightings. No torch."""
 
-import numpy as np
-
 from .existence import common_steps, load_samples
 from .grids import Row, image_grid
 from .lines import TIMESTEP, dense, listed
 from .registry import figure
 from .style import count, label, legend_below, log_axis, look, new_figure, ordered, panel_grid
-
-__all__ = ["logsnr_density"]
 
 NOTEBOOK, TABLE = "04_weighting_comparison", "tables/weights.csv"
 _UNITS = {"epsilon": r"of an $\epsilon$ loss", "sample": r"of an $x_0$ loss", "v_prediction": r"of a $v$ loss"}
@@ -64,48 +60,12 @@ def weight_share(_, rows):
     return drawn
 
 
-def logsnr_density(weight, snr):
-    """(ln SNR, density): the weight of an epsilon loss per unit of ln SNR, with integral 1 over the schedule's range.
-
-    weight, snr: (T,), w(t) and SNR(t), the timesteps drawn uniformly: density = w(t) / |d ln SNR/dt|, normalised.
-    Timesteps of no signal, where ln SNR is -infinity, are left out. Both arrays rise along ln SNR.
-    """
-    weight, snr = np.asarray(weight, float), np.asarray(snr, float)
-    shown = np.isfinite(weight) & (snr > 0)
-    log_snr = np.log(snr[shown])
-    density = weight[shown] / np.abs(np.gradient(log_snr))
-    return log_snr[::-1], (density / np.abs(np.trapezoid(density, log_snr)))[::-1]
-
-
-@figure("The weights on the axis of log SNR", NOTEBOOK, TABLE, load_weights)
-def weights_logsnr(_, rows):
-    """Weight of the epsilon loss per unit of ln SNR, w(t) / |d ln SNR/dt|, for {weightings}, the noisy end at the
-    right; each has the integral 1 over the range of the schedule. Unlike the weight of a timestep, it can be compared
-    between schedules. {NO_DATA}
-    """
-    drawn, [[ax]] = new_figure(height=3.8)
-    for i, who in enumerate(ordered(rows.weighting)):
-        one = rows[rows.weighting == who].sort_values("t")
-        log_snr, density = logsnr_density(one.raw, one.snr)
-        # Markers evenly spread over the axis; every line's begin at another place.
-        at = np.searchsorted(log_snr, np.linspace(log_snr[0], log_snr[-1], 9)[1:-1] + 0.25 * i)
-        marked = np.unique(at.clip(max=len(log_snr) - 1)).tolist()
-        ax.plot(np.exp(log_snr), density, **look(who).line, label=label(who), markevery=marked)
-    log_axis(ax.xaxis)
-    ax.invert_xaxis()
-    ax.set_ylim(bottom=0)
-    ax.margins(x=0.01)
-    ax.set(xlabel="SNR (log scale; the noisy end is at the right)", ylabel=r"weight per unit of $\ln\,$SNR")
-    legend_below(drawn)
-    return drawn
-
-
 @figure("Samples of all weightings by number of steps", NOTEBOOK, "tables/samples-*.npz", load_samples)
-def samples_all(samples):
+def samples_all(samples, images=2):
     """Samples of {weightings} by number of sampling steps (paper, figure 5 right), networks of {seeds}. {SAME_NOISE}"""
-    steps, images = common_steps(samples), 2 if len(samples) <= 4 else 1
-    rows = []
+    steps, rows = common_steps(samples), []
     for who in ordered(samples):
         shown = samples[who]["images"][[list(samples[who]["steps"]).index(s) for s in steps]]
-        rows += [Row(list(shown[:, i]), "", look(who).colour, label(who)) for i in range(min(images, shown.shape[1]))]
+        for i, one in enumerate(shown.swapaxes(0, 1)[:images]):
+            rows.append(Row(list(one), "" if i else label(who), look(who).colour, gap=i == 0))
     return image_grid(rows, [count(s) for s in steps], "steps")
