@@ -58,15 +58,15 @@ def dense(ax, rows, x, y):
         ax.plot(one[x], one[y], **look(who).line, label=label(who), markevery=at)
 
 
-def dots(ax, found, groups, column, who="weighting"):
+def dots(ax, found, groups, column):
     """Draw what `summarise` gave as dots with intervals: a line for each group and weighting, values to the right.
 
     groups: the values of `column` from above to below. Weightings have the same place in every group.
     """
-    groups, everyone = list(groups), ordered(found[who])
+    groups, everyone = list(groups), ordered(found.weighting)
     step = min(0.16, 0.72 / len(everyone))
     for i, name in enumerate(everyone):
-        rows, drawn = found[found[who] == name], look(name)
+        rows, drawn = found[found.weighting == name], look(name)
         y = rows[column].map(groups.index) + step * (i - (len(everyone) - 1) / 2)
         ax.hlines(y, rows.low, rows.high, color=drawn.colour, linewidth=1.6, alpha=0.7)
         ax.plot(rows["mean"], y, **{**drawn.line, "linestyle": "none"}, label=label(name))

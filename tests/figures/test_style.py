@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from scipy.special import expit, logit
 
 from debiaslib.diffusion.strategies import KNOWN
 from debiaslib.figures import grids, lines, style
@@ -45,15 +44,6 @@ def test_an_interval_over_seeds_is_students_and_one_seed_falls_back_to_the_stand
     assert lines.summarise(table[table.x == 2].drop(columns="se"), ["x"]).low.isna().all()
 
 
-def test_an_interval_of_shares_stays_between_zero_and_one():
-    table = pd.DataFrame({"x": 1, "value": [0.9, 0.97, 0.999], "se": [None] * 3})
-    found = lines.summarise(table, ["x"], scale="logit").iloc[0]
-    odds = logit(table["value"])
-    low, high = stats.t.interval(0.95, 2, odds.mean(), stats.sem(odds))
-    assert [found["mean"], found.low, found.high] == pytest.approx(expit([odds.mean(), low, high]))
-    assert 0 < found.low < found.high < 1
-
-
 def test_words_of_captions():
     assert preferred(["p2(k=1,gamma=1)", "debiased", "constant"]) == ["constant", "debiased"]
     assert preferred(["p2(k=1,gamma=1)", "edm"]) == ["p2(k=1,gamma=1)", "edm"]
@@ -65,23 +55,24 @@ def test_words_of_captions():
     assert spread(table[2:], "; alone", "model") == "seed 0; alone"
 
 
-def test_images_are_tiled_exactly_and_floats_are_clipped():
+def test_images_stand_in_rows_and_columns_and_floats_are_clipped():
     image = np.zeros((3, 2, 2), np.float32)
     image[0] = 5.0
-    rows = [grids.Row([image, None]), grids.Row([-image, image])]
-    canvas, *_ = grids._tile(rows, side=grids._side(rows))
-    assert canvas.shape == (196, 196, 3)
-    assert canvas[0, 0].tolist() == [255, 128, 128] and canvas[100, 0].tolist() == [0, 128, 128]
-    assert (canvas[:96, 100:] == 255).all()
-    large = [grids.Row([np.full((3, 512, 512), 7, np.uint8)])]
-    assert grids._tile(large, side=grids._side(large))[0].shape == (256, 256, 3)
+    figure = grids.image_grid([grids.Row([image, None], "a"), grids.Row([-image, image], "b", gap=True)], ["x", "y"])
+    [ax] = figure.axes
+    (x, end, bottom, top), *others = [tuple(shown.get_extent()) for shown in ax.images]
+    assert end - x == pytest.approx(bottom - top) == pytest.approx(grids._LARGEST)  # a square, and its upper edge is up
+    assert others[0][:2] == (x, end) and others[1][0] > end and others[0][3] - bottom > grids._BREAK
+    colours = [shown.get_array()[0, 0].tolist() for shown in ax.images]
+    assert colours == [[255, 128, 128], [0, 128, 128], [255, 128, 128]]
 
 
 def test_a_swatch_is_the_mean_colour_before_clipping():
     image = np.full((3, 2, 2), 3.0, np.float32)
     image[:, 0] = -3.0
-    canvas, _, _, [end] = grids._tile([grids.Row([image], notes=["3"])])
-    assert end == 96 + 14 and (canvas[96:110] == 128).all() and {0, 255} == set(canvas[:96].ravel())
+    shown, swatch = grids.image_grid([grids.Row([image], notes=["3"])], [""]).axes[0].images
+    assert swatch.get_array().tolist() == [[[128] * 3]] and set(shown.get_array().ravel()) == {0, 255}
+    assert swatch.get_extent()[3] == shown.get_extent()[2]  # below the image
 
 
 def test_style_is_left_behind_nowhere(monkeypatch):
