@@ -9,9 +9,8 @@ from ..diffusion.strategies import parse_strategy
 from ..errors import InputError
 from ..study.saved_tables import read_rows
 
-__all__ = ["ResultTables", "name_of", "seeds_text"]
-
 _NONE = pd.Series(dtype=float)
+_COLUMNS = ["weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value"]
 
 
 def name_of(arm):
@@ -20,11 +19,6 @@ def name_of(arm):
         return parse_strategy(arm).label
     except InputError:
         return str(arm)
-
-
-def seeds_text(n):
-    """What a number of so many training seeds is: "one training seed", "mean of 6 training seeds"."""
-    return "one training seed" if n == 1 else f"mean of {n} training seeds"
 
 
 class ResultTables:
@@ -54,24 +48,20 @@ class ResultTables:
 
     @functools.cached_property
     def judged(self):
-        """The distances of all trainings' EMA networks, as distances-<run>.csv have them; None where there are none."""
+        """The distances of all trainings' EMA networks, as distances-<run>.csv have them."""
         parts = [read_rows(path) for path in sorted(self.folder.glob("distances-*-s*.csv"))]
-        return pd.concat(parts).query("network == 'ema'") if parts else None
+        table = pd.concat(parts) if parts else pd.DataFrame(columns=_COLUMNS)
+        return table[table.network == "ema"]
 
     @functools.cached_property
     def final(self):
-        """Of `judged` the rows at the end of each training, by the first sampler; None where there are none."""
-        table = self.judged
-        if table is None:
-            return None
-        table = table[table.sampler == table.sampler.iloc[0]]
+        """Of `judged` the rows at the end of each training, by the first sampler."""
+        table = self.judged[self.judged.sampler == next(iter(self.judged.sampler), "")]
         seen = table.images_seen.fillna(0)  # not known of a network that others trained
         return table[seen == seen.groupby([table.weighting, table.variant, table.seed]).transform("max")]
 
     def distances(self, metric, steps, arm):
         """A distance of an arm's fully trained networks: a Series by seed; empty where not measured."""
-        if self.final is None:
-            return _NONE
         weighting, _, variant = arm.partition("; ")
         chosen = (self.final.metric == metric) & (self.final.steps == steps)
         chosen &= (self.final.weighting == weighting) & (self.final.variant == variant)
@@ -80,15 +70,14 @@ class ResultTables:
     @property
     def steps(self):
         """The sampling steps at which the fully trained networks were judged, ascending."""
-        return [] if self.final is None else sorted(set(self.final.steps.astype(int)))
+        return sorted(set(self.final.steps.astype(int)))
 
     @property
     def arms(self):
         """The weightings that were measured, in the order of the table of errors; without it, of the distances."""
         table = self["mse.csv"]
-        if table is not None:
-            return [m for m in dict.fromkeys(table.model) if m not in ("initial", "optimum")]
-        return [] if self.final is None else list(dict.fromkeys(self.final.query("variant == ''").weighting))
+        found = self.final.weighting[self.final.variant == ""] if table is None else table.model
+        return [arm for arm in dict.fromkeys(found) if arm not in ("initial", "optimum")]
 
     def rivals(self, *ours):
         """The weightings that were measured beside these; none where the first of these was not."""
@@ -121,11 +110,12 @@ class ResultTables:
 
     @property
     def seeds(self):
-        """`seeds_text` of the training seeds of these tables."""
-        return seeds_text((self["mse.csv"] if self["mse.csv"] is not None else self.judged).seed.nunique())
+        """What the training seeds of these tables are: "one training seed", "mean of 6 training seeds"."""
+        n = (self["mse.csv"] if self["mse.csv"] is not None else self.judged).seed.nunique()
+        return "one training seed" if n == 1 else f"mean of {n} training seeds"
 
     @property
     def feature_distance(self):
         """The Fréchet distance in the features that look at the drawing, else in pooled pixels."""
-        names = set() if self.judged is None else set(self.judged.metric)
+        names = set(self.judged.metric)
         return next((n for n in ("fid", "fd_cifar10", "fd_minifaces", "fd_pooled") if n in names), "fd_pooled")

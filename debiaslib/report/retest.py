@@ -11,8 +11,6 @@ import pandas as pd
 from ..metrics.statistics import holm, paired_ratio, paired_test
 from .results_read import ResultTables
 
-__all__ = ["COLUMNS", "answers", "conclusions"]
-
 COLUMNS = ["question", "outcome", "against", "ratio", "low", "high", "n", "p", "p_holm", "answer"]
 FEW, MANY = 10, 50  # sampling steps
 MARGIN = 0.9  # "no difference": the interval lies within 0.9 to 1 / 0.9
@@ -39,92 +37,69 @@ def answers(folder):
     training of constant or debiased fails the gate, the answer to all is that these networks cannot test it.
     """
     tables = ResultTables(folder)
-    rows = [*_corrected(_q1(tables)), *_corrected(_q2(tables)), *_corrected(_q3(tables)), *_q4(tables)]
+    rows = [row for row in (_compared(*one) for one in _comparisons(tables)) if row is not None]
     found = pd.DataFrame(rows, columns=COLUMNS)
+    for question, part in found.groupby("question"):
+        if question != "Q4":
+            found.loc[part.index, "p_holm"] = holm(part.p)
+    found["answer"] = [_answer(row) for row in found.itertuples()]
     gate = tables["gate.csv"]
     if gate is not None and not gate[gate.arm.isin([_OURS, _BASE])].passes.all():
         found["answer"] = _UNTESTABLE
     return found
 
 
-def _q1(tables):
+def _comparisons(tables):
+    """(question, outcome, against, ours, base) of all that is compared; ours and base are Series by seed."""
     for t in (900, 50):
         pair = (tables.errors("excess", t, arm) for arm in (_OURS, _BASE))
-        yield _row("Q1", f"excess of x0 at t = {t}", _BASE, *pair)
-
-
-def _q2(tables):
-    for metric in (tables.feature_distance, "layout_energy"):
+        yield "Q1", f"excess of x0 at t = {t}", _BASE, *pair
+    asked = [("Q2", metric, _BASE) for metric in (tables.feature_distance, "layout_energy")]
+    for question, metric, rival in [*asked, *(("Q3", tables.feature_distance, rival) for rival in _RIVALS)]:
         for steps in (MANY, FEW):
-            yield _compared(tables, "Q2", metric, steps, _BASE)
-
-
-def _q3(tables):
-    for rival in _RIVALS:
-        for steps in (MANY, FEW):
-            yield _compared(tables, "Q3", tables.feature_distance, steps, rival)
-
-
-def _compared(tables, question, metric, steps, rival):
-    pair = (tables.distances(metric, steps, arm) for arm in (_OURS, rival))
-    return _row(question, f"{metric}, {steps} steps", rival, *pair)
-
-
-def _q4(tables):
+            pair = (tables.distances(metric, steps, arm) for arm in (_OURS, rival))
+            yield question, f"{metric}, {steps} steps", rival, *pair
     t_star, alone, swapped = tables.swap(T_STAR)
     for side, values in swapped.items() if t_star == T_STAR else ():
         steps = tables["oracle_swap.csv"].steps.max()
         outcome = f"layout_energy, {steps:.0f} steps, with the optimum at t {side} {T_STAR}"
-        row = _row("Q4", outcome, f"{_BASE} alone", values, alone)
-        if row is not None:
-            yield {**row, "answer": _swap_answer(row, of_paper=side == ">")}
+        yield "Q4", outcome, f"{_BASE} alone", values, alone
 
 
-def _row(question, outcome, against, ours, base):
-    """The comparison of two Series by seed, without its answer; None where no seed has both."""
+def _compared(question, outcome, against, ours, base):
+    """The row of one comparison, without its answer; None where no seed has both."""
+    from scipy.stats import ttest_1samp  # lazy: it is slow to import
+
     seeds = ours.index.intersection(base.index)
     if not len(seeds):
         return None
     ours, base = ours[seeds], base[seeds]
-    facts = {"question": question, "outcome": outcome, "against": against, "n": len(seeds), "p_holm": math.nan}
     if (ours > 0).all() and (base > 0).all():
         bounds, p = paired_ratio(ours, base), paired_test(ours, base)
     else:
-        bounds, p = (ours.mean() / base.mean(), math.nan, math.nan), _difference_test(ours - base)
-    return {**facts, **dict(zip(("ratio", "low", "high"), bounds, strict=True)), "p": p}
+        p = float(ttest_1samp(ours - base, 0).pvalue) if len(seeds) > 1 else math.nan
+        bounds = ours.mean() / base.mean(), math.nan, math.nan
+    return question, outcome, against, *bounds, len(seeds), p, math.nan, ""
 
 
-def _difference_test(differences):
-    from scipy.stats import ttest_1samp  # lazy: it is slow to import
-
-    return math.nan if len(differences) < 2 else float(ttest_1samp(differences, 0).pvalue)
-
-
-def _corrected(rows):
-    """The rows of one question with Holm's correction over them, and their answers."""
-    rows = [row for row in rows if row is not None]
-    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        yield {**row, "p_holm": p, "answer": _answer(row, p)}
-
-
-def _answer(row, p):
-    if row["n"] < 2:
+def _answer(row):
+    if row.n < 2:
         return "one seed"
-    if p < 0.05:
-        return "lower" if row["ratio"] < 1 else "higher"
-    if row["low"] >= MARGIN and row["high"] <= 1 / MARGIN:
-        return "no difference"
-    return "not decided"
+    if row.question == "Q4":
+        return _swap_answer(row)
+    if row.p_holm < 0.05:
+        return "lower" if row.ratio < 1 else "higher"
+    return "no difference" if row.low >= MARGIN and row.high <= 1 / MARGIN else "not decided"
 
 
-def _swap_answer(row, of_paper):
+def _swap_answer(row):
     """What the optimum leaves of the colour error; at large t it is the paper's account that is judged."""
-    if row["n"] < 2 or not of_paper:
-        return "one seed" if row["n"] < 2 else "for comparison"
-    certain = row["high"] < 1 if math.isfinite(row["high"]) else row["p"] < 0.05
-    if row["ratio"] <= 0.5 and certain:
+    if not row.outcome.endswith(f"t > {T_STAR}"):
+        return "for comparison"
+    certain = row.high < 1 if math.isfinite(row.high) else row.p < 0.05
+    if row.ratio <= 0.5 and certain:
         return "confirmed"
-    return "refuted" if row["low"] >= 0.9 else "partly"
+    return "refuted" if row.low >= 0.9 else "partly"
 
 
 def conclusions(found):
@@ -159,8 +134,4 @@ def _conclude_3(rows):
     return "this weight" if set(few.against) == set(_RIVALS[1:]) else "not measured against both P2 and Min-SNR"
 
 
-def _conclude_4(rows):
-    return rows.answer.iloc[0]
-
-
-_CONCLUDE = {"Q1": _conclude_1, "Q2": _conclude_2, "Q3": _conclude_3, "Q4": _conclude_4}
+_CONCLUDE = {"Q1": _conclude_1, "Q2": _conclude_2, "Q3": _conclude_3, "Q4": lambda rows: rows.answer.iloc[0]}

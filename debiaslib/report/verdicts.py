@@ -20,8 +20,6 @@ from ..metrics.statistics import mean_interval, paired_ratio, within_margin
 from ..training.arms import parse_arm
 from .results_read import ResultTables, name_of
 
-__all__ = ["COLUMNS", "all_verdicts", "difference_claim", "paired_claim", "ratio_text", "verdict_of", "verdicts"]
-
 COLUMNS = ["claim", "what would refute it", "found here", "verdict"]
 _OURS, _BASE, _OPTIMUM = "debiased", "constant", "optimum"
 _EARLY, _LATE = 50, 900
@@ -33,17 +31,14 @@ def verdicts(chapter, folder):
 
     A claim whose table is not there is left out; the frame may be empty.
     """
-    return _frame(_CHAPTERS[chapter], folder)
+    rows = [row for row in _CHAPTERS[chapter](ResultTables(folder)) if row is not None]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def all_verdicts(folder):
     """The verdicts of all chapters, with the column chapter first."""
     parts = [verdicts(chapter, folder).assign(chapter=chapter) for chapter in _CHAPTERS]
     return pd.concat(parts, ignore_index=True)[["chapter", *COLUMNS]]
-
-
-def _frame(claims, folder):
-    return pd.DataFrame([row for row in claims(ResultTables(folder)) if row is not None], columns=COLUMNS)
 
 
 def verdict_of(interval, claimed="below"):
@@ -65,30 +60,24 @@ def ratio_text(interval, n):
 
 
 def paired_claim(claim, refuted_by, what, ours, base, claimed="below"):
-    """A row on a paired ratio; None where an arm was not measured or a value has no logarithm."""
-    seeds = ours.index.intersection(base.index)
-    if not len(seeds) or not (ours[seeds] > 0).all() or not (base[seeds] > 0).all():
-        return None
-    interval = paired_ratio(ours[seeds], base[seeds])
-    return _row(claim, refuted_by, f"{what}: {ratio_text(interval, len(seeds))}", verdict_of(interval, claimed))
+    """A row on the ratio of two Series by seed, paired; None where no seed has both.
 
-
-def difference_claim(claim, refuted_by, what, ours, base):
-    """A row on the paired difference ours - base, claimed below 0: for unbiased distances, which may be 0 or less.
-
-    None where no seed has both.
+    Where an unbiased distance is 0 or less there is no ratio, and the row is on the difference, claimed below 0.
     """
     seeds = ours.index.intersection(base.index)
     if not len(seeds):
         return None
-    mean, low, high = mean_interval(ours[seeds] - base[seeds])
+    ours, base = ours[seeds], base[seeds]
+    if (ours > 0).all() and (base > 0).all():
+        interval = paired_ratio(ours, base)
+        return _row(claim, refuted_by, f"{what}: {ratio_text(interval, len(seeds))}", verdict_of(interval, claimed))
+    mean, low, high = mean_interval(ours - base)
     if math.isnan(low):
         verdict, interval = "one seed: yes" if mean < 0 else "one seed: no", "one seed"
     else:
         verdict = "holds" if high < 0 else "refuted" if low > 0 else "open"
         interval = f"difference [{low:.3g}, {high:.3g}], {len(seeds)} seeds"
-    found = f"{what}: {ours[seeds].mean():.3g} against {base[seeds].mean():.3g} ({interval})"
-    return _row(claim, refuted_by, found, verdict)
+    return _row(claim, refuted_by, f"{what}: {ours.mean():.3g} against {base.mean():.3g} ({interval})", verdict)
 
 
 def _row(claim, refuted_by, found, verdict):
@@ -159,7 +148,12 @@ def _chapter_3(tables):
         refuted_by = "the training seeds share less than half of the excess at t = 900"
         found = f"shared by all seeds: {share:.0%}"
         yield _row("Constant's excess is a bias and not a variance.", refuted_by, found, bool(share > 0.5))
-    yield from _swap(tables)
+    t_star, alone, swapped = tables.swap()
+    for side, where in ((">", "large"), ("<=", "small")) if t_star is not None else ():
+        claim = f"The estimate at {where} t spoils constant's colours."
+        refuted_by = f"with the exact optimum at t {side} {t_star} the colours are as far from the data's"
+        what = f"layout_energy of constant with the optimum at t {side} {t_star}, over constant alone"
+        yield paired_claim(claim, refuted_by, what, swapped[side], alone)
 
 
 def _chapter_4(tables):
@@ -185,8 +179,6 @@ def _chapter_4(tables):
 
 
 def _chapter_5(tables):
-    if tables.judged is None:
-        return
     metric = tables.feature_distance
     table = tables.judged[(tables.judged.metric == metric) & (tables.judged.variant == "")]
     seen = sorted(table.images_seen.dropna().unique())
@@ -217,18 +209,6 @@ def _chapter_7(tables):
         claim = f"There is a gain in {row.outcome}{condition}."
         found = f"{parse_arm(row.arm).label} / {parse_arm(row.baseline).label}: {ratio_text(interval, row.n)}"
         yield _row(claim, "the ratio under this condition is not below 1", found, verdict_of(interval))
-
-
-def _swap(tables):
-    """Whose error spoils constant's colours: that above t = 600, or that below?"""
-    t_star, alone, swapped = tables.swap()
-    for side, where in ((">", "large"), ("<=", "small")) if t_star is not None else ():
-        values = swapped[side]
-        claim = f"The estimate at {where} t spoils constant's colours."
-        refuted_by = f"with the exact optimum at t {side} {t_star} the colours are as far from the data's"
-        what = f"layout_energy of constant with the optimum at t {side} {t_star}, over constant alone"
-        judge = paired_claim if (values > 0).all() and (alone > 0).all() else difference_claim
-        yield judge(claim, refuted_by, what, values, alone)
 
 
 _CHAPTERS = {1: _chapter_1, 2: _chapter_2, 3: _chapter_3, 4: _chapter_4, 5: _chapter_5, 6: _chapter_6, 7: _chapter_7}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from debiaslib.report.verdicts import COLUMNS, all_verdicts, difference_claim, ratio_text, verdict_of, verdicts
+from debiaslib.report.verdicts import COLUMNS, all_verdicts, paired_claim, ratio_text, verdict_of, verdicts
 
 ARMS = ("constant", "debiased", "p2(k=1,gamma=1)")
 
@@ -112,7 +112,7 @@ def test_without_tables_there_are_no_verdicts(tmp_path):
 
 def test_a_distance_that_is_not_above_0_gives_a_difference_and_no_ratio():
     def judged(ours, base):
-        row = difference_claim("c", "r", "d", pd.Series(ours), pd.Series(base))
+        row = paired_claim("c", "r", "d", pd.Series(ours), pd.Series(base))
         return row["verdict"], row["found here"]
 
     assert judged([-0.1], [1.0]) == ("one seed: yes", "d: -0.1 against 1 (one seed)")
