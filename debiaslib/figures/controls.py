@@ -7,8 +7,7 @@ from .lines import curves, dots, number_range
 from .registry import figure
 from .style import log_axis, look, panel_grid, ticks_at
 
-NOTEBOOK = "07_controls"
-_ONE = "one training seed, no error bars."
+NOTEBOOK, RATES, CONTROLS = "07_controls", "tables/learning_rates.csv", "tables/controls.csv"
 _WORDS = {
     "each at its best learning rate": "each at its best",
     "against constant with ": "constant: ",
@@ -24,16 +23,25 @@ _WORDS = {
 
 
 def load_learning_rates(tables):
-    table = tables.frame(*tables.find("tables/learning_rates.csv"), "weighting lr outcome mean low high n")
-    spread = f"geometric mean over {number_range(table.n)} training seeds; bands: 95 % t-intervals of its logarithm, "
-    return {"spread": f"{spread}cut at the panel." if table.n.max() > 1 else _ONE}, table
+    table = tables.frame(*tables.find(RATES), "weighting lr outcome mean low high n")
+    return _facts(table, "bands: 95 % t-intervals of its logarithm"), table
+
+
+def load_controls(tables):
+    table = tables.frame(*tables.find(CONTROLS), "condition outcome ratio low high n")
+    return _facts(table, "bars: 95 % t-intervals over them"), table
+
+
+def _facts(table, drawn):
+    spread = f"geometric mean over {number_range(table.n)} training seeds; {drawn}, cut at the panel."
+    return {"spread": spread if table.n.max() > 1 else "one training seed, no error bars."}
 
 
 def _measured(table):
     return [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
 
 
-@figure("The outcomes by learning rate", NOTEBOOK, "tables/learning_rates.csv", load_learning_rates)
+@figure("The outcomes by learning rate", NOTEBOOK, RATES, load_learning_rates)
 def learning_rates(table):
     """Every outcome against the learning rate, for constant and debiased; all else is equal. Lines: {spread}"""
 
@@ -50,13 +58,7 @@ def learning_rates(table):
     return panel_grid(_measured(table), paint, height=2.2)
 
 
-def load_controls(tables):
-    table = tables.frame(*tables.find("tables/controls.csv"), "condition outcome ratio low high n")
-    spread = f"geometric mean over {number_range(table.n)} training seeds; bars: 95 % t-intervals over them"
-    return {"spread": f"{spread}, cut at the panel." if table.n.max() > 1 else _ONE}, table
-
-
-@figure("How much of the gain is the weighting?", NOTEBOOK, "tables/controls.csv", load_controls)
+@figure("How much of the gain is the weighting?", NOTEBOOK, CONTROLS, load_controls)
 def control_ratios(table):
     """Ratio debiased / constant of every outcome (lower is better) under every control, paired by training seed;
     dotted: the ratio of the baseline. Squares: {spread} Each arm's best learning rate is chosen on the same seeds.

@@ -6,20 +6,17 @@ figures.draw("snr", "results/quick")      # saves figures/snr.{png,pdf,json}; a 
 python -m debiaslib.figures --results results/quick       # draws all of them again from the saved tables
 """
 
-import sys
 import time
 from pathlib import Path
 
 from ..cli import Parser
 from ..errors import InputError, check_choice
-from ..files import atomic_path, read_json, write_json
+from ..files import atomic_path, write_json
 from ..provenance import git_state, package_versions
 from ..study.saved_tables import Tables
 from . import bias, controls, distances, existence, mse_curves, one_step, paper, swap, training, weights  # noqa: F401
 from .registry import REGISTERED, NothingToDraw, Sentence
 from .style import add_title, style
-
-__all__ = ["FIGURES", "draw"]
 
 FIGURES = dict(sorted(REGISTERED.items(), key=lambda item: item[1].notebook))  # name: FigureSpec, as they are read
 
@@ -29,11 +26,11 @@ def draw(name, folder, run=""):
 
     Writes figures/<name>.png, .pdf and last .json (caption, title, notebook, sha256 of the data, versions); the same
     tables and versions give the same bytes. Where the tables leave nothing to draw, such as a spread over one seed, the
-    .json alone is written, with the `Sentence` that is returned. `run` ("debiased-s0") chooses the run of a figure
-    about one training; without it, that of the last time. Raises InputError for an unknown figure and a missing table.
+    .json alone is written, with the `Sentence` that is returned. `run` ("constant-s0") chooses the run of a figure
+    about one training; without it, debiased's first. Raises InputError for an unknown figure and a missing table.
     """
     spec, path = FIGURES[check_choice("figure", name, FIGURES)], Path(folder) / "figures" / name
-    tables, note = Tables(folder, run or _last_run(path)), path.with_suffix(".json")
+    tables, note = Tables(folder, run), path.with_suffix(".json")
     with style():
         try:
             facts, *arguments = spec.load(tables)
@@ -43,8 +40,7 @@ def draw(name, folder, run=""):
         note.unlink(missing_ok=True)  # it names the data of both pictures, and is written when both are there
         _save(drawn, path, spec.title)
     packages = {key: package_versions()[key] for key in ("debiaslib", "matplotlib", "numpy", "pandas")}
-    chosen = {"run": facts["run"]} if "run" in facts else {}
-    record = {"title": spec.title, **said, **chosen, "notebook": spec.notebook, "data": tables.used}
+    record = {"title": spec.title, **said, "notebook": spec.notebook, "data": tables.used}
     made_by = f"debiaslib.figures.draw({name!r})"
     write_json(note, {**record, "made_by": made_by, **git_state(), "packages": packages})
     return drawn
@@ -62,34 +58,20 @@ def _save(drawn, path, title):
         drawn.set_layout_engine("none")  # settled by the first drawing: both files, and a notebook, show the same
 
 
-def _last_run(path):
-    run = (read_json(path.with_suffix(".json")) or {}).get("run", "")
-    return run if (path.parent.parent / "runs" / run).is_dir() else ""
-
-
-def _missing(spec, folder):
-    try:
-        Tables(folder).find(spec.table)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
 def main(arguments=None):
     """The command line: draw every figure whose tables are there, one line each. Returns the exit status."""
     parser = Parser(prog="python -m debiaslib.figures", description="Draw every figure again.")
     parser.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="as in results/quick")
-    folder = parser.parse_args(arguments).results
+    folder, failed = parser.parse_args(arguments).results, 0
     if not folder.is_dir():
-        print(f"error: {folder} does not exist; give an experiment's folder, e.g. results/quick", file=sys.stderr)
-        return 2
-    failed = 0
+        raise InputError(f"{folder} does not exist; give an experiment's folder, e.g. results/quick")
     for name, spec in FIGURES.items():
-        started, missing = time.perf_counter(), _missing(spec, folder)
+        started, missing = time.perf_counter(), True
         try:
-            drawn = missing or draw(name, folder)
-            said = f"not drawn: {drawn}" if isinstance(drawn, str) else f"{time.perf_counter() - started:.1f} s"
+            missing = not Tables(folder).find(spec.table)
+            drawn = draw(name, folder)
+            said = f"not drawn: {drawn}" if isinstance(drawn, Sentence) else f"{time.perf_counter() - started:.1f} s"
         except InputError as error:
-            said, failed = f"FAILED: {error}", 1
+            said, failed = f"{'not drawn' if missing else 'FAILED'}: {error}", failed or int(not missing)
         print(f"{name:20} {said}", flush=True)
     return failed

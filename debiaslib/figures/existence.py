@@ -8,7 +8,7 @@ from .grids import Row, image_grid
 from .lines import TIMESTEP, listed, preferred, seed_list
 from .one_step import TABLE, estimate_row, load_one_step, short
 from .registry import NothingToDraw, figure
-from .style import count, label, log_axis, look, new_figure, ordered
+from .style import count, label, legend_below, log_axis, look, new_figure, ordered
 
 NOTEBOOK = "01_bias_existence"
 _HERO = ("constant", "debiased", "p2")
@@ -26,22 +26,19 @@ def snr(table):
     the one-step estimate of x0 (paper, figure 2 left). {T} timesteps, t = 0 the least noisy. {NO_DATA}
     """
     drawn, [[ax]] = new_figure(height=3.4)
+    table = table[table.snr > 0]
     for values, who, name in (
-        (table.snr, look("optimum"), r"$\mathrm{SNR}(t)$"),
-        (table.snr**-0.5, look("debiased"), r"$1\,/\sqrt{\mathrm{SNR}(t)}$"),
+        (table.snr, "optimum", r"$\mathrm{SNR}(t)$"),
+        (table.snr**-0.5, "debiased", r"$1\,/\sqrt{\mathrm{SNR}(t)}$"),
     ):
-        values = values[np.isfinite(values) & (values > 0)]
-        t = table.t[values.index]
-        ax.plot(t, values, color=who.colour, linestyle="-", linewidth=2.2)
-        at = t.iloc[-1], values.iloc[-1]
-        ax.annotate(name, at, (6, 0), textcoords="offset points", va="center", fontsize=11, color=who.colour)
+        ax.plot(table.t, values, color=look(who).colour, linestyle="-", linewidth=2.2, label=name)
     ax.axhline(1, color="0.7", linewidth=0.9, zorder=1)
-    one = int(table.t.iloc[(np.log(table.snr.clip(lower=1e-12))).abs().argmin()])
-    ax.plot([one], [1], "o", color="0.3")
-    ax.annotate(f"SNR = 1 near t = {one}", (one, 1), (0, 36), textcoords="offset points", ha="left", color="0.3")
+    one = int(table.t[np.log(table.snr).abs().idxmin()])
+    ax.plot([one], [1], "o", color="0.3", label=f"SNR = 1 near t = {one}")
     log_axis(ax.yaxis)
     ax.margins(x=0.01)
     ax.set(xlabel=TIMESTEP, ylabel="ratio, no unit (log scale)")
+    legend_below(drawn)
     return drawn
 
 
@@ -101,8 +98,7 @@ def load_hero(tables):
 def samples_by_steps(samples, real=None, images=8):
     """Samples of {weightings} by number of sampling steps (paper, figure 1), networks of {seeds}. {SAME_NOISE}{real}"""
     common = common_steps(samples)
-    steps = [s for s in common if s in _HERO_STEPS]
-    steps = steps if len(steps) > 2 else common[-4:]
+    steps = [s for s in common if s in _HERO_STEPS] or common[-4:]
     rows = [] if real is None else [Row(list(real[:images]), "real", look("real").colour)]
     for who in ordered(samples):
         for s in steps:

@@ -63,24 +63,15 @@ def paper_fid(table, ratios=None):
         ours.set_title("(d) ours / our constant")
         ours.sharey(paper)
     for ax, rows in panels:
-        _ratios(ax, rows)
-    for ax, _ in panels:
+        ax.axhline(1, **{**look("constant").line, "marker": ""}, label="constant")
+        curves(ax, summarise(rows, ["weighting", "steps"], value="ratio", scale="log"), "steps")
         log_axis(ax.yaxis)
+    for ax, rows in ((steps, by_steps), *panels):
+        log_axis(ax.xaxis)
+        ticks_at(ax.xaxis, rows.steps, limit=6)
+        ax.set_xlabel("sampling steps")
     training.set(title="(a) T = 1000; hollow: T = 100", xlabel="iterations (thousands)", ylabel="FID-10k of the paper")
-    steps.set(title="(b) after 500k iterations", xlabel="sampling steps")
+    steps.set_title("(b) after 500k iterations")
     paper.set(title="(c) paper / its constant", ylabel="ratio (below 1: better)")
-    _steps_axis(steps, by_steps)
     legend_below(drawn)
     return drawn
-
-
-def _ratios(ax, rows):
-    ax.axhline(1, **{**look("constant").line, "marker": ""}, label="constant")
-    curves(ax, summarise(rows, ["weighting", "steps"], value="ratio", scale="log"), "steps")
-    ax.set_xlabel("sampling steps")
-    _steps_axis(ax, rows)
-
-
-def _steps_axis(ax, rows):
-    log_axis(ax.xaxis)
-    ticks_at(ax.xaxis, rows.steps, limit=6)

@@ -14,7 +14,7 @@ import numpy as np
 import seaborn
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from ..diffusion.strategies import KNOWN, parse_strategy
 
@@ -41,6 +41,7 @@ _LOOKS = {
     "initial": ("#7F7F7F", "x", ":"),
     "real": ("#7F7F7F", "", (0, (7, 2))),
 }
+_LABELLED = {2.5: (1.0,), 1.3: (1.0, 3.0), 0.7: (1.0, 2.0, 5.0), -1: np.arange(1.0, 10.0)}  # above so many decades
 _VARIANT_DASHES = {-1: (0, (2.5, 1)), 1: (0, (5, 1, 1, 1, 1, 1, 1, 1))}
 _SPECIAL_LABELS = {"pretrained": "pretrained network", "optimum": "optimum $E[x_0|x_t]$",
                    "initial": "initial ($x_t$ itself)", "real": "real images"}  # fmt: skip
@@ -100,10 +101,8 @@ def look(who):
         return Look(*_LOOKS[who])
     strategy = parse_strategy(who)
     colour, marker, dashes = _LOOKS[strategy.name]
-    shift = 0.0
-    for i, (key, value) in enumerate(strategy.arguments):
-        default = KNOWN[strategy.name][key].default
-        shift += 0.7**i * (value - default) / (abs(value) + abs(default))
+    pairs = [(value, KNOWN[strategy.name][key].default) for key, value in strategy.arguments]
+    shift = sum(0.7**i * (value - usual) / (abs(value) + abs(usual)) for i, (value, usual) in enumerate(pairs))
     if shift == 0:
         return Look(colour, marker, dashes)
     depth = 0.2 + 0.3 * min(abs(shift), 1)
@@ -179,17 +178,12 @@ def log_axis(axis):
     getattr(axis.axes, f"set_{name}scale")("log")
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    dense = (1.0, 2.0, 5.0) if decades > 0.7 else tuple(np.arange(1.0, 10.0))
-    subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.3 else dense
+    subs = next(subs for least, subs in _LABELLED.items() if decades > least)
     axis.set_major_locator(LogLocator(subs=subs, numticks=9))
-    axis.set_major_formatter(FuncFormatter(_plain))
+    axis.set_major_formatter(lambda value, _: f"{value:g}".replace("e-0", "e-").replace("e+0", "e"))
     axis.set_minor_formatter(NullFormatter())
     if decades > 4:
         axis.set_minor_locator(NullLocator())
-
-
-def _plain(value, _position=None):
-    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def ticks_at(axis, values, limit=12):

@@ -13,8 +13,6 @@ from ..errors import InputError
 from ..files import read_json
 from .mathml import markdown_to_html
 
-__all__ = ["add_captions", "describe_commit", "make_page", "read_notebook", "render_notebook"]
-
 _SHOWN_PACKAGES = ("debiaslib", "torch", "diffusers", "torch-fidelity", "numpy")
 _SHOWN_DATA = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 _DRAWN = re.compile(r"""\bdraw\(\s*["'](\w+)["']""")

@@ -2,8 +2,6 @@
 
 import math
 
-__all__ = ["bracketed", "describe_spread", "duration", "number", "with_interval"]
-
 
 def number(value):
     """Three significant digits, no exponent down to a millionth; a dash for NaN and None."""

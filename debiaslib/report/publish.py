@@ -22,17 +22,14 @@ from ..study.experiment import load_experiment
 from ..training.published_weights import publish_weights
 from .notebook_html import add_captions, read_notebook
 
-__all__ = ["NOTEBOOK_LIMIT", "clean_notebook", "publish"]
-
-NOTEBOOK_LIMIT = 2_000_000  # bytes; larger ones are slow on a repository's web page, or not shown
 _COPIED = {  # published folder: patterns below the experiment's folder
     "notebooks": ("notebooks/*.ipynb",),
-    "tables": ("tables/*.csv", "tables/*.csv.json", "tables/results*.md", "tables/results*.tex"),
+    "tables": ("tables/*.csv", "tables/*.csv.json", "tables/results*.md"),
     "figures": ("figures/*.png", "figures/*.json"),
     "records": ("runs/*/record.json", "notebooks/*.json"),  # as records/<run>.json and records/<notebook>.json
     "": ("report.html",),
 }
-_KINDS = (".ipynb", ".html", ".csv", ".json", ".png", ".md", ".tex")
+_KINDS = (".ipynb", ".html", ".csv", ".json", ".png", ".md", ".tex")  # .tex: of an earlier version
 _PATH_IN_QUOTES = re.compile(r'"/(?:[^"\\\n]|\\.)*"')
 
 
@@ -41,8 +38,7 @@ def publish(folder, target, experiment=""):
 
     With it go the EMA weights that the experiment's `published_weights` names. experiment: its YAML file, where it is
     not the one of config/ with the folder's name. Old copies that are not made again are removed. Raises InputError if
-    `target` holds something else than an earlier publication, for a notebook above 2 MB, and for a text that names this
-    machine.
+    `target` holds something else than an earlier publication, and for a text that names this machine.
     """
     folder, target = Path(folder), Path(target)
     settings = load_experiment(experiment or folder.name)
@@ -67,8 +63,6 @@ def publish(folder, target, experiment=""):
 def _check_folders(folder, target):
     if not folder.is_dir():
         raise InputError(f"results is {str(folder)!r}; it must be the folder of an experiment, such as results/quick")
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is not a folder; name one to publish to, such as results/reference/{folder.name}")
     if target.is_dir() and any(target.iterdir()) and not (target / "tables").is_dir():
         raise InputError(f"{target} holds something else than published results; name an empty or a new folder")
     if folder.resolve() in (target.resolve(), *target.resolve().parents):
@@ -82,23 +76,15 @@ def _published(path, folder):
     if path.suffix == ".json":
         text = as_json(without_folders(read_json(path)))
     elif path.suffix == ".ipynb":
-        text = _notebook_text(path, folder / "figures")
+        notebook = clean_notebook(read_notebook(path))
+        add_captions(notebook, folder / "figures")
+        text = nbformat.writes(notebook) + "\n"
     else:
         text = path.read_text(encoding="utf-8")
     if path.suffix == ".html":
         text = re.sub(r'href="(notebooks/[\w.-]+)\.html"', r'href="\1.ipynb"', text)
     _check_private(text, path, folder)
     return text.encode()
-
-
-def _notebook_text(path, figures):
-    notebook = clean_notebook(read_notebook(path))
-    add_captions(notebook, figures)
-    text = nbformat.writes(notebook)
-    size = len(text.encode())
-    if size > NOTEBOOK_LIMIT:
-        raise InputError(f"{path} has {size / 1e6:.2f} MB; it may have {NOTEBOOK_LIMIT / 1e6:g} MB: show fewer images")
-    return text + "\n"
 
 
 def clean_notebook(notebook):

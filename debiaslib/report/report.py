@@ -24,8 +24,6 @@ from .result_tables import write_result_tables
 from .retest import answers, conclusions
 from .verdicts import all_verdicts
 
-__all__ = ["build_report", "main"]
-
 
 def build_report(experiment, dataset="", results=""):
     """Render the executed notebooks of results/<experiment>/ to pages and write report.html; return its path.

@@ -1,4 +1,4 @@
-"""The distances of an experiment as tables for a paper: CSV, Markdown and LaTeX. Imports no torch.
+"""The distances of an experiment as tables for a paper: CSV and Markdown. Imports no torch.
 
 The best weighting of a column stands in bold only where the seeds tell: its 95 % paired t-interval against every other
 weighting lies on its side. Intervals are not corrected for the number of comparisons.
@@ -14,8 +14,6 @@ from ..study.saved_tables import read_rows
 from ..training.arms import parse_arm
 from ..training.config import run_name
 from .numbers_as_text import bracketed, describe_spread, with_interval
-
-__all__ = ["as_latex", "as_markdown", "grids", "read_summary", "summarise_distances", "write_result_tables"]
 
 _DESCRIPTIVE = ("mean_", "spread_")  # statistics of the samples' colours, neither better nor worse
 _SHARES = ("precision", "recall")  # between 0 and 1: their intervals are of the log odds
@@ -73,7 +71,7 @@ def read_summary(folder, runs):
 
 
 def write_result_tables(folder, runs):
-    """Write tables/results.{csv,md,tex} of results/<experiment> `folder` from its runs' distances; return their paths.
+    """Write tables/results.{csv,md} of results/<experiment> `folder` from its runs' distances; return their paths.
 
     runs: (arm, seed) of each training of the experiment; tables of others that lie there too are not read. None are
     written where nothing was measured. Raises InputError as `read_summary` does.
@@ -82,7 +80,6 @@ def write_result_tables(folder, runs):
     if summary is None:
         return []
     texts = {".csv": summary.to_csv(index=False, float_format="%.6g"), ".md": as_markdown(summary)}
-    texts[".tex"] = as_latex(summary)
     for suffix, text in texts.items():
         write_text(path.with_suffix(suffix), text)
     return [path.with_suffix(suffix) for suffix in texts]
@@ -92,26 +89,6 @@ def as_markdown(summary):
     """The summary as Markdown: a table for each metric and sampler, weightings by steps, `mean ± half-interval`."""
     tables = [(title, table.to_markdown(disable_numparse=True)) for _, title, table in grids(summary, "**{}**")]
     return "\n\n".join(f"### {title}\n\n{table}" for title, table in tables) + "\n"
-
-
-def as_latex(summary):
-    r"""The summary as LaTeX (booktabs): a table for each metric and sampler, `mean $\pm$ half`."""
-    parts = []
-    for _, title, table in grids(summary, r"\textbf{{{}}}"):
-        table = table.rename_axis(index=None, columns=None).rename(index=_escape, columns=_escape).map(_plus_minus)
-        columns = "l" + "r" * table.shape[1]
-        parts.append(table.style.to_latex(hrules=True, caption=_escape(title), column_format=columns))
-    return "\n".join(parts)
-
-
-def _escape(text):
-    for character in "&%_#":
-        text = text.replace(character, f"\\{character}")
-    return _plus_minus(text)
-
-
-def _plus_minus(text):
-    return text.replace("±", r"$\pm$")
 
 
 def grids(summary, bold):

@@ -1,7 +1,5 @@
 """The tables of a report, DataFrames of text, from an experiment's saved tables and records alone. Imports no torch."""
 
-import math
-
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -17,13 +15,9 @@ from .notebook_html import describe_commit
 from .numbers_as_text import duration, number
 from .result_tables import grids, read_summary
 
-__all__ = ["distances", "gate", "label", "provenance", "read", "records", "runs", "settings", "times"]
-
-_LOGGED = {"final loss": "loss", "final error": "mse"}
-
 
 def _frame(rows):
-    """Rows, dicts, as a DataFrame of text whose index is their first entry."""
+    """Rows, or columns, as a DataFrame of text whose index is their first entry."""
     frame = pd.DataFrame(rows).fillna("").astype(str)
     return frame.set_index(frame.columns[0])
 
@@ -31,12 +25,11 @@ def _frame(rows):
 def gate(table):
     """Have the networks learned their task? Arms by timestep, the worst of their seeds. table: as of `study.gate`."""
     worst = table.assign(share=table.error / table.limit).sort_values("share").groupby(["arm", "t"], sort=False).tail(1)
-    names = {"error": "error of x0", "limit": "limit", "optimum": "optimum", "x_t": "returning x_t"}
-    return _frame(
-        {"network": label(row.arm), "t": row.t, **{name: number(getattr(row, key)) for key, name in names.items()},
-         "passes": "yes" if row.passes else "no"}
-        for row in worst.sort_values(["t", "arm"], kind="stable").itertuples()
-    )  # fmt: skip
+    rows = worst.sort_values(["t", "arm"], kind="stable")
+    rows = rows.rename(columns={"error": "error of x0", "x_t": "returning x_t"})
+    numbers = rows[["error of x0", "limit", "optimum", "returning x_t"]].map(number)
+    passes = rows.passes.map({True: "yes", False: "no"})
+    return _frame({"network": rows.arm.map(label), "t": rows.t, **numbers, "passes": passes})
 
 
 def runs(experiment, folder):
@@ -48,7 +41,7 @@ def runs(experiment, folder):
         if record is not None:
             row |= {"images seen": f"{record['images']:,}", "time": duration(record["seconds"])}
             row |= {"images/s": f"{record['images_per_second']:,.0f}"}
-            row |= {name: number(_at_end(run.log(), key)) for name, key in _LOGGED.items()}
+            row |= {"final loss": _at_end(run.log(), "loss"), "final error": _at_end(run.log(), "mse")}
             row |= {"parameters": f"{record['parameters']:,}"}
         rows.append(row)
     return _frame(rows)
@@ -56,7 +49,7 @@ def runs(experiment, folder):
 
 def _at_end(log, name):
     values = [row[name] for row in log if row.get(name) is not None]
-    return float(np.mean(values[-max(1, len(values) // 10) :])) if values else math.nan
+    return number(np.mean(values[-max(1, len(values) // 10) :])) if values else number(None)
 
 
 def distances(experiment, folder):
@@ -110,7 +103,7 @@ def settings(experiment):
 
 
 def _two_columns(first, second, rows):
-    return pd.DataFrame({second: rows.values()}, index=pd.Index(rows, name=first))
+    return pd.Series(rows, name=second).rename_axis(first).to_frame()
 
 
 def _text(value):
@@ -132,8 +125,5 @@ def read(folder, name):
     if not path.is_file():
         return None
     check_file(path)
-    try:
-        table = pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        return None
+    table = pd.read_csv(path)
     return table if len(table) else None

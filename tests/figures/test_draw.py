@@ -142,13 +142,11 @@ def test_damaged_and_foreign_tables_are_named(quick, tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
-def test_the_chosen_run_is_kept_when_it_is_drawn_again(quick):
-    for run in ("constant-s0", ""):
-        figures.draw("training_samples", quick, run=run)
-        record = read_json(quick / "figures/training_samples.json")
-        assert record["run"] == "constant-s0" and "constant-s0" in record["caption"]
+def test_a_run_is_chosen_by_name(quick):
+    assert "debiased-s0" in loaded("training_samples", quick)[0]
+    assert "constant-s0" in loaded("training_samples", quick, "constant-s0")[0]
     with pytest.raises(InputError, match="run 'debiased-s7' is unknown"):
-        figures.draw("training_samples", quick, run="debiased-s7")
+        loaded("training_samples", quick, "debiased-s7")
 
 
 def test_the_command_line_says_one_line_a_figure(tmp_path, capsys):
@@ -162,7 +160,8 @@ def test_the_command_line_says_one_line_a_figure(tmp_path, capsys):
     assert lines.keys() == NAMES | SWAP and "not drawn: One training seed" in lines["bias_or_variance"]
     drawn = {name for name, line in lines.items() if "not drawn" not in line}
     assert drawn == {"training_curves", "paper_fid"}
-    assert figures.main(["--results", str(tmp_path / "nowhere")]) == 2
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        figures.main(["--results", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.parametrize("weighting", [*KNOWN, "p2(k=1e-5,gamma=0.5)", "min_snr(gamma=1e+06)"])

@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import ttest_1samp
 
 from debiaslib.errors import InputError
-from debiaslib.report.result_tables import as_latex, as_markdown, summarise_distances, write_result_tables
+from debiaslib.report.result_tables import as_markdown, summarise_distances, write_result_tables
 
 
 def rows(weighting, values, metric="fd_pooled", steps=5, **more):
@@ -43,7 +43,6 @@ def test_mean_and_interval():
 def test_bold_where_the_seeds_tell():
     assert best(summary(*CLEAR)) == ["debiased"]
     assert "| debiased | **5.0 ± 2.6** |" in markdown(summary(*CLEAR))
-    assert r"debiased & \textbf{5.0 $\pm$ 2.6} \\" in as_latex(summary(*CLEAR))
 
 
 def test_bold_is_paired():
@@ -60,7 +59,7 @@ def test_bold_is_paired():
 )
 def test_no_bold_where_they_do_not(others):
     found = summary(rows("constant", [9.0, 10.0, 11.0]), *others)
-    assert best(found) == [] and "**" not in as_markdown(found) and "textbf" not in as_latex(found)
+    assert best(found) == [] and "**" not in as_markdown(found)
 
 
 def test_one_or_two_seeds_earn_no_bold():
@@ -103,7 +102,6 @@ def test_different_numbers_of_images_are_not_compared():
 def test_samplers_and_steps_are_apart():
     found = summary(*CLEAR, rows("constant", [1.0], sampler="ddpm"), rows("constant", [2.0, 2.0, 2.0], steps=50))
     assert len(found) == 4 and as_markdown(found).count("### ") == 2
-    assert as_latex(found).count(r"\begin{tabular}") == 2 and r"fd\_pooled" in as_latex(found)
 
 
 def test_files_are_written_from_what_lies_in_the_folder(tmp_path):
@@ -119,7 +117,7 @@ def test_files_are_written_from_what_lies_in_the_folder(tmp_path):
     stale.to_csv(tmp_path / "tables" / "distances-inverse_snr-s0.csv", index=False)
     runs = [(arm, seed) for arm in ("constant", "debiased", "debiased; lr=1") for seed in (0, 1, 2)]
     written = write_result_tables(tmp_path, runs)
-    assert [path.name for path in written] == ["results.csv", "results.md", "results.tex"]
+    assert [path.name for path in written] == ["results.csv", "results.md"]
     assert "| debiased    | **5.0 ± 2.6** |" in written[1].read_text(encoding="utf-8")
     assert pd.read_csv(written[0]).best.tolist() == [False, True]
     assert "SNR" not in written[1].read_text(encoding="utf-8")
