@@ -5,11 +5,9 @@ from the network at x:
 
     ddim          x' = a' x0_hat + s' epsilon_hat                    (Song et al. 2021, eq. 12, eta = 0)
     ddpm          x' ~ the posterior q(x' | x, x0_hat) of the chain             (Ho et al. 2020, eq. 7)
-    ddpm-large    the same mean, with the variance beta = 1 - alpha_bar / alpha_bar' of the chain
 
 The network is called at `steps` timesteps from T-1 to 0; the last step, to alpha_bar = 1, gives x0_hat itself. The
-authors' DPM-Solver and UniPC are in diffusers, which `training.export.export_pipeline` leads to. Its own DDIM takes
-other steps, and its schedulers compute in float32; the tests compare with DDPM's, given our timesteps.
+authors' DPM-Solver and UniPC are in diffusers (`training.export.export_pipeline`), whose own DDIM takes other steps.
 """
 
 import numpy as np
@@ -23,10 +21,9 @@ from .variance import log_variance
 def respaced_timesteps(steps, T):
     """`steps` timesteps spread evenly over [0, T-1], highest first: a list of ints. One step is t = T-1 alone.
 
-    This is the rule of the authors' code (ADM's): a running sum of (T-1) / (steps-1), rounded at each step. For 278 of
-    the counts up to 1000, none of them a usual one, the sum's own rounding moves a timestep by one. For one step theirs
-    is t = 0, which would take pure noise for an image that is almost clean; ours is T-1. Raises InputError for a number
-    of steps outside [1, T].
+    This is the rule of the authors' code (ADM's): a running sum of (T-1) / (steps-1), rounded at each step, whose own
+    rounding counts. For one step theirs is t = 0, which takes pure noise for an image that is almost clean; ours is
+    T-1. Raises InputError for a number of steps outside [1, T].
     """
     check_number("steps", steps, minimum=1, maximum=T, integer=True)
     if steps == 1:
@@ -67,20 +64,16 @@ class DDIM:
 
 
 class DDPM:
-    """The mean of the posterior and its own variance, "fixed small", or beta, "fixed large", or a learned one between.
-
-    A network that has learned its variance decides with "fixed small"; with "fixed large" it is not asked.
-    """
+    """The mean of the posterior, with its own variance ("fixed small"), or the learned one."""
 
     noisy = True
 
-    def __init__(self, alpha_bar, large=False):
-        self.large, self.tables = large, []
+    def __init__(self, alpha_bar):
+        self.tables = []
         for ab, after in zip(alpha_bar, alpha_bar[1:], strict=False):
             alpha = ab / after
             mean = after**0.5 * (1 - alpha) / (1 - ab), alpha**0.5 * (1 - after) / (1 - ab)
-            variance = 1 - alpha if large else (1 - after) / (1 - ab) * (1 - alpha)
-            self.tables.append((*mean, variance**0.5))
+            self.tables.append((*mean, ((1 - after) / (1 - ab) * (1 - alpha)) ** 0.5))
         respaced, steps = Schedule(alpha_bar[-2::-1], "respaced"), torch.arange(len(self.tables), device="cpu")
         like = torch.zeros(1, dtype=torch.float64, device="cpu")
         ends = [log_variance(end, steps, respaced, like=like) for end in (-1.0, 1.0)]
@@ -91,10 +84,10 @@ class DDPM:
         mean = of_x0 * x0 + of_x * x
         if noise is None:
             return mean
-        if values is not None and not self.large:
+        if values is not None:
             low, spread = self.log_variances[i]
             sigma = (low + (values + 1) / 2 * spread).exp() ** 0.5
         return mean + sigma * noise
 
 
-SOLVERS = {"ddim": DDIM, "ddpm": DDPM, "ddpm-large": lambda alpha_bar: DDPM(alpha_bar, large=True)}
+SOLVERS = {"ddim": DDIM, "ddpm": DDPM}

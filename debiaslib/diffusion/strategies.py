@@ -6,14 +6,13 @@ A weighting is a string, so that papermill, a YAML file and a command line can c
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ..errors import InputError, check_choice, check_number, shown
 
 
 @dataclass(frozen=True)
 class Argument:
-    """A weighting's argument: its default and the closed or open lower bound of its range, if it has one."""
+    """A weighting's argument: its default and the closed or open lower bound of its range."""
 
     default: float
     minimum: float | None = None
@@ -29,22 +28,10 @@ KNOWN = {
     "soft_min_snr": {"gamma": Argument(5, above=0)},
     "max_snr": {"gamma": Argument(1, above=0)},
     "edm": {"sigma_data": Argument(0.5, above=0)},
-    "sigmoid": {"bias": Argument(-1)},
-    "vlb": {},
 }
 
-LABELS = {
-    "constant": "constant",
-    "debiased": "debiased",
-    "inverse_snr": "1/SNR",
-    "p2": "P2",
-    "min_snr": "Min-SNR",
-    "soft_min_snr": "soft Min-SNR",
-    "max_snr": "Max-SNR",
-    "edm": "EDM",
-    "sigmoid": "sigmoid",
-    "vlb": "VLB",
-}
+LABELS = {"inverse_snr": "1/SNR", "p2": "P2", "min_snr": "Min-SNR", "soft_min_snr": "soft Min-SNR",
+          "max_snr": "Max-SNR", "edm": "EDM"}  # where it is not the name itself  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,10 +53,10 @@ class Strategy:
     @property
     def label(self):
         """The name in a figure: `P2 (1, 1)`, `Min-SNR-5`."""
-        label, values = LABELS[self.name], [_digits(value) for _, value in self.arguments]
+        label, values = LABELS.get(self.name, self.name), [_digits(value) for _, value in self.arguments]
         if not values:
             return label
-        if len(values) == 1 and not values[0].startswith("-"):
+        if len(values) == 1:
             return f"{label}-{values[0]}"
         return f"{label} ({', '.join(values)})"
 
@@ -90,11 +77,6 @@ def parse_strategy(text):
         return text
     if not isinstance(text, str):
         raise InputError(f"weighting is {shown(text)}; it must be a string such as 'debiased' or 'min_snr(gamma=5)'")
-    return _parse(text)
-
-
-@lru_cache(maxsize=256)
-def _parse(text):
     name, given = _split(text)
     arguments = KNOWN[check_choice("weighting", name, KNOWN)]
     for key in given:

@@ -27,40 +27,6 @@ from .strategies import parse_strategy
 _NEAR_ZERO, _NEARER_ZERO = 1e-150, 1e-200
 
 
-def _sigmoid(S, bias):
-    """For epsilon sigmoid(bias - log S) (-d log S/dt) with t in [0, 1]; for x0 sigmoid(bias - log S) (-dS/dt).
-
-    The second factor makes it a weight on the axis of log S, whatever the schedule.
-    """
-    if len(S) < 2:
-        raise InputError("the 'sigmoid' weight needs two timesteps or more, for the slope of log SNR")
-    if float(S.max()) >= 1 / _NEAR_ZERO:
-        raise InputError("the 'sigmoid' weight needs finite SNR, for the slope of log SNR; leave out sigma = 0")
-    _check_falls("sigmoid", S)
-    slope = -S * torch.gradient(S.log())[0]
-    # Where log S is -infinity, at S = 0 and beside it, the slope is that of S itself.
-    zero = torch.nn.functional.pad(S < _NEAR_ZERO * 10, (1, 1))
-    slope = torch.where(zero[:-2] | zero[1:-1] | zero[2:], -torch.gradient(S)[0], slope)
-    return torch.sigmoid(bias - S.log()) * slope * len(S)
-
-
-def _vlb(S):
-    """For epsilon beta_t / (2 alpha_t (1 - alpha_bar_t)); for x0 beta_t alpha_bar_{t-1} / (2 (1 - alpha_bar_t)^2).
-
-    The variational bound with sigma_t^2 = beta_t, as if its first term were Gaussian too.
-    """
-    _check_falls("vlb", S)
-    before = S[:-1]  # in terms of SNR alone, where no digits cancel
-    return torch.cat([(1 + S[:1]) / 2, (before - S[1:]) * (1 + S[1:]) / (2 * (1 + before))])
-
-
-def _check_falls(name, S):
-    if bool((S.diff() >= 0).any()):
-        raise InputError(
-            f"the {name!r} weight needs the SNR at consecutive timesteps; this table does not fall throughout"
-        )
-
-
 # Each weight is defined once, in x0 units, where all but P2 with k = 0 and gamma > 1 are finite at S = 0.
 _X0_WEIGHTS = {
     "constant": lambda S: S,  # DDPM's L_simple
@@ -71,8 +37,6 @@ _X0_WEIGHTS = {
     "soft_min_snr": lambda S, gamma: S * gamma / (S + gamma),  # Crowson et al. 2024
     "max_snr": lambda S, gamma: S.clamp(min=gamma),  # gamma=1: truncated SNR, Salimans & Ho 2022
     "edm": lambda S, sigma_data: S + (1 / sigma_data) * (1 / sigma_data),  # Karras et al. 2022, lambda(sigma) alone
-    "sigmoid": _sigmoid,  # Kingma & Gao 2023, Hoogeboom et al. 2024
-    "vlb": _vlb,  # Ho et al. 2020, eq. 12
 }
 _UNITS = {  # |error in this unit|^2 / |x0 error|^2
     "epsilon": lambda S: S,
@@ -86,11 +50,10 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     """The loss weight at every timestep: float64, shape (T,), on the argument's device. Training indexes it by t.
 
     strategy: "constant", "debiased", "inverse_snr", "p2(k=1,gamma=1)", "min_snr(gamma=5)", "soft_min_snr(gamma=5)",
-        "max_snr(gamma=1)", "edm(sigma_data=0.5)", "sigmoid(bias=-1)", "vlb", or a callable that maps the SNR table to
-        the weight of the epsilon loss.
-    schedule_or_snr: a `Schedule`, a `FlowSchedule`, a diffusers scheduler, or a 1-D table of SNR: a tensor, an array, a
-        list or a Series. A table of a batch's own SNR gives the weights of the batch; "sigmoid" and "vlb" compare
-        neighbours and need that of consecutive timesteps.
+        "max_snr(gamma=1)", "edm(sigma_data=0.5)", or a callable that maps the SNR table to the weight of the epsilon
+        loss.
+    schedule_or_snr: a `Schedule`, a `FlowSchedule`, a diffusers scheduler, or a 1-D table of SNR, such as that of a
+        batch's timesteps: a tensor, an array, a list or a Series.
     prediction_type: what the network predicts and the squared error is of: "epsilon", "sample" (x0), "v_prediction" or
         "flow_prediction" (u = epsilon - x0).
     max_weight: upper bound on the weight of the epsilon loss, applied before the conversion.
@@ -106,16 +69,13 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     check_choice("normalize", normalize, (True, False, "epsilon"))
     if max_weight is not None:
         check_number("max_weight", max_weight, above=0)
-    # A flow-matching scheduler's table begins with the noisiest step; only "sigmoid" and "vlb" depend on the order.
-    backwards = not callable(strategy) and len(snr) > 1 and bool((snr.diff() > 0).all())
-    snr = snr.flip(0) if backwards else snr
     weight = _table(strategy, snr, prediction_type, max_weight)
     if normalize:
         mean = (_table(strategy, snr, "epsilon", max_weight, False) if normalize == "epsilon" else weight).mean()
         if not mean > 0:
             raise InputError(f"normalize divides by the mean weight of {str(strategy)!r}, which is 0")
         weight = weight / mean
-    return weight.flip(0) if backwards else weight
+    return weight
 
 
 def _snr_table(given):
@@ -163,11 +123,7 @@ def _x0_weight(strategy, S):
     if not callable(strategy):
         parsed = parse_strategy(strategy)
         return _X0_WEIGHTS[parsed.name](S, **dict(parsed.arguments))
-    weight = strategy(S)
-    try:
-        weight = as_float64("weight", weight).to(S)
-    except InputError:
-        weight = S[:0]  # refused below
+    weight = as_float64(f"the weight of {strategy!r}", strategy(S)).to(S)
     if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
         raise InputError(
             f"the weighting {strategy!r} must give one finite weight >= 0 for each of the {len(S)} timesteps"

@@ -20,7 +20,7 @@ from ..training.config import TrainConfig
 from ..training.settings import Flag, Several, Text, Whole, check_distinct, check_name, settings
 from .presets import get_preset
 
-SAMPLERS = ("ddim", "ddpm", "ddpm-large")
+SAMPLERS = ("ddim", "ddpm")
 DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048}
 FEATURES = tuple(DIMENSIONS)
 NOTEBOOKS = (
@@ -35,8 +35,6 @@ NOTEBOOKS = (
 
 Weighting = Annotated[str, AfterValidator(lambda text: str(parse_strategy(text)))]
 Arm = Annotated[str, AfterValidator(lambda text: str(parse_arm(text)))]
-_TIMESTEPS = ("shown_timesteps", "curve_timesteps", "swap_timesteps")
-_STEPS = ("grid_steps", "distance_steps", "snapshot_steps", "swap_steps")
 _OF_THE_RUN = ("weighting", "variant", "seed", "preset", "dataset")
 _SETTINGS = sorted({field.name for field in dataclasses.fields(TrainConfig)} - {*_OF_THE_RUN})  # of `training`
 
@@ -112,12 +110,12 @@ class Experiment:
 
     def _check_numbers(self):
         T = self.train_config(self.weightings[0], self.seeds[0]).timesteps
-        for name in _TIMESTEPS:
-            for t in getattr(self, name):
-                check_number(name, t, minimum=0, below=T, integer=True)
-        for name in _STEPS:
-            for steps in getattr(self, name):
-                check_number(name, steps, minimum=1, maximum=T, integer=True)
+        timesteps = ("shown_timesteps", "curve_timesteps", "swap_timesteps")
+        steps = ("grid_steps", "distance_steps", "snapshot_steps", "swap_steps")
+        for names, bounds in ((timesteps, {"minimum": 0, "below": T}), (steps, {"minimum": 1, "maximum": T})):
+            for name in names:
+                for value in getattr(self, name):
+                    check_number(name, value, **bounds, integer=True)
         if not self.allow_singular:  # for a covariance that is not singular
             for name in ("distance_images", "reference_images"):
                 check_number(name, getattr(self, name), minimum=self.enough_images, integer=True)
@@ -129,22 +127,19 @@ class Experiment:
 
     def train_config(self, arm, seed):
         """The `TrainConfig` of one (arm, seed) of this experiment; a weighting alone is an arm."""
-        arm, preset = parse_arm(arm), dataclasses.asdict(get_preset(self.preset))
+        arm, preset = parse_arm(arm), vars(get_preset(self.preset))
         named = {"preset": self.preset, "weighting": arm.weighting, "variant": arm.variant, "seed": seed}
         keys = [key for key in self.rates if _matches(key, arm)]
         own = {"lr": self.rates[max(keys, key=lambda key: len(parse_arm(key).settings))]} if keys else {}
         given = {**preset, **self.training, **own, **dict(arm.settings), **named}
         if self.dataset:
             given["dataset"] = self.dataset
-        if isinstance(given["network"], dict):  # samples and exported pipelines take their size from the network
-            given["network"] = {**self._network(preset["network"]), "sample_size": given["resolution"]}
+        changes = self.training.get("network", {})
+        if isinstance(changes, dict):  # they replace a network of another class, and change one of the same
+            base = {} if "_class_name" in changes else preset["network"]
+            # Samples and exported pipelines take their size from the network.
+            given["network"] = {**base, **changes, "sample_size": given["resolution"]}
         return TrainConfig(**given)
-
-    def _network(self, preset):
-        """The preset's network with what `training` changes of it; of another class, that of `training` alone."""
-        given = self.training.get("network", {})
-        same = given.get("_class_name", preset.get("_class_name")) == preset.get("_class_name")
-        return {**preset, **given} if same else given
 
     @property
     def measured(self):

@@ -90,9 +90,9 @@ def test_the_last_step_gives_x0_hat():
 
 
 def test_fixed_variances_and_a_learned_one_between_them():
-    """values -1 is the posterior's variance, 1 is beta; "ddpm-large" does not ask the network."""
+    """values -1 is the posterior's variance, 1 is beta."""
     zero, one = torch.zeros(1), torch.ones(1)
-    small, large = (solver(name, 6, FINE) for name in ("ddpm", "ddpm-large"))
+    small = solver("ddpm", 6, FINE)
     alpha_bar = FINE.alpha_bar[small.timesteps].tolist()
     for i in range(5):
         ab, after = alpha_bar[i : i + 2]
@@ -101,4 +101,3 @@ def test_fixed_variances_and_a_learned_one_between_them():
         assert small.step(i, zero, zero, zero, one, None).item() == pytest.approx(posterior**0.5, rel=1e-6)
         for values, variance in ((-one, posterior), (one, beta), (0 * one, (posterior * beta) ** 0.5)):
             assert small.step(i, zero, zero, zero, one, values).item() == pytest.approx(variance**0.5, rel=1e-6)
-            assert large.step(i, zero, zero, zero, one, values).item() == pytest.approx(beta**0.5, rel=1e-6)

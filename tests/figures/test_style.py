@@ -24,8 +24,6 @@ def test_variants_share_the_marker_but_not_shade_dashes_or_face():
     assert usual.marker == low.marker == high.marker
     assert len({usual.colour, low.colour, high.colour}) == len({str(x.dashes) for x in (usual, low, high)}) == 3
     assert (usual.hollow, low.hollow, high.hollow) == (False, True, True)
-    below, above, opposite = (style.look(f"sigmoid(bias={bias})") for bias in (-3, 0, 1))
-    assert below.hollow and above.hollow and opposite.hollow and below.colour != above.colour
 
 
 def test_type_is_eight_pixels_high_on_a_telephone():

@@ -137,7 +137,6 @@ OF_EXPERIMENT = {
     "distance_steps": ((3,), {"distances"}),
     "reference_images": (201, JUDGED),
     "sampling_batch_size": (49, SAMPLED),
-    "sampler": ("ddpm-large", SAMPLED),
     "further_samplers": ((), {"distances"}),
     "clip_x0": (False, SAMPLED),
     "raw_weights": (False, {"distances"}),
@@ -189,6 +188,7 @@ def test_tables(monkeypatch):
     before = keys(monkeypatch)
     cases = [({"facts": Facts(**{name: "another"})}, name, wanted) for name, wanted in OF_FACTS.items()]
     cases += [({name: value}, name, wanted) for name, (value, wanted) in OF_EXPERIMENT.items()]
+    cases += [({"sampler": "ddpm", "further_samplers": ()}, "sampler", SAMPLED)]
     for changed, name, wanted in cases:
         after = keys(monkeypatch, **changed)
         made_again = {table for table in before if after[table] != before[table]}
