@@ -20,8 +20,7 @@ from ..files import read_json, write_json
 from ..paths import absolute, check_results_folder, notebook_files, results_root
 from ..training.run import check_settings, find_run
 from .experiment import load_experiment
-from .progress import follow, last_words
-from .snakemake import StopSignals, engine_log, start_engine
+from .snakemake import last_words, run_engine
 
 _UNDECLARED = ("figures/*.png", "notebooks/*.ipynb", "notebooks/*.html", "tables/*")  # what notebooks and report make
 
@@ -59,15 +58,12 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, profile=""):
 
 def _run_engine(settings, folder, config, jobs, profile):
     threads = settings.train_config(*settings.runs[0]).threads
-    with open(engine_log(folder), "w", encoding="utf-8") as log, StopSignals() as stop:
-        stop.engine = start_engine(folder, jobs * threads, threads, config, profile)
-        failed = follow(stop.engine.stdout, log)
-        code = stop.engine.wait()
-    if stop.signal is not None:
+    code, failed, stopped = run_engine(folder, jobs * threads, threads, config, profile)
+    if stopped is not None:
         print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
-        sys.exit(128 + stop.signal)
+        sys.exit(128 + stopped)
     if code != 0:
-        words = last_words(folder, failed) or f"the engine ended with code {code}; see {engine_log(folder)}"
+        words = last_words(folder, failed) or f"the engine ended with code {code}; see {folder / 'logs/engine.log'}"
         raise WorkFailed(words, _status([code, *failed.values()]))
 
 

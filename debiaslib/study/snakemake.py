@@ -1,15 +1,18 @@
 """The engine of the pipeline: Snakemake in a process group of its own, told by a signal to stop, and never orphaned."""
 
 import os
+import re
 import runpy
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
+from ..errors import WorkFailed
 from ..files import exclusive
 from ..paths import absolute, cache_root, checkout
 from ..signals import SUPERVISED, end_with_parent
@@ -28,25 +31,27 @@ _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**28),
 }
+# What the engine's lines say.
+_RULE, _LOG = re.compile(r"(Error in |local)?rule \w+:"), re.compile(r"    log: logs/(.+?)\.log")
+_COUNT = re.compile(r"(\d+ of \d+) steps")
+_STATUS = re.compile(r"died with <Signals\.\w+: (\d+)>|non-zero exit status (\d+)\.")
 
 
-def engine_log(folder):
-    """Where the engine writes what it does."""
-    return folder / "logs" / "engine.log"
-
-
-def start_engine(folder, cores, threads, config, profile=""):
-    """Snakemake at work on the rule `all`, as a `subprocess.Popen` whose stdout is its log.
+def run_engine(folder, cores, threads, config, profile=""):
+    """Bring the rule `all` up to date: (exit status, `follow`'s failed jobs, the signal that stopped it or None).
 
     cores: of all jobs together; threads: of each; config: experiment, dataset and results; profile: the folder of a
-    Snakemake profile, which says instead of `cores` where and how many jobs run.
+    Snakemake profile, which says instead of `cores` where and how many jobs run. The log is logs/engine.log.
     """
     where = ["--profile", str(Path(profile).resolve())] if profile else ["--cores", str(cores)]
     arguments = ["--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder), *where, *_OPTIONS]
     arguments += ["--config", *_config_arguments(config), "--", "all"]
-    command = [sys.executable, "-m", "debiaslib.study.snakemake", str(folder), "profile" if profile else ""]
-    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
-                            env=_environment(threads), text=True, errors="replace")  # fmt: skip
+    command = [sys.executable, "-m", "debiaslib.study.snakemake", str(folder), "profile" if profile else "", *arguments]
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with open(folder / "logs" / "engine.log", "w", encoding="utf-8") as log, _forwarded_signals() as stop:
+        stop["engine"] = subprocess.Popen(command, process_group=0, env=_environment(threads), **said)
+        failed = follow(stop["engine"].stdout, log)
+        return stop["engine"].wait(), failed, stop.get("signal")
 
 
 def _environment(threads):
@@ -72,26 +77,67 @@ def _config_arguments(config):
     return [f"{key}= {quoted[key].strip()} " for key, value in config.items() if value]
 
 
-class StopSignals:
-    """Within this context SIGINT and SIGTERM are kept in `.signal` and go to the group of `.engine`, a `Popen`.
+@contextmanager
+def _forwarded_signals():
+    """SIGINT and SIGTERM are kept under "signal" of the dict given, and go to the process group of its "engine".
 
     The first goes there as SIGINT: trainings save a checkpoint and end. A second one ends the group at once.
     """
+    stop = {}
 
-    signal = engine = None
+    def receive(number, frame):
+        kind = signal.SIGKILL if "signal" in stop else signal.SIGINT
+        stop["signal"] = number
+        if "engine" in stop and stop["engine"].poll() is None:
+            os.killpg(stop["engine"].pid, kind)
 
-    def __enter__(self):
-        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _receive(self, number, frame):
-        kind, self.signal = signal.SIGINT if self.signal is None else signal.SIGKILL, number
-        if self.engine is not None and self.engine.poll() is None:
-            os.killpg(self.engine.pid, kind)
-
-    def __exit__(self, *error):
-        for number, handler in self._before.items():
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def follow(lines, log, out=None):
+    """Copy the engine's `lines` to the file `log`, and say on `out` (stderr) which jobs begin and how many have ended.
+
+    Returns {job: its exit status, 128 and the signal that ended it} of the jobs that failed, named as their logs are.
+    """
+    started, failing, failed, status = time.monotonic(), False, {}, WorkFailed.FAILED
+
+    def say(text):
+        minutes, seconds = divmod(int(time.monotonic() - started), 60)
+        print(f"[{minutes}:{seconds:02d}] {text}", file=out or sys.stderr, flush=True)
+
+    for line in lines:
+        log.write(line)
+        log.flush()
+        if found := _RULE.match(line):
+            failing = found[1] == "Error in "
+        elif (found := _LOG.match(line)) and failing:
+            failed[found[1]], status = status, WorkFailed.FAILED
+        elif found:
+            say(f"begun: {found[1]}")
+        elif found := _COUNT.match(line):
+            say(f"done: {found[1]} jobs")
+        elif found := _STATUS.search(line):  # of the job whose error follows
+            status = 128 + int(found[1]) if found[1] else int(found[2])
+    return failed
+
+
+def last_words(folder, failed):
+    """Why the jobs of `follow` failed, in one line: the signal, or the last line that each wrote into its log."""
+    return "; ".join(_last_words(folder / "logs" / f"{job}.log", status - 128) for job, status in failed.items())
+
+
+def _last_words(log, number):
+    if number > 0:
+        return f"{log.stem} was killed (signal {number}{'; memory?' if number == 9 else ''})"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    lines = [line.strip() for line in lines if line.strip()] or ["it wrote nothing"]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f"{log.stem} failed: " + (errors[-1] if errors else f"{lines[-1]} (see {log})")
 
 
 def main():

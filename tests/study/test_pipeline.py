@@ -17,7 +17,7 @@ from debiaslib.errors import InputError
 from debiaslib.figures.draw import FIGURES
 from debiaslib.paths import notebook_files
 from debiaslib.study import pipeline
-from debiaslib.study.progress import follow, last_words
+from debiaslib.study.snakemake import follow, last_words
 from tests.data.test_images import folder_of
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
