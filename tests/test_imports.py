@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "debiaslib"
 WITHOUT_TORCH = [
     "errors", "paths", "files", "diffusion.strategies", "training.arms", "training.settings", "training.config",
     "training.run", "study.presets", "study.experiment", "study.controls", "study.compare", "study.saved_tables",
-    "study.sample_store", "metrics.statistics", "metrics.colour", "figures.draw",
+    "metrics.statistics", "metrics.colour", "figures.draw",
 ]  # fmt: skip
 
 BARE = """

@@ -6,10 +6,17 @@
 Each function returns its table, from the file if it was made from equal inputs.
 """
 
+import pandas as pd
 import torch
 
 from ..cli import experiment_parser, run_command
+from ..diffusion.prediction import PREDICTION_TYPES
+from ..diffusion.strategies import parse_strategy
+from ..diffusion.weighting import loss_weight
 from ..errors import InputError, check_choice
+from ..files import sha256_file
+from ..training.config import run_name
+from . import controls
 from .bias import bias
 from .distances import distances, real_distances
 from .gate import gate
@@ -17,7 +24,47 @@ from .mse import arm_errors, mse, one_step
 from .oracle_swap import oracle_swap, oracle_swap_samples
 from .samples import samples, training_samples
 from .study import open_study
-from .weights import weights
+
+
+def weights(study):
+    """The weights by timestep in each parametrisation, raw and divided by the mean of the epsilon weight."""
+    inputs = {"weightings": study.formulas, "schedule": study.schedule.name, "T": study.schedule.T}
+
+    def rows():
+        return pd.concat([_weights(study.schedule, w, p) for w in study.formulas for p in PREDICTION_TYPES])
+
+    return study.csv("weights.csv", inputs, rows, digits=7)
+
+
+def _weights(schedule, weighting, prediction_type):
+    raw, epsilon = loss_weight(weighting, schedule, prediction_type), loss_weight(weighting, schedule)
+    facts = {"weighting": weighting, "label": parse_strategy(weighting).label, "prediction_type": prediction_type}
+    numbers = {"raw": raw, "normalized": raw / epsilon.mean(), "share": epsilon.cumsum(0) / epsilon.sum()}
+    return pd.DataFrame({"t": range(schedule.T), "snr": schedule.snr, **facts, **numbers})
+
+
+def arm_outcomes(study):
+    """The outcomes of every training of the experiment: a DataFrame, see `controls.outcomes`."""
+    return controls.outcomes(pd.concat([distances(study, *run) for run in study.experiment.runs]), arm_errors(study))
+
+
+def control_ratios(study):
+    """The contrasts between the arms, tables/controls.csv: a DataFrame, see `controls.contrasts`."""
+    outcomes = arm_outcomes(study)
+    return study.csv("controls.csv", _outcome_inputs(study), lambda: controls.contrasts(outcomes), digits=6)
+
+
+def learning_rates(study):
+    """Every outcome by learning rate, tables/learning_rates.csv: a DataFrame, see `controls.sweep`."""
+    outcomes, default = arm_outcomes(study), study.experiment.train_config("debiased", study.experiment.seeds[0]).lr
+    return study.csv("learning_rates.csv", _outcome_inputs(study), lambda: controls.sweep(outcomes, default), digits=6)
+
+
+def _outcome_inputs(study):
+    names = [*sorted(f"distances-{run_name(*run)}.csv" for run in study.experiment.runs), "arm_errors.csv"]
+    tables = {name: sha256_file(study.folder / "tables" / name) for name in names}
+    return {"outcomes": controls.OUTCOMES, "base": controls.BASE, "tables": tables}
+
 
 _ALL = (gate, weights, one_step, mse, bias, arm_errors, real_distances, oracle_swap, oracle_swap_samples)
 OF_ALL = {make.__name__: make for make in _ALL}

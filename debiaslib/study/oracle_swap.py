@@ -9,7 +9,6 @@ these networks; if it stays, it is refuted.
 import itertools
 
 import numpy as np
-import torch
 
 from ..diffusion.prediction import call_network, to_x0_epsilon
 from ..diffusion.sampling import sample
@@ -26,14 +25,9 @@ def swapped(above, below, t_star):
     return lambda x_t, t: (above if int(t[0]) > t_star else below)(x_t, t)
 
 
-def as_denoiser(models, schedule, prediction_type):
-    """The function (x_t, t) -> x0_hat of networks' mean answer; one network is a list of one."""
-
-    def answer(x_t, t):
-        output = torch.stack([call_network(model, x_t, t) for model in models]).mean(dim=0)
-        return to_x0_epsilon(output, x_t, t.cpu(), schedule, prediction_type)[0]
-
-    return answer
+def as_denoiser(model, schedule, prediction_type):
+    """The function (x_t, t) -> x0_hat of a network."""
+    return lambda x_t, t: to_x0_epsilon(call_network(model, x_t, t), x_t, t.cpu(), schedule, prediction_type)[0]
 
 
 def swaps(experiment):
@@ -50,26 +44,20 @@ def swaps(experiment):
 def oracle_swap(study):
     """Distances from the data of the swaps' samples, tables/oracle_swap.csv: a DataFrame, a row a metric.
 
-    Columns: above, below, t_star (-1: one denoiser at all t), seed, steps, and those of `metrics.evaluate`. Seed "mean"
-    is the mean of all seeds' answers at each call. The samples of one number of steps start from equal noise.
+    Columns: above, below, t_star (-1: one denoiser at all t), seed, steps, and those of `metrics.evaluate`. The samples
+    of one number of steps start from equal noise. The optimum alone stands under the first seed.
     """
-    e = study.experiment
-    metrics, arms = Metrics(study, e.swap_images), e.weightings[:2]
-    inputs = {**trained(study, e.seeds, arms), **metrics.inputs, "swaps": swaps(e), "steps": e.swap_steps}
-    inputs |= {"clip": e.clip_x0, "optimum": e.optimum_images, "sampler": e.sampler}
+    e, metrics = study.experiment, Metrics(study, study.experiment.swap_images)
+    inputs = {**trained(study, e.seeds, e.weightings[:2]), **metrics.inputs, **_inputs(e), "steps": e.swap_steps}
 
     def rows():
-        # The optimum alone has no training seed: once.
-        asked = {seed: [s for s in swaps(e) if seed == e.seeds[0] or s[:2] != (ORACLE, ORACLE)] for seed in e.seeds}
-        if len(e.seeds) > 1:
-            asked["mean"] = [(arm, arm, -1) for arm in arms]
         found = []
-        for name, of_seed in asked.items():
-            seeds = e.seeds if name == "mean" else [name]
-            denoisers = _denoisers(study, seeds)
-            for steps, (above, below, t_star) in itertools.product(e.swap_steps, of_seed):
-                images = _draw(study, denoisers, (above, below, t_star), seeds[0], steps)
-                found += metrics.rows(images, above=above, below=below, t_star=t_star, seed=name, steps=steps)
+        for seed in e.seeds:
+            draw = _sampler(study, seed)
+            asked = [swap for swap in swaps(e) if seed == e.seeds[0] or swap[:2] != (ORACLE, ORACLE)]
+            for steps, (above, below, t_star) in itertools.product(e.swap_steps, asked):
+                facts = {"above": above, "below": below, "t_star": t_star, "seed": seed, "steps": steps}
+                found += metrics.rows(draw(above, below, t_star, steps, e.swap_images), **facts)
         return found
 
     return study.csv("oracle_swap.csv", inputs, rows, digits=10)
@@ -81,33 +69,32 @@ def oracle_swap_samples(study):
     names (M,), each "above | below"; t_star (K,); images uint8 (M, K, N, 3, R, R).
     """
     e, seed = study.experiment, study.experiment.seeds[0]
-    inputs = {**trained(study, [seed], e.weightings[:2]), "swaps": swaps(e), "steps": e.swap_steps[-1]}
-    inputs |= {"clip": e.clip_x0, "optimum": e.optimum_images, "sampler": e.sampler, "n": _SHOWN}
+    inputs = {**trained(study, [seed], e.weightings[:2]), **_inputs(e), "steps": e.swap_steps[-1], "n": _SHOWN}
 
     def make():
-        denoisers, pairs = _denoisers(study, [seed]), list(dict.fromkeys(swap[:2] for swap in swaps(e)))
-        more = (seed, e.swap_steps[-1], _SHOWN)
-        images = [[_draw(study, denoisers, (*pair, t), *more) for t in e.swap_timesteps] for pair in pairs]
+        draw, pairs = _sampler(study, seed), list(dict.fromkeys(swap[:2] for swap in swaps(e)))
+        images = [[draw(*pair, t, e.swap_steps[-1], _SHOWN) for t in e.swap_timesteps] for pair in pairs]
         names = np.array([" | ".join(pair) for pair in pairs])
         return {"names": names, "t_star": np.array(e.swap_timesteps), "images": np.array(images)}
 
     return study.arrays("oracle_swap_samples.npz", inputs, make)
 
 
-def _denoisers(study, seeds):
-    """{name: (x_t, t) -> x0_hat} of the optimum and of the first two weightings: the mean of these seeds' networks."""
-    found = {ORACLE: optimal_denoiser(study)[0]}
-    for arm in study.experiment.weightings[:2]:
-        models = [study.model(arm, seed) for seed in seeds]
-        found[arm] = as_denoiser(models, study.schedule, study.prediction_type_of(arm))
-    return found
+def _inputs(e):
+    return {"swaps": swaps(e), "clip": e.clip_x0, "optimum": e.optimum_images, "sampler": e.sampler}
 
 
-def _draw(study, denoisers, swap, seed, steps, count=None):
-    """Samples of a swap (above, below, t_star) from the starting noise of a training seed's samples."""
-    above, below, t_star = swap
+def _sampler(study, seed):
+    """The function (above, below, t_star, steps, count) that draws a swap's samples of a training seed."""
     e, config = study.experiment, study.config
-    model, seeds = swapped(denoisers[above], denoisers[below], t_star), image_seeds(seed, count or e.swap_images)
-    options = {"sampler": e.sampler, "steps": steps, "prediction_type": "sample", "clip_x0": e.clip_x0}
+    denoisers = {ORACLE: optimal_denoiser(study)[0]}
+    for arm in e.weightings[:2]:
+        denoisers[arm] = as_denoiser(study.model(arm, seed), study.schedule, study.prediction_type_of(arm))
+    options = {"sampler": e.sampler, "prediction_type": "sample", "clip_x0": e.clip_x0, "device": config.device}
     options |= {"shape": (3, config.resolution, config.resolution), "batch_size": e.sampling_batch_size}
-    return sample(model, study.schedule, seeds, device=config.device, **options)
+
+    def draw(above, below, t_star, steps, count):
+        model = swapped(denoisers[above], denoisers[below], t_star)
+        return sample(model, study.schedule, image_seeds(seed, count), steps=steps, **options)
+
+    return draw

@@ -1,16 +1,22 @@
 """Samples of the trained networks: a few for the figures, and those that distances are measured on.
 
-The latter are kept in results/<experiment>/samples/, so that another metric needs no new ones.
+The latter are kept in results/<experiment>/samples/, so that another metric needs no new ones: one .npy file a job,
+named by the hash of what decides it. Until all are drawn they lie in shards of about 1,000 in a folder of that name, so
+that a killed job goes on at its next shard.
 """
 
 import functools
+import shutil
 
 import numpy as np
 
 from ..diffusion.sampling import sample
+from ..files import sha256_json, write_npy
+from ..store import stored
 from ..training.config import run_name
 from .common import trained
-from .sample_store import stored_images
+
+_SHARD = 1000  # images
 
 
 def samples(study, arm, seed):
@@ -49,9 +55,9 @@ def _grid(study, arm, seed, models):
 
 
 def image_seeds(seed, count):
-    """The seeds of `count` samples of the networks of a training seed: a range, equal for all arms.
+    """The seeds of `count` samples of a training seed's networks, equal for all arms: a range.
 
-    Each training seed has its own, so that an interval over training seeds counts the noise of sampling too.
+    Each training seed has its own, so that an interval over them counts the noise of sampling too.
     """
     first = seed % 4000 * 1_000_000  # the seed of an image is below 2^32
     return range(first, first + count)
@@ -60,8 +66,7 @@ def image_seeds(seed, count):
 def sampling_jobs(e, arm, seen):
     """The samplings that a run's distances need: dicts of network, sampler, steps and images_seen.
 
-    seen: after how many images the training keeps its EMA weights. Every sampler and number of steps is taken at the
-    end, and the snapshots by the first sampler.
+    seen: after how many images the training keeps its EMA weights; at the end all samplers are taken, else the first.
     """
     jobs = [("ema", sampler, steps, seen[-1]) for sampler in e.samplers for steps in e.distance_steps]
     jobs += [("ema", e.sampler, steps, count) for count in seen for steps in e.snapshot_steps]
@@ -83,6 +88,30 @@ def stored_samples(study, arm, seed, n, network, sampler, steps, images_seen):
         return sample(model(), study.schedule, seeds[numbers.start : numbers.stop], progress=True, **settings)
 
     return stored_images(study.folder / "samples", inputs, (3, config.resolution, config.resolution), draw)
+
+
+def stored_images(folder, inputs, shape, draw):
+    """`inputs["n"]` images of `shape` (C, H, W), uint8 (n, C, H, W), mapped from disk; those not yet there are drawn.
+
+    inputs: JSON-native; all that decides the images. draw: gives the images of a range of numbers below n.
+    """
+    path = folder / f"{sha256_json(inputs)[:32]}.npy"
+    shards, n, batch = path.with_suffix(""), inputs["n"], inputs["batch_size"]
+    size = batch * max(1, _SHARD // batch)  # whole batches: an image's last bits depend on the size of its batch
+
+    def make(temporary):
+        with open(temporary, "wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, n, size):
+                part = range(start, min(n, start + size))
+                seeds = {"seeds": [part.start, part.stop]}
+                shard = stored(shards / f"{start:06d}.npy", seeds, lambda to, part=part: write_npy(to, draw(part)))
+                file.write(np.load(shard, allow_pickle=False))
+
+    stored(path, inputs, make, note=path.with_suffix(".json"))
+    shutil.rmtree(shards, ignore_errors=True)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def snapshots_of(study, arm, seed):

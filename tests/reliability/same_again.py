@@ -9,7 +9,6 @@ import pandas as pd
 
 from debiaslib.report.result_tables import write_result_tables
 from debiaslib.study import measurements
-from debiaslib.study.control_tables import control_ratios, learning_rates
 from debiaslib.study.study import open_study
 from debiaslib.training.config import run_name
 
@@ -25,7 +24,7 @@ def main(experiment, results, how_much):
         for name in measurements.OF_ONE if how_much == "all" else ("samples", "distances"):
             measurements.OF_ONE[name](study, *run)
     if how_much == "all":
-        control_ratios(study), learning_rates(study)
+        measurements.control_ratios(study), measurements.learning_rates(study)
         write_result_tables(study.folder, study.experiment.runs)
     print(*(run_name(*run) for run in runs))
 

@@ -34,7 +34,7 @@ from debiaslib.store import note_of
 from debiaslib.study import run_notebook as execution
 from debiaslib.study.experiment import load_experiment
 from debiaslib.study.run_notebook import execute_notebook
-from debiaslib.study.sample_store import stored_images
+from debiaslib.study.samples import stored_images
 from debiaslib.study.saved_tables import Tables
 from debiaslib.study.study import open_study
 from debiaslib.training.load import load_model, load_pretrained

@@ -7,8 +7,7 @@ import pytest
 
 from debiaslib.diffusion.one_step import mse_by_timestep
 from debiaslib.files import read_json
-from debiaslib.study import control_tables as control_measurements
-from debiaslib.study import controls
+from debiaslib.study import controls, measurements
 from debiaslib.study.common import measured_images
 from debiaslib.study.study import open_study
 
@@ -41,7 +40,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def errors(study):
-    return control_measurements.arm_errors(study)
+    return measurements.arm_errors(study)
 
 
 @pytest.mark.parametrize(
@@ -63,21 +62,21 @@ def test_an_error_is_that_of_the_arms_own_network_and_prediction(study, errors, 
 
 
 def test_the_contrasts_and_the_sweep_are_those_of_the_outcomes(study):
-    outcomes, ratios = control_measurements.arm_outcomes(study), control_measurements.control_ratios(study)
+    outcomes, ratios = measurements.arm_outcomes(study), measurements.control_ratios(study)
     pd.testing.assert_frame_equal(ratios, controls.contrasts(outcomes), check_exact=False, rtol=1e-4)
     value = outcomes[(outcomes.network == "ema") & (outcomes.outcome == "x0_mse, t = 900")].set_index(["arm", "seed"])
     logs = [math.log(value.value["debiased", seed] / value.value["constant", seed]) for seed in (0, 1)]
     published = ratios[(ratios.condition == "baseline") & (ratios.outcome == "x0_mse, t = 900")]
     assert published.ratio.item() == pytest.approx(math.exp(sum(logs) / 2), rel=1e-4)
-    rates = control_measurements.learning_rates(study)
+    rates = measurements.learning_rates(study)
     assert set(rates.lr) == {0.002, 0.004} and set(rates.n) == {2}
 
 
 def test_a_table_is_made_from_the_experiments_own_runs_alone(study):
-    control_measurements.control_ratios(study)
+    measurements.control_ratios(study)
     stale = study.folder / "tables" / "distances-inverse_snr-s0.csv"
     before = read_json(study.folder / "tables" / "controls.csv.json")
     stale.write_text("metric,value\n")
-    control_measurements.control_ratios(study)
+    measurements.control_ratios(study)
     assert read_json(study.folder / "tables" / "controls.csv.json") == before
     assert stale.name not in before["inputs"]["tables"] and len(before["inputs"]["tables"]) == 10 + 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from debiaslib.files import sha256_file
-from debiaslib.study import sample_store
+from debiaslib.study import samples
 
 SHAPE, INPUTS = (3, 4, 5), {"sampler": "ddim", "n": 7, "batch_size": 2}
 
@@ -33,7 +33,7 @@ class Folder:
 
     def images(self, **changed):
         self.asked = []
-        return sample_store.stored_images(self.path, {**INPUTS, **changed}, SHAPE, self.draw)
+        return samples.stored_images(self.path, {**INPUTS, **changed}, SHAPE, self.draw)
 
     def files(self):
         return sorted(path for path in self.path.rglob("*") if path.is_file() and path.suffix != ".lock")
@@ -42,7 +42,7 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """One whose shards are of two images."""
-    monkeypatch.setattr(sample_store, "_SHARD", 3)
+    monkeypatch.setattr(samples, "_SHARD", 3)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # no machine loses its power here
     return Folder(tmp_path / "samples")
 
@@ -73,7 +73,7 @@ def test_a_stopped_job_goes_on_at_its_next_shard_and_draws_a_damaged_one_again(f
         return drawn(numbers)
 
     with pytest.raises(KeyboardInterrupt):
-        sample_store.stored_images(folder.path, INPUTS, SHAPE, stop)
+        samples.stored_images(folder.path, INPUTS, SHAPE, stop)
     shard = next(path for path in folder.files() if path.name == "000000.npy")
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     assert np.array_equal(folder.images(), drawn(range(7)))
