@@ -61,12 +61,9 @@ class FlowSchedule(ForwardProcess):
 def from_diffusers(scheduler):
     """The `Schedule` or `FlowSchedule` of a diffusers scheduler. Raises InputError for one that has neither table.
 
-    Of a flow-matching scheduler the sigmas are taken as they are, shift included, in its own falling order. Index i is
-    that of `scheduler.sigmas[i]` and `scheduler.timesteps[i]`, as training scripts index them. The 0 that
-    `set_timesteps` appends is no timestep and is left out.
-
-    DPM-Solver, UniPC and the like with `use_flow_sigmas=True` are refused. They are flow matching, but before
-    `set_timesteps` their tables are those of a variance-preserving process, and after it those of the sampling steps.
+    Of a flow-matching scheduler the sigmas are taken as they are, shift included, in its own falling order, as training
+    scripts index them. The 0 that `set_timesteps` appends is left out. DPM-Solver, UniPC and the like with
+    `use_flow_sigmas=True` are refused: they hold no table of training timesteps.
     """
     name, config = type(scheduler).__name__, getattr(scheduler, "config", None) or {}
     if any(base.__name__.startswith("FlowMatch") for base in type(scheduler).__mro__):

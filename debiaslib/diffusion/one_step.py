@@ -20,6 +20,7 @@ from .prediction import call_network, network_output, to_x0_epsilon
 from .randomness import stream
 from .schedule import check_schedule
 
+_BATCH_SIZE = 64
 # What `mse_by_timestep` measures; those from the fourth on need an optimum.
 QUANTITIES = ("epsilon_mse", "x0_mse", "colour_mse", "excess", "colour_excess", "cross", "clipped_excess")
 
@@ -35,7 +36,7 @@ class OneStepEstimate:
 
 
 @torch.no_grad()
-def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", batch_size=64, labels=None):
+def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", labels=None):
     """Noise x0 to timestep t, call the model once and read x0 back; nothing is clipped.
 
     model: takes (x_t, t); x0, noise: float (N, C, H, W), x0 in [-1, 1]; t: one int for all images.
@@ -44,11 +45,10 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     or labels of another kind, and for noise and answers of the model that are not finite.
     """
     _check_timestep(t, schedule)
-    check_number("batch_size", batch_size, minimum=1, integer=True)
     _check_images(x0, labels)
     x_t = schedule.add_noise(x0, check_finite("noise", noise), t)
-    parts = x_t.split(batch_size)
-    classes = [None] * len(parts) if labels is None else torch.as_tensor(labels, device=x_t.device).split(batch_size)
+    parts = x_t.split(_BATCH_SIZE)
+    classes = [None] * len(parts) if labels is None else torch.as_tensor(labels, device=x_t.device).split(_BATCH_SIZE)
     outputs = [
         call_network(model, part, torch.full((len(part),), t, device=x_t.device), given)
         for part, given in zip(parts, classes, strict=True)
@@ -93,7 +93,7 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
         colour_mse             the error of the per-image mean colour
         excess, colour_excess  the distance from the optimum, if given; the optimum's own x0_mse is the floor
         cross                  x0_mse - excess - floor of the image: 0 on average for x0 from the optimum's law alone
-        clipped_excess         the distance of x0_hat, clipped to [-1, 1] as samplers clip it, from the optimum
+        clipped_excess         the excess of x0_hat clipped to [-1, 1], as samplers clip it
 
     Raises what `one_step_estimate` does, and InputError for models that are no dict and for no timesteps.
     """

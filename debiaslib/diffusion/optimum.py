@@ -8,11 +8,11 @@ import math
 import numpy as np
 import torch
 
-from ..errors import InputError, check_finite, check_number
+from ..errors import InputError, check_finite
 from .schedule import as_float64, check_schedule
 
 LARGEST = 64.0  # no image in [-1, 1], nor a number of a latent or of a normal law, is as far out; grey levels are
-_CHUNK_NUMBERS = 1 << 22  # float64: 32 MiB
+_CHUNK_NUMBERS = 1 << 22  # of images at a time, in float64: 32 MiB
 
 
 class OptimalDenoiser:
@@ -20,8 +20,7 @@ class OptimalDenoiser:
 
     images: uint8 (N, C, H, W), read as x/127.5 - 1 (an array may be memory-mapped), or floats in [-1, 1]. The work is
         done where they lie: on the CPU, or on the GPU of a tensor.
-    chunk: images in float64 at a time, by default as many as 32 MiB hold. Memory is 9 chunk C H W bytes, plus 8 for
-    each pair of a query and an image of the chunk, 32 for each number of a query, and 8 for each image.
+    chunk: images in float64 at a time, by default as many as 32 MiB hold.
     labels: the classes of the images, int64 (N,), for E[x0 | x_t, class]: the mean over the images of a query's class.
 
     Where many images explain x_t (high t) this is the posterior mean of the data's law up to sampling error; where one
@@ -36,8 +35,7 @@ class OptimalDenoiser:
         if labels is not None and len(labels) != len(images):
             raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(images)} images")
         self.images, self.schedule, self.shape = images, check_schedule(schedule), tuple(images.shape[1:])
-        fitting = max(1, _CHUNK_NUMBERS // max(1, math.prod(self.shape)))
-        self.chunk = check_number("chunk", fitting if chunk is None else chunk, minimum=1, integer=True)
+        self.chunk = chunk or max(1, _CHUNK_NUMBERS // max(1, math.prod(self.shape)))
         whole = str(images.dtype).endswith("uint8")  # numpy's or torch's: x = p/127.5 - 1 is applied to the products
         if not whole and "float" not in str(images.dtype):
             raise InputError(f"images are {images.dtype}; they must be uint8, or floats in [-1, 1]")

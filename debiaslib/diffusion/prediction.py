@@ -42,7 +42,7 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
 
     schedule: a `Schedule`, a `FlowSchedule`, or a diffusers scheduler, whose t is the index of its own tables.
     Raises InputError for an unknown prediction type and where the output does not determine the pair: "epsilon" where
-    SNR = 0 and x_t holds no signal, "sample" at sigma = 0 where x_t holds no noise.
+    SNR = 0, "sample" where sigma = 0.
     """
     if not hasattr(schedule, "scales"):
         from .flow import from_diffusers  # lazy: configurations name prediction types without importing torch

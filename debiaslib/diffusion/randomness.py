@@ -1,7 +1,4 @@
-"""All randomness of step s comes from (seed, purpose, s).
-
-Nothing is stored, so a resumed run equals an uninterrupted one.
-"""
+"""All randomness of step s comes from (seed, purpose, s): nothing is stored, and a resumed run equals another one."""
 
 import hashlib
 
@@ -9,10 +6,7 @@ import torch
 
 
 def stream_seed(seed, purpose, step=0):
-    """A 63-bit seed from (seed, purpose, step); different purposes and steps are independent streams.
-
-    PyTorch's CPU generator uses its lower 32 bits: among 100,000 steps about one pair shares a stream.
-    """
+    """A 63-bit seed from (seed, purpose, step); different purposes and steps are independent streams."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{step}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

@@ -37,8 +37,8 @@ def sample(
         function, such as one that asks `OptimalDenoiser` above a timestep and a network below it.
     schedule: a `Schedule`; seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU,
         because the network always sees one padded batch shape and each image draws from a generator of its own.
-    sampler, steps: "ddim"; "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned one);
-        "ddpm-large" (the variance beta of the respaced chain). All call the network `steps` times.
+    sampler, steps: "ddim", or "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned
+        one). Both call the network `steps` times.
     prediction_type: what the model answers: "epsilon", "sample" (x0), "v_prediction" or "flow_prediction".
     clip_x0: clip x0_hat to [-1, 1] at each call and derive epsilon_hat from it again, as the authors do.
     shape: (C, H, W); taken from a diffusers model's configuration if not given.
@@ -52,7 +52,7 @@ def sample(
     """
     if not callable(model):
         raise InputError(f"model is {shown(model)}; it must be a callable that takes (x_t, t)")
-    seeds = _image_seeds(seeds)
+    seeds = [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
     check_schedule(schedule, variance_preserving=True)
     check_number("batch_size", batch_size, minimum=1, integer=True)
     check_choice("prediction_type", prediction_type, ALL_PREDICTION_TYPES)
@@ -101,10 +101,7 @@ def _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, shape
 
 
 def _scales(schedule, timesteps):
-    """The schedule's (a, s) at the timesteps as float32 numbers on the CPU: nothing waits for the device.
-
-    They have no axes: torch takes a number from the CPU to the tensors of any device, but no array of one number.
-    """
+    """The schedule's (a, s) at the timesteps as float32 numbers without axes, which torch takes to any device."""
     like = torch.zeros((), dtype=torch.float32)
     table = {t: tuple(scale.reshape(()) for scale in schedule.scales(t, like)) for t in timesteps}
     return SimpleNamespace(scales=lambda t, like: table[t])
@@ -137,10 +134,6 @@ def to_float(images):
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.array(images))  # a copy: the array may be memory-mapped and read-only
     return images.float() / 127.5 - 1
-
-
-def _image_seeds(seeds):
-    return [int(check_number("seed", s, minimum=0, maximum=2**32 - 1, integer=True)) for s in seeds]
 
 
 def _image_shape(model, shape):

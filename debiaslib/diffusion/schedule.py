@@ -18,10 +18,7 @@ class ForwardProcess:
     """x_t = a_t x0 + s_t epsilon at whole timesteps. A subclass has `T`, `snr` and `scale_tables`, (a, s)."""
 
     def scales(self, t, like):
-        """(a_t, s_t) in the dtype and on the device of `like` (N, ...), to broadcast.
-
-        `t` is an int or an integer tensor (N,). Raises InputError for a t outside [0, T).
-        """
+        """(a_t, s_t) in dtype and on the device of `like` (N, ...), to broadcast. t: int or int64 (N,), in [0, T)."""
         try:
             t = torch.as_tensor(t, device="cpu")
         except (TypeError, ValueError, RuntimeError):
@@ -100,8 +97,7 @@ class Schedule(ForwardProcess):
         """The schedule of a diffusers scheduler, from its float32 `betas`, recomputed in float64.
 
         alpha_bar itself is float32 there, which leaves SNR(0) four digits. Where it differs by more than rounding from
-        what the betas give, it was changed on purpose and is used as it is. Some solvers put 2^-24 in place of a
-        terminal 0; it counts as 0.
+        what the betas give, it was changed on purpose and is used as it is; 2^-24 in place of a terminal 0 counts as 0.
         """
         alpha_bar = scheduler.alphas_cumprod.to(torch.float64)
         betas = getattr(scheduler, "betas", None)

@@ -9,10 +9,8 @@ The network answers 2C channels: its prediction, and values v that say where the
 
     loss = w(t) |target - output|^2 + hybrid_term(...)           w does not touch the second term             (eq. 16)
 
-The paper's authors use the code of ADM (guided-diffusion). Two things differ here; neither concerns the mean:
-- The likelihood at t = 0 takes the exact normal distribution function, not its tanh approximation, and no floor of
-  1e-12 on probabilities, which takes the gradient from the pixels that are explained worst.
-- The difference of the means is formed from that of the two x0: x_t cancels on paper instead of in float32.
+Other than in ADM's code, which the paper's authors use, the likelihood at t = 0 takes the exact normal distribution
+function, without a floor on probabilities, and the difference of the means is formed from that of the two x0.
 """
 
 import math
@@ -44,9 +42,8 @@ def log_variance(values, t, schedule, like=None):
     """log sigma^2 of the step from x_t to x_{t-1}, in nats: frac log beta_t + (1 - frac) log beta~_t (eq. 15).
 
     values: v, a tensor (N, ...) or a number; -1 is the variance of the posterior ("fixed small"), 1 is beta_t ("fixed
-        large"). Not clamped: outside of [-1, 1] it goes on along the line, as published.
-    t: int or (N,). like: gives dtype, device and number of axes; needed where `values` is a number.
-    beta~_0 = 0 is replaced by beta~_1. Raises InputError for a t outside [0, T).
+        large"); not clamped, as published. like: gives dtype, device and axes where `values` is a number.
+    t: int or (N,). beta~_0 = 0 is replaced by beta~_1. Raises InputError for a t outside [0, T).
     """
     like = values if like is None else like
     _, base, spread = _coefficients(t, schedule, like)
@@ -61,12 +58,10 @@ def variational_bound(prediction, variance_values, x0, x_t, t, schedule, predict
                 d = log sigma^2 - log beta~_t,  c = sqrt(alpha_bar_{t-1}) beta_t / (1 - alpha_bar_t)
         t = 0   -log of the mass of N(x0_hat, sigma^2) on the uint8 level of x0, the outer levels being open
 
-    averaged over pixels and channels, divided by log 2. The gradient reaches `variance_values` alone: the prediction is
-    detached (stop-gradient on the mean); x0_hat is not clipped (clip_denoised=False), both as in the authors' training.
-
-    The first four are (N, C, ...), x0 in [-1, 1]; half precision is raised to float32. t: int or (N,); on the CPU it
-    costs no synchronisation. Raises InputError for a network without variance values, for shapes that differ, for a t
-    outside [0, T), and for prediction_type="epsilon" where SNR = 0.
+    averaged over pixels and channels, divided by log 2. As in the authors' training the gradient reaches
+    `variance_values` alone, and x0_hat is not clipped. The first four are (N, C, ...), x0 in [-1, 1]; half precision is
+    raised to float32. t: int or (N,). Raises InputError for a network without variance values, for shapes that differ,
+    for a t outside [0, T), and for prediction_type="epsilon" where SNR = 0.
     """
     if variance_values is None:
         raise InputError("the network has no variance channels; give it twice as many output channels")
@@ -91,9 +86,8 @@ def variational_bound(prediction, variance_values, x0, x_t, t, schedule, predict
 def hybrid_term(prediction, variance_values, x0, x_t, t, schedule, prediction_type="epsilon"):
     """What the hybrid loss adds to the weighted squared error of each image: variational_bound * T / 1000, (N,).
 
-    This is lambda L_vlb with lambda = 0.001 and L_vlb the sum over the T steps, estimated at one t (eq. 16), in the
-    units of the authors' code: bits, and means over dimensions. Never multiplied by a loss weight. Takes and raises
-    what `variational_bound` does.
+    lambda L_vlb with lambda = 0.001 and L_vlb the sum over the T steps, estimated at one t (eq. 16), in bits and means
+    over dimensions. Never multiplied by a loss weight. Takes and raises what `variational_bound` does.
     """
     return variational_bound(prediction, variance_values, x0, x_t, t, schedule, prediction_type) * (schedule.T / 1000)
 

@@ -20,21 +20,14 @@ KERNEL = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_ga
 def frechet_distance(generated, reference, allow_singular=False):
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) between Gaussians of the features' means and covariances.
 
-    Features (N, d) and (M, d). Biased upwards, by about 1/N, so it compares only at equal N; bootstrap intervals do
-    not cover it, repeated runs do (`statistics.mean_interval`). Rounding below zero is returned as 0. With N <= d a
-    covariance is singular and the value mostly bias: InputError, unless `allow_singular`.
+    Features (N, d) and (M, d). Biased upwards, by about 1/N, so it compares only at equal N. Rounding below zero is
+    returned as 0. With N <= d a covariance is singular and the value mostly bias: InputError, unless `allow_singular`.
     """
     generated, reference = _check_pair(generated, reference)
     _check_rank(min(len(generated), len(reference)), generated.shape[1], allow_singular)
     formula = torch_fidelity_module("metric_fid")
-    try:
-        statistics = [formula.fid_features_to_statistics(torch.from_numpy(part)) for part in (generated, reference)]
-        for part in statistics:
-            part["sigma"] = np.atleast_2d(part["sigma"])  # a bare number where d = 1
-        value = formula.fid_statistics_to_metric(*statistics, verbose=False)[formula.KEY_METRIC_FID]
-    except np.linalg.LinAlgError:
-        value = np.nan
-    return max(_finite("Frechet distance", value), 0.0)
+    statistics = [formula.fid_features_to_statistics(torch.from_numpy(part)) for part in (generated, reference)]
+    return max(float(formula.fid_statistics_to_metric(*statistics, verbose=False)[formula.KEY_METRIC_FID]), 0.0)
 
 
 def _check_rank(n, d, allow_singular):
@@ -46,10 +39,9 @@ def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
     """(value, standard error) of the squared MMD under the kernel (x.y/d + 1)^3: KID if the features are Inception's.
 
     Unbiased, so slightly negative values are right for equal distributions. Both sets are shuffled (`seed`) and dealt
-    into `subsets` disjoint subsets; the value is the mean of the subsets' estimates, the standard error their
-    standard deviation over sqrt(subsets). Within a subset the estimates of parts of equal size, PART at most, are
-    averaged, so that the larger set is used too. (torch-fidelity's "std", of overlapping subsets, is no such error.)
-    Raises InputError for fewer than two images of each kind in a subset.
+    into disjoint subsets; the value is the mean of the subsets' estimates, the error their standard deviation over
+    sqrt(subsets). Within a subset the estimates of parts of equal size, PART at most, are averaged. Raises InputError
+    for fewer than two images of each kind in a subset.
     """
     generated, reference = _check_pair(generated, reference)
     _check_subsets("a kernel distance", subsets, min(len(generated), len(reference)))
@@ -57,7 +49,7 @@ def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
         np.mean([_squared_mmd(generated[ours], reference[theirs]) for ours, theirs in pairs])
         for pairs in _parts(len(generated), len(reference), subsets, seed)
     ]
-    return _finite("kernel distance", np.mean(estimates)), float(np.std(estimates, ddof=1) / subsets**0.5)
+    return float(np.mean(estimates)), float(np.std(estimates, ddof=1) / subsets**0.5)
 
 
 def _check_subsets(what, subsets, n):
@@ -115,8 +107,7 @@ def inception_score(logits, splits=10, seed=SEED):
     formula = torch_fidelity_module("metric_isc")
     row = formula.isc_features_to_metric(torch.from_numpy(logits), splits=splits, shuffle=True, rng_seed=seed)
     # Its "std" divides by the number of parts, not by one less.
-    error = _finite("inception score", row[formula.KEY_METRIC_ISC_STD]) / (splits - 1) ** 0.5
-    return _finite("inception score", row[formula.KEY_METRIC_ISC_MEAN]), error
+    return float(row[formula.KEY_METRIC_ISC_MEAN]), float(row[formula.KEY_METRIC_ISC_STD]) / (splits - 1) ** 0.5
 
 
 def _check_features(name, features):
@@ -136,12 +127,6 @@ def _check_pair(generated, reference):
     if generated.shape[1] != reference.shape[1]:
         raise InputError(f"generated features have d = {generated.shape[1]}, the reference's d = {reference.shape[1]}")
     return generated, reference
-
-
-def _finite(name, value):
-    if not np.isfinite(value):
-        raise InputError(f"the {name} is {value}: the features are too large for the formula")
-    return float(value)
 
 
 def evaluate(images, reference_images, extractor, allow_singular=False):

@@ -1,10 +1,9 @@
 """The two feature networks whose weights ship with the package, and one loader for both.
 
-`MiniFacesFeatures` regresses the known factors of MiniFaces, and the strength of the blur and noise that its training
-images were given, so its penultimate layer reacts to colour, layout and defects. `CIFAR10Features` is a small residual
-classifier; its last layer sees averages over the positions of all three stages, since the last stage alone is trained
-to forget what does not change the class, colour and sharpness among it. Each feature of both is scaled to mean 0 and
-standard deviation 1 over clean training images. tools/train_features.py trained them, on one CPU core.
+`MiniFacesFeatures` regresses the factors of MiniFaces and the blur and noise that its training images were given.
+`CIFAR10Features` is a small residual classifier; its last layer sees averages of all three stages, since the last alone
+forgets colour and sharpness. Each feature of both is scaled to mean 0 and standard deviation 1 over clean training
+images. tools/train_features.py trained them.
 """
 
 import hashlib
@@ -16,23 +15,18 @@ from safetensors.torch import load
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import InputError, check_choice
+from ..errors import InputError
 
 
 class FeatureNet(nn.Module):
     """uint8 images (N, 3, H, H) -> float32 features (N, d), on the device of both.
 
-    An image's features do not depend on the others' in the batch once the network is in eval mode, as `load_network`
-    returns it. Raises InputError for anything but square uint8 RGB images. `side`: the resolution that the network
-    sees; larger images are brought to it by area averages.
+    `side`: the resolution that the network sees; larger images are brought to it by area averages.
     """
 
     side: int
 
     def forward(self, images):
-        shape = tuple(images.shape)
-        if images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
-            raise InputError(f"images are {images.dtype} of shape {shape}; they must be torch.uint8 (N, 3, H, H)")
         with torch.autocast(images.device.type, enabled=False):
             return self.scale(self.body(self.pixels(images)))
 
@@ -140,7 +134,6 @@ def load_network(name, path=None):
     `name` is one of `NETWORKS`; `path` a file that tools/train_features.py wrote, else the shipped weights, whose
     sha256 must be the one recorded here. Raises InputError if the file is missing, altered or not such a file.
     """
-    check_choice("network", name, tuple(NETWORKS))
     file = Path(path or shipped_weights(name))
     if not file.is_file():
         raise InputError(f"feature weights {file} are missing; install debiaslib again, or run tools/train_features.py")

@@ -40,9 +40,8 @@ BATCH_SIZE = 64  # float32 networks give slightly other numbers in other batches
 class Extractor:
     """A feature network, as `load_extractor` makes it.
 
-    name: one of EXTRACTORS. dimension: d. dtype: of the arithmetic inside.
-    weights_sha256: hex, None where there are no weights. distance, kernel: what the Frechet and the kernel distance in
-    these features are called. rule: which network, layer and resizing.
+    name: one of EXTRACTORS. dimension: d. dtype: of the arithmetic inside. weights_sha256: hex, None without weights.
+    distance, kernel: names of the Frechet and the kernel distance. rule: which network, layer and resizing.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Extractor:
     def features(self, images):
         """uint8 images (N, 3, H, W), array or tensor -> features (N, d): float64 for "pooled", else float32.
 
-        Raises InputError for other images and for features that are not finite.
+        Raises InputError for other images.
         """
         return self.features_and_logits(images)[0]
 
@@ -72,15 +71,12 @@ class Extractor:
                 output = self.network(torch.from_numpy(np.array(images[start : start + BATCH_SIZE])).to(self.device))
                 batches.append([part.cpu().numpy() for part in (output if isinstance(output, tuple) else (output,))])
         features, *logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-        if not np.isfinite(features).all():
-            raise InputError(f"{self.name} gives features that are not finite; its weights are damaged or not its own")
         return features, logits[0] if logits else None
 
 
 @contextmanager
 def _exact(device):
     """Neither TF32 nor autocast, and cuDNN's deterministic algorithms, whatever the training around it has chosen."""
-    # By torch's newer names alone: reading the older ones raises an error where someone has set the newer.
     wanted = [
         (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
         (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
@@ -138,8 +134,6 @@ class PooledPixels(nn.Module):
     """
 
     def forward(self, images):
-        if min(images.shape[2:]) < 4:
-            raise InputError(f"images are {images.shape[2]}x{images.shape[3]}; pooled features need at least 4x4")
         return F.adaptive_avg_pool2d(images.double(), 4).flatten(1) / 255
 
 

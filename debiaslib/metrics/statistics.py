@@ -102,26 +102,18 @@ def within_margin(interval):
 
 
 def check_equal_n(table):
-    """Return `table`, rows of `distances.evaluate` with a column weighting, if each metric has one N for all arms.
+    """Return `table`, rows of `distances.evaluate` of several arms, if each metric has one N for all of them.
 
-    Tables of several runs are concatenated first. What must be equal within a metric and its features: n, n_reference,
-    and where they are there extractor, weights_sha256 and dtype. Raises InputError that names the arms which differ.
+    Equal within a metric and its features must be n, n_reference, and where they are there extractor, weights_sha256
+    and dtype. Raises InputError that names the arms which differ.
     """
-    for column in ("weighting", "metric", "features", "n", "n_reference"):
-        if column not in table:
-            raise InputError(f"the table has no column {column!r}; it has {', '.join(map(str, table.columns))}")
     must = [name for name in ("n", "n_reference", "extractor", "weights_sha256", "dtype") if name in table]
     for (metric, features), rows in table.groupby(["metric", "features"]):
         for column in must:
             if rows[column].nunique(dropna=False) > 1:
-                arms = {value: _arms(part) for value, part in rows.groupby(column, dropna=False)}
+                variants = rows.variant.astype(object).fillna("") if "variant" in rows else ""
+                rows = rows.assign(arm=(rows.weighting + "; " + variants).str.removesuffix("; "))
+                arms = {value: ", ".join(part.arm.unique()) for value, part in rows.groupby(column, dropna=False)}
                 differ = "; ".join(f"{str(value):.16} for {arm}" for value, arm in arms.items())
                 raise InputError(f"{metric} ({features}) has not one {column}, so arms cannot be compared: {differ}")
     return table
-
-
-def _arms(rows):
-    """The names of the rows' arms, a weighting and what else is changed, each once."""
-    variants = rows["variant"].astype(object).fillna("") if "variant" in rows else [""] * len(rows)
-    names = [f"{arm}; {what}" if what else str(arm) for arm, what in zip(rows.weighting, variants, strict=True)]
-    return ", ".join(dict.fromkeys(names))

@@ -13,10 +13,7 @@ def check_parameters(namespace):
     The cell that papermill injects begins with "# Parameters"; each name in it must be declared, with its type, in the
     cell before it, which is the one tagged `parameters`. Raises InputError otherwise.
     """
-    history = namespace.get("In", [])
-    if not isinstance(history, list):  # a parameter of this name has taken the place of IPython's
-        raise InputError(f"parameter 'In' is {shown(history)}; IPython keeps the cells under this name, use another")
-    cells = [cell for cell in history if cell.strip()]
+    cells = [cell for cell in namespace.get("In", []) if cell.strip()]
     injected = next((i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")), len(cells))
     found = _statements(cells[:injected], ast.AnnAssign)
     declared = {ast.unparse(node.target): ast.unparse(node.annotation) for node in found}

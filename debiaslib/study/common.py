@@ -50,13 +50,7 @@ def optimal_denoiser(study):
 def cached_by_t(optimal):
     """The optimum with its answers cached by t, for networks that are all asked at the same x_t and classes."""
     answers = {}
-
-    def answer(x_t, t, **given):
-        if t not in answers:
-            answers[t] = optimal(x_t, t, **given)
-        return answers[t]
-
-    return answer
+    return lambda x_t, t, **given: answers[t] if t in answers else answers.setdefault(t, optimal(x_t, t, **given))
 
 
 def measured_images(study, count, split="train"):
@@ -70,9 +64,8 @@ def measured_images(study, count, split="train"):
     if found is None or (study.config.classes is not None and found.labels is None):
         return None, None
     x0 = to_float(subset(found.images[:end], count)).to(study.config.device)
-    if found.labels is None:
-        return x0, None
-    return x0, torch.from_numpy(subset(found.labels[:end], count)).to(study.config.device)
+    labels = None if found.labels is None else torch.from_numpy(subset(found.labels[:end], count)).to(x0.device)
+    return x0, labels
 
 
 def errors_of(study, arms, seed, timesteps, images, optimal, *, raw=False, noise_seed=0):

@@ -10,8 +10,8 @@ those that apply, the largest of
     3 standard errors of the difference, where the metric has one
     1 % of the expected value: rounding differs between machines
 
-What was measured with other numbers of images, features or weights is not reproduced; rows that only the results have
-are not judged. The result is tables/compare.csv, and the exit code 1 if a row fails or is missing.
+Measured with another number of images, other features or weights, a row fails; rows that only the results have are not
+judged. The result is tables/compare.csv, and the exit code 1 if a row fails or is missing.
 """
 
 import math

@@ -30,7 +30,7 @@ BASE = "baseline"  # our own: equal rates, raw weights, no clipping
 def outcomes(distances, errors):
     """The outcomes of every training: arm, weighting, variant, network, seed, outcome, value.
 
-    distances: rows of distances-<run>.csv, of which the fully trained networks' count; errors: arm_errors.csv.
+    distances: rows of distances-<run>.csv, of which those of the last snapshot count; errors: arm_errors.csv.
     """
     last = distances.groupby(["weighting", "variant", "seed"]).images_seen.transform("max")
     distances = distances[distances.images_seen == last]
@@ -50,10 +50,9 @@ def contrasts(table):
     """The ratio debiased / constant of every outcome under every condition: a DataFrame, a row a condition and outcome.
 
     Columns: condition, arm, baseline, network, outcome, ratio, low, high (95 % t interval over the seeds), n (seeds),
-    share: log ratio over that of the baseline, the part of its gain that is left. Conditions: the baseline; each
-    variant of the weighted arm against the constant arm with the same variant; each arm at its own best learning rate;
-    the weights of the last step in place of their average; and the weighted arm against each variant of the constant
-    arm that has no counterpart, such as another prediction type.
+    share: log ratio over that of the baseline, the part of its gain that is left. Conditions: the baseline; each at its
+    best learning rate; each variant of debiased against constant with the same variant; debiased against each variant
+    of constant without a counterpart; and the weights of the last step in place of their average.
     """
     rows, measured = [], set(table.outcome)
     for condition, arm, baseline, network in _conditions(table):
@@ -123,8 +122,6 @@ def sweep(table, default):
 
 def _ratio(table, outcome, arm, baseline, network):
     chosen = table[(table.outcome == outcome) & (table.network == network)]
-    pair = [chosen[chosen.arm == who].set_index("seed").value.sort_index() for who in (arm, baseline)]
-    if list(pair[0].index) != list(pair[1].index):
-        raise InputError(f"{arm} and {baseline} were not trained on the same seeds, so they cannot be paired")
-    ratio, low, high = paired_ratio(*pair)
-    return {"ratio": ratio, "low": low, "high": high, "n": len(pair[0])}
+    pairs = chosen.pivot(index="seed", columns="arm", values="value")[[arm, baseline]].dropna()
+    ratio, low, high = paired_ratio(pairs[arm], pairs[baseline])
+    return {"ratio": ratio, "low": low, "high": high, "n": len(pairs)}

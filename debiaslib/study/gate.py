@@ -27,8 +27,7 @@ def gate(study):
     Columns: arm, seed, t, error, optimum and x_t (mean squared errors per number of x0 in [-1, 1]: of the network, of
     the exact optimum, of returning x_t), limit, passes (error <= limit).
     """
-    e = study.experiment
-    timesteps = gate_timesteps(study.schedule)
+    e, timesteps = study.experiment, gate_timesteps(study.schedule)
     inputs = {"runs": [trained(study, [seed], [arm])["runs"] for arm, seed in e.runs]}
     inputs |= {"t": timesteps, "images": e.curve_images, "optimum": e.optimum_images, "limits": [OF_OPTIMUM, OF_INPUT]}
 
@@ -49,10 +48,9 @@ def _rows(study, arm, seed, timesteps, images, best):
 
 
 def gate_line(table, arms):
-    """One sentence on the runs of `arms` (the experiment's weightings): has learned its task, or has not, and by what.
+    """One sentence on the runs of `arms`, from the table of `gate`: they have learned their task, or not, and by what.
 
-    table: as `gate` returns it. The numbers are those of the run and timestep that is furthest above its limit, or
-    nearest to it.
+    The numbers are those of the run and timestep that is furthest above its limit, or nearest to it.
     """
     rows = table[table.arm.isin(arms)]
     worst = rows.loc[(rows.error / rows.limit).idxmax()]

@@ -43,14 +43,13 @@ def mse(study):
     """Mean squared errors by timestep, and paired differences from the constant weight: a DataFrame.
 
     Columns: split (train, heldout), seed, model (a weighting, "initial", "optimum"), t, quantity (of
-    `one_step.QUANTITIES`, and the optimum's own error as "floor"), mean, se, n, difference and difference_se (paired
-    over images, against the first weighting). n counts images; every model sees the same noise. Held-out images have
-    no optimum, unless it is that of the data's true law (`common.optimal_denoiser`).
+    `one_step.QUANTITIES`, and the optimum's own error as "floor"), mean, se, n (images), difference and difference_se
+    (paired over images, against the first weighting). Held-out images have no optimum, unless it is that of the data's
+    true law (`common.optimal_denoiser`).
     """
     e, heldout = study.experiment, study.images("heldout")
-    inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images}
+    inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images, "quantities": QUANTITIES}
     inputs |= {"optimum": e.optimum_images, "heldout": None if heldout is None else heldout.fingerprint}
-    inputs["quantities"] = QUANTITIES
     if heldout is not None and heldout.labels is not None:
         inputs["heldout_labels"] = heldout.labels_fingerprint
 

@@ -3,26 +3,15 @@
 `network` holds the arguments of diffusers' `UNet2DModel`. A departure from the paper's settings is said beside it.
 """
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 from ..errors import check_choice
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Defaults for a training; each can be overridden by an experiment. Sizes are counted in images seen."""
-
-    dataset: str
-    resolution: int
-    network: dict
-    batch_size: int
-    lr: float
-    images: int
-    lr_decay: str = "none"
-    ema_decay: float = 0.9999
-    horizontal_flip: bool = False
-    precision: str = "float32"
-    learned_variance: bool = False
+def _preset(dataset, resolution, network, batch_size, lr, images, **more):
+    """Settings of a `TrainConfig`, each of which an experiment can override. Sizes are counted in images seen."""
+    sizes = {"batch_size": batch_size, "lr": lr, "images": images}
+    return SimpleNamespace(dataset=dataset, resolution=resolution, network=network, **sizes, **more)
 
 
 def _unet(resolution, channels, layers=1, attention=(), groups=8, **more):
@@ -49,9 +38,7 @@ def _small(resolution, **more):
 def _adm(resolution, multiples, classes=None):
     """The paper's light ADM network: 128 channels x `multiples`, one residual block, attention where a side is 16.
 
-    Residual blocks halve and double the resolution, the time embedding scales and shifts after the second norm, heads
-    have 64 channels, and the middle's attention is normalised too (`UNet2DModel` leaves that out with scale_shift).
-    The last convolution has twice the channels where the variance is learned (`network.build_network`).
+    The middle's attention is normalised too, which `UNet2DModel` leaves out with scale_shift.
     """
     level = (resolution // 16).bit_length() - 1
     network = _unet(
@@ -70,15 +57,12 @@ def _adm(resolution, multiples, classes=None):
 def _paper(dataset, resolution, network, batch_size):
     """A row of the paper: 500,000 iterations of AdamW at 2e-5 without decay, flips, a learned variance, float32.
 
-    Departures from the authors' training, each of which can decide a result:
-    - The network starts from PyTorch's initialisation, where ADM sets the last layer of each residual block, of each
-      attention and of the network to 0 (the key `zero_init` of a network does that).
-    - The moving average forgets the start faster (`TrainConfig.ema_decay`); theirs begins with the initial weights.
-      These two fade within a few thousand iterations.
-    - The images of a batch are drawn with replacement; theirs come in shuffled epochs.
+    Departures from the authors' training: the network starts from PyTorch's initialisation (ADM's is its key
+    `zero_init`); the moving average forgets the start faster (`TrainConfig.ema_decay`); the images of a batch are
+    drawn with replacement, where theirs come in shuffled epochs.
     """
     images = 500_000 * batch_size
-    return Preset(dataset, resolution, network, batch_size, 2e-5, images, horizontal_flip=True, learned_variance=True)
+    return _preset(dataset, resolution, network, batch_size, 2e-5, images, horizontal_flip=True, learned_variance=True)
 
 
 def _ddpm(width, dropout=0.0):
@@ -96,17 +80,17 @@ _CIFAR10 = "uoft-cs/cifar10"
 _SMALL = {"lr_decay": "cosine", "ema_decay": 0.995}
 _FLIPS = {"horizontal_flip": True}
 PRESETS = {
-    "minifaces16": Preset("minifaces", 16, _small(16), 16, 2e-3, 80_000, **_SMALL),
+    "minifaces16": _preset("minifaces", 16, _small(16), 16, 2e-3, 80_000, **_SMALL),
     # The law of the images is known, so the optimum is exact at every t (`data.gaussian`).
-    "gaussian16": Preset("gaussian", 16, _small(16), 16, 2e-3, 80_000, **_SMALL),
-    "cifar10-16": Preset(_CIFAR10, 16, _small(16, zero_init=True), 16, 1e-3, 300_000, **_FLIPS, **_SMALL),
-    "cifar10-32": Preset(_CIFAR10, 32, _small(32, zero_init=True), 16, 1e-3, 300_000, **_FLIPS, **_SMALL),
+    "gaussian16": _preset("gaussian", 16, _small(16), 16, 2e-3, 80_000, **_SMALL),
+    "cifar10-16": _preset(_CIFAR10, 16, _small(16, zero_init=True), 16, 1e-3, 300_000, **_FLIPS, **_SMALL),
+    "cifar10-32": _preset(_CIFAR10, 32, _small(32, zero_init=True), 16, 1e-3, 300_000, **_FLIPS, **_SMALL),
     # At half the width, without dropout: 8,952,067 parameters, 3.2 GFLOP a forward pass. The learning rate is that of
     # Ho et al. over the width; it decays and the EMA is short, as 8,000 steps are few.
-    "cifar10-small": Preset(
+    "cifar10-small": _preset(
         _CIFAR10, 32, _ddpm(64), 128, 4e-4, 1_024_000, lr_decay="cosine", ema_decay=0.999, **_FLIPS
     ),
-    "cifar10-ddpm": Preset(_CIFAR10, 32, _ddpm(128, 0.1), 128, 2e-4, 102_400_000, **_FLIPS),  # 35,746,307 parameters
+    "cifar10-ddpm": _preset(_CIFAR10, 32, _ddpm(128, 0.1), 128, 2e-4, 102_400_000, **_FLIPS),  # 35,746,307 parameters
     # The paper's rows. Each row's network of the light ADM kind has 6 output channels, as its variance is learned.
     "ffhq256": _paper("merkol/ffhq-256", 256, _LIGHT, 8),
     "celebahq256": _paper("celebahq", 256, _LIGHT, 8),

@@ -6,6 +6,7 @@ network's. Results lie in a folder of their own, results/<experiment>--<network>
 
 import dataclasses
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from ..training.arms import PRETRAINED
 from .experiment import Experiment
@@ -28,14 +29,6 @@ class OneNetwork(Experiment):
         return dataclasses.replace(config, network=self.training["network"])  # whole, not merged with the preset's
 
 
-@dataclass(frozen=True)
-class GivenRun:
-    """What a `Run` says of a training, for a network without one."""
-
-    config: dict
-    record: dict
-
-
 def experiment_of_one(given, experiment):
     """The `OneNetwork` of a `Pretrained`. Raises InputError for a timestep that the network does not have."""
     network = {key: value for key, value in given.network.config.items() if not key.startswith("_")}
@@ -49,11 +42,11 @@ def experiment_of_one(given, experiment):
 
 
 def run_of_one(given, experiment):
-    """What is known of a network's training, as a `GivenRun`: "unknown", and 0 images, where nobody has said it."""
+    """What a `Run` says of a training, its config and record: "unknown", and 0 images, where nobody has said it."""
     said = experiment.train_config(PRETRAINED, 0).to_dict()
     assumed = {name: value if name in _KNOWN else "unknown" for name, value in said.items()}
     facts = given.training or {**assumed, "schedule": given.schedule.name}
     images = given.training.get("images", 0)
     record = {"config": facts, "data": {"name": facts["dataset"]}, "images": images, "snapshots": [{"images": images}]}
     record["parameters"] = sum(parameter.numel() for parameter in given.network.parameters())
-    return GivenRun(facts, record)
+    return SimpleNamespace(config=facts, record=record)

@@ -2,9 +2,9 @@
 
     python -m debiaslib.study.run_notebook 03_mse_step_curves --experiment quick
 
-papermill writes its output non-atomically and marks cells of killed kernels as completed, so neither its file nor its
-metadata is trusted: all code cells must have run, and the record is written last. The exit status says what failed
-(`cli.run_command`): 2 a parameter is wrong, 1 a cell failed, 3 the kernel was killed, 4 there was too little memory.
+papermill marks cells of killed kernels as completed, so its metadata is not trusted: all code cells must have run, and
+the record is written last. The exit status says what failed (`cli.run_command`): 2 a parameter is wrong, 1 a cell
+failed, 3 the kernel was killed, 4 there was too little memory.
 """
 
 import time
@@ -21,7 +21,6 @@ from ..paths import absolute, check_results_folder, notebook_files, results_root
 from ..provenance import provenance
 from ..signals import end_after_signal
 from .experiment import load_experiment
-from .study import open_study
 
 _TO_END = 7  # seconds
 
@@ -29,9 +28,9 @@ _TO_END = 7  # seconds
 def execute_notebook(name, experiment="quick", dataset="", results="", model=""):
     """Execute notebooks/<name>.ipynb and return the path of the executed copy in results/<experiment>/notebooks/.
 
-    experiment: a name in config/ or the path of a YAML file; relative paths are from the working folder. model: a
-    network trained elsewhere in place of the experiment's own, as `study.open_study` takes it; the copy is then in the
-    network's folder. One process executes a notebook at a time.
+    experiment: a name in config/ or the path of a YAML file; model: a network trained elsewhere in place of the
+    experiment's own, as `study.open_study` takes it; the copy is then in the network's folder. One process executes a
+    notebook at a time.
 
     Raises WorkFailed, with the exit status of above, in one line that names the cell, if a cell fails or did not run;
     the copy is then <name>.failed.ipynb. Where the disk is full, an OSError names that file, and none is left.
@@ -45,6 +44,8 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
     if model:  # the others do not have this parameter
         where, separator, more = model.partition(";")
         parameters["model"] = absolute(where.strip()) + separator + more
+        from .study import open_study  # lazy: it needs torch
+
         folder = open_study(experiment, dataset, results, parameters["model"]).folder
     target = folder / "notebooks" / f"{name}.ipynb"
     failed, note = target.with_name(f"{name}.failed.ipynb"), target.with_suffix(".json")

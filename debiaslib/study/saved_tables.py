@@ -28,8 +28,7 @@ class Tables:
         Raises InputError, naming the table, if there is none.
         """
         if pattern == PAPER_CURVES:
-            places = (self.folder.parent, checkout() / "results")
-            found = [root / pattern for root in places if (root / pattern).exists()][:1]
+            found = [*checkout().glob(f"results/{pattern}")]
         else:
             found = [p for p in sorted(self.folder.glob(pattern)) if "--" not in str(p.relative_to(self.folder))]
         if not found:
@@ -38,13 +37,22 @@ class Tables:
 
     def frame(self, path, columns):
         """A CSV file as a DataFrame. Raises InputError if it is damaged or lacks one of the columns."""
-        self.use(path)
-        return _with_all(path, _read(path, read_rows), "column", columns)
+        return self._read(path, read_rows, "column", columns)
 
     def arrays(self, path, names):
         """An npz file as a dict of arrays. Raises InputError if it is damaged or lacks one of the names."""
+        return self._read(path, _arrays, "array", names)
+
+    def _read(self, path, reader, kind, names):
         self.use(path)
-        return _with_all(path, _read(path, _arrays), "array", names)
+        try:
+            table = reader(path)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:  # pandas' errors are ValueErrors
+            raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
+        for name in names.split():
+            if name not in table:
+                raise InputError(f"{path} has no {kind} {name!r}; it has {', '.join(table)}")
+        return table
 
     def use(self, path):
         """Note a file as one that the figure was drawn from. Raises InputError as `check_file` does."""
@@ -68,20 +76,6 @@ def read_rows(path):
 def _arrays(path):
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
-
-
-def _read(path, reader):
-    try:
-        return reader(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:  # pandas' errors are ValueErrors
-        raise InputError(f"{path} cannot be read ({error}); remove it to have it made again") from None
-
-
-def _with_all(path, table, kind, names):
-    for name in names.split():
-        if name not in table:
-            raise InputError(f"{path} has no {kind} {name!r}; it has {', '.join(table)}")
-    return table
 
 
 def parse_run(name):

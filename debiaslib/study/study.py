@@ -1,16 +1,22 @@
 """A study: an experiment bound to its results folder. What a notebook or a command asks for is found there, or made."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
+from ..data.images import load_images
 from ..errors import InputError
 from ..files import sha256_json
 from ..paths import checkout, results_root
 from ..provenance import provenance
 from ..store import stored
+from ..training.load import load_model, load_pretrained
+from ..training.loop import train
+from ..training.network import build_schedule
 from ..training.published_weights import take_published
 from ..training.run import find_run
 from .check_parameters import check_parameters
@@ -34,8 +40,6 @@ class Study:
 
     def run(self, arm, seed):
         """The complete `Run` of one (arm, seed); trains it, with a progress bar, if it is not there."""
-        from ..training.loop import train
-
         e = self.experiment
         if e.weights:
             take_published(checkout() / e.weights, find_run(e.name, arm, seed, self.results))
@@ -43,8 +47,6 @@ class Study:
 
     def model(self, arm, seed, images=None, *, raw=False):
         """The network of one (arm, seed): its EMA after `images` images (None: at the end), or the last weights."""
-        from ..training.load import load_model
-
         return load_model(self.run(arm, seed), images, self.config.device, raw=raw)
 
     def images_seen(self, arm, seed):
@@ -60,8 +62,6 @@ class Study:
     @property
     def schedule(self):
         """The experiment's noise schedule."""
-        from ..training.network import build_schedule
-
         return build_schedule(self.config)
 
     @property
@@ -80,8 +80,6 @@ class Study:
 
     def images(self, split="train"):
         """The experiment's `ImageSet` of a split, with labels if its networks take them; None without held-out ones."""
-        from ..data.images import load_images
-
         config = self.config
         return load_images(config.dataset, config.resolution, split=split, classes=config.classes)
 
@@ -142,7 +140,7 @@ class PretrainedStudy(Study):
         return self.given.schedule
 
     def run(self, arm, seed):
-        """What is known of the network's training: a `pretrained_study.GivenRun`."""
+        """What is known of the network's training."""
         return run_of_one(self.given, self.experiment)
 
     def model(self, arm, seed, images=None, *, raw=False):
@@ -158,32 +156,22 @@ def open_study(experiment="quick", dataset="", results="", model=""):
     """The `Study` of an experiment by name or YAML path: of its own trainings, or of one network trained elsewhere.
 
     model: what `training.load.load_pretrained` takes, such as "google/ddpm-cifar10-32"; empty for the experiment's own.
-    What is measured is measured in float32: on a GPU, where PyTorch rounds the factors of a convolution to TF32's ten
-    bits by default, that is switched off for the process. Raises InputError for anything wrong in them.
+    On a GPU TF32 is switched off for the process: what is measured is measured in float32. Raises InputError.
     """
     study = Study(load_experiment(experiment, dataset), results_root(results))
     if study.config.device.startswith("cuda"):
-        import torch
-
         torch.backends.cudnn.conv.fp32_precision = "ieee"
     if not model:
         return study
-    from ..training.load import load_pretrained
-
-    given, settings = load_pretrained(model), study.experiment
-    return PretrainedStudy(experiment_of_one(given, settings), study.results, given, settings.weightings)
+    given = load_pretrained(model)
+    return PretrainedStudy(experiment_of_one(given, study.experiment), study.results, given, study.formulas)
 
 
 def open_notebook(namespace):
     """The `Study` that a notebook's parameters name; call `open_notebook(globals())` right after the parameters cell.
 
-    Raises InputError for a parameter that papermill was given and the notebook does not have, or of another type than
-    declared.
+    Raises InputError as `check_parameters` and `open_study` do.
     """
-    import os
-
-    import torch
-
     check_parameters(namespace)
     named = {name: namespace[name] for name in ("experiment", "dataset", "results")}
     study = open_study(**named, model=namespace.get("model", ""))

@@ -71,16 +71,6 @@ def test_missing_altered_and_foreign_files_are_one_line(tmp_path, monkeypatch, n
     one_line("altered")
 
 
-@pytest.mark.parametrize(
-    "images",
-    [torch.zeros(2, 3, 16, 16), torch.zeros(3, 16, 16, dtype=torch.uint8), torch.zeros(2, 3, 8, 16, dtype=torch.uint8)],
-)
-def test_other_images_are_one_line(networks, images):
-    for network in networks.values():
-        with pytest.raises(InputError, match="images are"):
-            network(images)
-
-
 def test_pixels_at_other_sizes():
     """Larger images are averaged over areas, smaller ones interpolated between pixel centres at half numbers."""
     network, images = CIFAR10Features(), torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)

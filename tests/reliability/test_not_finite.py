@@ -14,7 +14,6 @@ from debiaslib.diffusion.sampling import sample, to_uint8
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.diffusion.solvers import SOLVERS
 from debiaslib.errors import InputError
-from debiaslib.metrics import colour
 from debiaslib.metrics import distances as metrics
 from debiaslib.metrics.statistics import mean_interval
 from debiaslib.training import loop as training
@@ -147,7 +146,6 @@ def calls():
         (Schedule, SCHEDULE.alpha_bar),
         (lambda f: metrics.frechet_distance(f, features), features),
         (lambda f: metrics.kernel_distance(features, f), features),
-        (lambda p: colour.energy_distance(features, p), features),
         (mean_interval, np.arange(5.0)),
     ]
 
