@@ -3,13 +3,12 @@
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from ..errors import InputError
 from ..metrics.statistics import HIGHER_IS_BETTER, check_equal_n
 from .lines import curves, dots, few, number_range, real_line, spread, summarise
 from .registry import NothingToDraw, figure
 from .style import count, log_axis, panel_grid
 
-NOTEBOOK, TABLE = "06_fid_evaluation", "tables/distances-*.csv"
+NOTEBOOK, TABLE = "06_fid_evaluation", "tables/distances-*-s*.csv"
 _FEATURES = {"minifaces": "MiniFaces features", "cifar10": "CIFAR-10 features", "pooled": "pooled pixels"}
 METRICS = {  # column `metric`: its name, and the features
     **{f"fd_{name}": f"Fréchet distance ({features})" for name, features in _FEATURES.items()},
@@ -34,12 +33,9 @@ IN_TRAINING = (*DISTANCES, "layout_energy")
 def load_distances(tables):
     """(rows of all distances-<run>.csv of EMA networks, those of real images or None)."""
     columns = "weighting seed sampler steps images_seen metric value se features n n_reference"
-    frames = {path.stem: tables.frame(path, columns) for path in tables.find(TABLE)}
-    real = frames.pop("distances-real", None)
-    if not frames:
-        wanted = "tables/distances-<run>.csv is missing in"
-        raise InputError(f"{wanted} {tables.folder}; notebook 06_fid_evaluation makes it")
-    table = pd.concat(list(frames.values()), ignore_index=True)
+    table = pd.concat([tables.frame(path, columns) for path in tables.find(TABLE)], ignore_index=True)
+    path = tables.folder / "tables" / "distances-real.csv"
+    real = tables.frame(path, columns) if path.exists() else None
     table[["value", "se"]] = table[["value", "se"]].apply(pd.to_numeric, errors="coerce")
     table = check_equal_n(table[table.network == "ema"] if "network" in table else table)
     seen = table.images_seen.fillna(table.images_seen.max()).fillna(0)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ..errors import InputError
 from ..study.saved_tables import parse_run
 from .grids import Row, image_grid
 from .lines import TIMESTEP, listed, preferred, seed_list
@@ -57,19 +56,13 @@ def one_step_anatomy(arrays, shown):
     return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$")
 
 
-def load_one_call(tables, near=900):
-    facts, arrays, shown = load_one_step(tables)
-    at = int(np.abs(arrays["t"] - near).argmin())
-    return {**facts, "t": int(arrays["t"][at])}, arrays, shown, at
-
-
-@figure("What is behind the noise? One call at a large timestep", NOTEBOOK, TABLE, load_one_call)
-def one_call(arrays, shown, at, images=8):
-    """Training images x0; the noisy images x_t made of them, t = {t}; and the estimates x0_hat from one call of
+@figure("What is behind the noise? One call at a large timestep", NOTEBOOK, TABLE, load_one_step)
+def one_call(arrays, shown, images=8):
+    """Training images x0; the noisy images x_t made of them at one large t; and the estimates x0_hat from one call of
     {weightings}. The optimum is the exact mean of x0 given x_t. {CLIPPED} Below each estimate: its mean colour, and the
     root mean square of its error before clipping, in [-1, 1]. The first images, not chosen; no error bars.
     """
-    names, x0 = list(arrays["names"]), arrays["x0"][:images]
+    names, x0, at = list(arrays["names"]), arrays["x0"][:images], int(np.abs(arrays["t"] - 900).argmin())
     rows = [Row(list(x0), "$x_0$"), Row(list(arrays["x_t"][at][:images]), "$x_t$")]
     rows += [estimate_row(arrays["x0_hat"][names.index(who), at][:images], x0, who) for who in shown]
     return image_grid(rows, [""] * len(x0), f"t = {arrays['t'][at]}")
@@ -86,20 +79,17 @@ def load_samples(tables, wanted=None):
 
 def load_hero(tables):
     facts, samples = load_samples(tables, _HERO)
-    try:
-        real = load_one_step(tables)[1]["x0"]
-    except InputError:  # not measured in this experiment, whose samples can be shown without
-        return {**facts, "real": ""}, samples
-    above = " Above: training images, to compare with; they belong to no sample below."
-    return {**facts, "real": above}, samples, real
+    return facts, samples, load_one_step(tables)[1]["x0"]
 
 
 @figure("Samples by number of steps", NOTEBOOK, "tables/samples-*.npz", load_hero)
-def samples_by_steps(samples, real=None, images=8):
-    """Samples of {weightings} by number of sampling steps (paper, figure 1), networks of {seeds}. {SAME_NOISE}{real}"""
+def samples_by_steps(samples, real, images=8):
+    """Samples of {weightings} by number of sampling steps (paper, figure 1), networks of {seeds}. {SAME_NOISE} Above:
+    training images, to compare with; they belong to no sample below.
+    """
     common = common_steps(samples)
     steps = [s for s in common if s in _HERO_STEPS] or common[-4:]
-    rows = [] if real is None else [Row(list(real[:images]), "real", look("real").colour)]
+    rows = [Row(list(real[:images]), "real", look("real").colour)]
     for who in ordered(samples):
         for s in steps:
             shown = samples[who]["images"][list(samples[who]["steps"]).index(s)][:images]

@@ -49,13 +49,6 @@ def band(ax, x, low, high, colour):
         ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
-def dense(ax, rows, x, y):
-    """A line of many points for each weighting, with a few markers, at other places for each weighting."""
-    for i, who in enumerate(ordered(rows.weighting)):
-        one = rows[rows.weighting == who].sort_values(x)
-        ax.plot(one[x], one[y], **look(who).line, label=label(who), markevery=(0.02 + 0.02 * i, 0.16))
-
-
 def dots(ax, found, groups, column):
     """Draw what `summarise` gave as dots with intervals: a line for each group and weighting, values to the right.
 

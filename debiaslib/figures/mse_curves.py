@@ -5,7 +5,7 @@ Those on its sign and its parts are in `bias.py`.
 
 from .lines import TIMESTEP, curves, spread, summarise
 from .registry import NothingToDraw, figure
-from .style import label, legend_below, log_axis, look, new_figure, ordered, panel_grid
+from .style import label, legend_below, log_axis, look, new_figure, panel_grid
 
 NOTEBOOK, TABLE = "03_mse_step_curves", "tables/mse.csv"
 QUANTITIES = {
@@ -50,14 +50,13 @@ def error_and_ratio(rows):
     rows: of one quantity; their `difference` is from that weighting (constant, where it is there).
     """
     trained = rows[~rows.model.isin(["optimum", "initial"]) & rows.difference.notna()]
-    largest = trained.difference.abs().groupby(trained.model).max()
-    base = [who for who in ordered(largest.index) if largest[who] == 0]
-    compared = trained[~trained.model.isin(base)]
-    if compared.empty or not base:
+    compared = trained[trained.groupby("model").difference.transform("any")]
+    if compared.empty:
         drawn, axes = new_figure(height=3.8)
     else:
         drawn, axes = new_figure(2, 1, height=5.8, sharex=True, height_ratios=(3, 2))
-        _ratio_panel(axes[1, 0], compared, base[0])
+        base = set(trained.model) - set(compared.model)
+        _ratio_panel(axes[1, 0], compared, base.pop())
     error_panel(axes[0, 0], rows)
     legend_below(drawn)
     return drawn

@@ -1,10 +1,9 @@
 """The paper's own FID figure, as digitised, with the ratios to constant beside ours (notebook 06). No torch."""
 
-from ..errors import InputError
 from ..study.saved_tables import PAPER_CURVES
-from .distances import DISTANCES, METRICS, NOTEBOOK, by_steps
+from .distances import DISTANCES, METRICS, NOTEBOOK, TABLE, by_steps
 from .lines import curves, summarise
-from .registry import NothingToDraw, figure
+from .registry import figure
 from .style import legend_below, log_axis, look, new_figure, ticks_at
 
 _SERIES = {"DDPM_constant": "constant", "P2": "p2", "Min-SNR": "min_snr", "Ours": "debiased"}
@@ -12,25 +11,17 @@ _OURS = ("fid", "fd_cifar10", "fd_minifaces", *DISTANCES)  # the first that was 
 
 
 def load_paper(tables):
-    """(facts, fid-curves.csv with weighting and T, rows of one distance with its ratio to constant, or None)."""
+    """(facts, fid-curves.csv with weighting and T, rows of one distance with its ratio to constant)."""
     table = tables.frame(*tables.find(PAPER_CURVES), "panel series x fid10k uncertainty")
     name, _, T = table.series.str.partition("_T").T.to_numpy()
     table = table.assign(weighting=[_SERIES[one] for one in name], T=T, steps=table.x, value=table.fid10k)
-    ratios, ours = load_our_ratios(tables)
-    return {"low": table.uncertainty.min(), "high": table.uncertainty.max(), "ours": ours}, table, ratios
-
-
-def load_our_ratios(tables):
-    """(rows of one distance with its ratio to constant, paired by seed and steps; or None; and what they are)."""
-    nothing = None, "this experiment has none to put beside it."
-    try:
-        facts, table, _ = by_steps(*DISTANCES)(tables)
-    except (InputError, NothingToDraw):
-        return nothing
-    metric = next(name for name in _OURS if (table.metric == name).any())
-    rows = _to_constant(table[(table.metric == metric) & (table["value"] > 0)], ["seed", "steps"])
-    ours = f"(d) of this experiment: {METRICS[metric]}, {facts['n']} samples; {facts['spread']}."
-    return nothing if rows.empty else (rows, ours)
+    facts, ours, _ = by_steps(*DISTANCES)(tables)
+    metric = next(name for name in _OURS if (ours.metric == name).any())
+    ratios = _to_constant(ours[(ours.metric == metric) & (ours["value"] > 0)], ["seed", "steps"])
+    said = f"(d) of this experiment: {METRICS[metric]}, {facts['n']} samples; {facts['spread']}."
+    if ratios.empty:
+        said = "this experiment has none to put beside it."
+    return {"low": table.uncertainty.min(), "high": table.uncertainty.max(), "ours": said}, table, ratios
 
 
 def _to_constant(rows, on):
@@ -40,14 +31,14 @@ def _to_constant(rows, on):
     return rows.assign(ratio=rows["value"] / rows.base, se=float("nan"))
 
 
-@figure("The paper's FID, and its ratio to constant beside ours", NOTEBOOK, PAPER_CURVES, load_paper)
-def paper_fid(table, ratios=None):
+@figure("The paper's FID, and its ratio to constant beside ours", NOTEBOOK, TABLE, load_paper)
+def paper_fid(table, ratios):
     """Above: the paper's own FID-10k, digitised from its figure, not measured here: (a) by training iterations, (b) by
     sampling steps; debiased is its "Ours". The digitising is uncertain by {low:g} to {high:g}, mostly less than the
     markers; the paper shows no repeated seeds. The data set is not named there, FFHQ is probable. Below: ratio to
     constant at the same number of steps, (c) of the paper's (b); {ours}
     """
-    drawn, axes = new_figure(2, 2, height=5.9, panels=3 if ratios is None else 4)
+    drawn, axes = new_figure(2, 2, height=5.9, panels=3 if ratios.empty else 4)
     (training, steps), (paper, ours) = axes
     for ax, panel in ((training, "a"), (steps, "b")):
         for (who, T), rows in table[table.panel == panel].groupby(["weighting", "T"], sort=False):
@@ -58,7 +49,7 @@ def paper_fid(table, ratios=None):
         ax.set_ylim(bottom=0)
     by_steps = table[table.panel == "b"]
     panels = [(paper, _to_constant(by_steps, ["steps"]))]
-    if ratios is not None:
+    if len(ratios):
         panels.append((ours, ratios))
         ours.set_title("(d) ours / our constant")
         ours.sharey(paper)

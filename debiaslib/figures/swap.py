@@ -2,17 +2,18 @@
 
 import pandas as pd
 
+from .distances import COLOURS, METRICS
 from .grids import Row, image_grid
 from .lines import curve, listed, spread, summarise
 from .mse_curves import NOTEBOOK
 from .one_step import short
 from .registry import NothingToDraw, figure
-from .style import label, legend_below, log_axis, look, new_figure, ordered
+from .style import log_axis, look, panel_grid
 
 _OPTIMUM = "optimum"
 _MEASURES = (  # of each the first that was measured
-    {"colour_energy": "colour: energy distance", "layout_energy": "4x4 colours: energy distance"},
-    {"fid": "FID", "fd_cifar10": "fd_cifar10", "fd_minifaces": "fd_minifaces", "fd_pooled": "fd_pooled"},
+    ("colour_energy", "layout_energy"),
+    ("fid", "fd_cifar10", "fd_minifaces", "fd_pooled"),
 )
 
 
@@ -28,41 +29,30 @@ def load_swap(tables):
 @figure("Which part of the error spoils the samples?", NOTEBOOK, "tables/oracle_swap.csv", load_swap, extra=True)
 def oracle_swap(table):
     """Distance from the data of samples drawn by one denoiser at t > T* and another one at t <= T*, against T*, {steps}
-    sampling steps, {n} samples. Left: a network with the exact optimum in its place above (solid) or below (broken) T*;
-    right: the networks of two weightings crossed, in the colour of the one below. Horizontal: one denoiser at all t.
-    Lines: {spread}.
+    sampling steps, {n} samples: a network with the exact optimum in its place above (solid) or below (broken) T*.
+    Horizontal: one denoiser at all t. Lines: {spread}.
     """
-    found = [next((m for m in group.items() if (table.metric == m[0]).any()), None) for group in _MEASURES]
-    metrics = [metric for metric in found if metric]
-    if not metrics:
+    metrics = [next((m for m in group if (table.metric == m).any()), None) for group in _MEASURES]
+    if not any(metrics):
         raise NothingToDraw("Of the oracle swap neither a colour distance nor one of features was measured.")
-    drawn, axes = new_figure(len(metrics), 2, height=0.9 + 2.5 * len(metrics), sharex=True, sharey="row")
-    for line, (metric, name) in zip(axes, metrics, strict=True):
-        rows = table[table.metric == metric]
+
+    def paint(ax, metric):
+        rows = table[table.metric == metric].assign(se=float("nan"))
         scale = "log" if (rows["value"] > 0).all() else "linear"
-        _panels(line, summarise(rows.assign(se=float("nan")), ["above", "below", "t_star"], scale=scale))
-        line[0].set_ylabel(name)
+        found = summarise(rows, ["above", "below", "t_star"], scale=scale)
+        for (above, below), part in found[found.t_star >= 0].groupby(["above", "below"]):
+            if _OPTIMUM in (above, below):
+                who, dashes = (below, "-") if above == _OPTIMUM else (above, (0, (5, 2)))
+                name = f"{short(above)} above, {short(below)} below"
+                curve(ax, part, "t_star", who, label=name, linestyle=dashes)
+        for who, part in found[found.t_star < 0].groupby("above"):
+            line = {"color": look(who).colour, "linewidth": 1.1, "linestyle": look("initial").dashes}
+            ax.axhline(part["mean"].item(), **line, label=f"{short(who)} alone")
         if scale == "log":
-            log_axis(line[0].yaxis)
-    for top, bottom, title in zip(axes[0], axes[-1], ("with the optimum", "arms crossed"), strict=True):
-        top.set_title(title)
-        bottom.set_xlabel("T*")
-    legend_below(drawn)
-    return drawn
+            log_axis(ax.yaxis)
+        ax.set(title={**METRICS, **COLOURS}[metric], xlabel="T*")
 
-
-def _panels(axes, found):
-    alone = found[found.t_star < 0]
-    for (above, below), rows in found[found.t_star >= 0].groupby(["above", "below"]):
-        crossed = _OPTIMUM not in (above, below)
-        who = below if crossed or above == _OPTIMUM else above
-        name = f"{label(above)} above, {label(below)} below".replace(label(_OPTIMUM), _OPTIMUM)
-        dashes = (0, (1.2, 1.2)) if crossed else "-" if above == _OPTIMUM else (0, (5, 2))
-        curve(axes[int(crossed)], rows, "t_star", who, label=name, linestyle=dashes)
-    for who in ordered(alone.above):
-        line = {"color": look(who).colour, "linewidth": 1.1, "linestyle": look("initial").dashes}
-        for ax in axes:
-            ax.axhline(alone[alone.above == who]["mean"].iloc[0], **line, label=f"{short(who)} alone")
+    return panel_grid(list(filter(None, metrics)), paint, height=2.8)
 
 
 def load_swap_samples(tables):

@@ -25,23 +25,20 @@ def load_log(tables):
 
 @figure("Course of a training", NOTEBOOK, "runs/*/log.jsonl", load_log)
 def training_curves(log, weighting):
-    """Loss (weighted, and the plain squared error of the network's target), gradient norm and speed of the run {run}
-    against images seen. Faint: as logged; bold: running median over a twentieth of the run. One run: no error bars.
+    """Loss (weighted, and the plain squared error of the network's target) and gradient norm of the run {run} against
+    images seen. Faint: as logged; bold: running median over a twentieth of the run. One run: no error bars.
     """
-    drawn, axes = new_figure(3, 1, height=6.0, sharex=True)
-    (loss, norm, speed), colour = axes.flat, look(weighting).colour
+    drawn, axes = new_figure(2, 1, height=4.5, sharex=True)
+    (loss, norm), colour = axes.flat, look(weighting).colour
     _smoothed(loss, log, "mse", "0.45", "plain error, unweighted")
     _smoothed(loss, log, "loss", colour, "loss, weighted")
     _smoothed(norm, log, "grad_norm", colour)
-    _smoothed(speed, log, "images_per_second", colour)
-    for ax, title in zip(axes.flat, ("Loss", "Gradient norm", "Images per second"), strict=True):
+    for ax, title in zip(axes.flat, ("Loss", "Gradient norm"), strict=True):
         ax.set_title(title)
-    speed.set_xlabel("images seen in training")
-    speed.xaxis.set_major_locator(MaxNLocator(6))
-    speed.xaxis.set_major_formatter(lambda value, _: count(value))
-    log_axis(loss.yaxis)
-    log_axis(norm.yaxis)
-    speed.set_ylim(bottom=0)
+        log_axis(ax.yaxis)
+    norm.set_xlabel("images seen in training")
+    norm.xaxis.set_major_locator(MaxNLocator(6))
+    norm.xaxis.set_major_formatter(lambda value, _: count(value))
     loss.legend(loc="upper right", handlelength=1.5)
     return drawn
 

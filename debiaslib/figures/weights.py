@@ -2,62 +2,43 @@
 
 from .existence import common_steps, load_samples
 from .grids import Row, image_grid
-from .lines import TIMESTEP, dense, listed
+from .lines import TIMESTEP, listed
 from .registry import figure
-from .style import count, label, legend_below, log_axis, look, new_figure, ordered, panel_grid
+from .style import count, label, log_axis, look, ordered, panel_grid
 
 NOTEBOOK, TABLE = "04_weighting_comparison", "tables/weights.csv"
-_UNITS = {"epsilon": r"of an $\epsilon$ loss", "sample": r"of an $x_0$ loss", "v_prediction": r"of a $v$ loss"}
+_PANELS = {  # title: prediction_type and column
+    r"$\epsilon$ loss, as defined": ("epsilon", "raw"),
+    r"$\epsilon$ loss, divided by its mean": ("epsilon", "normalized"),
+    r"$x_0$ loss, divided by the same": ("sample", "normalized"),
+    "$v$ loss, divided by the same": ("v_prediction", "normalized"),
+}
 
 
 def load_weights(tables):
-    """(facts, weights.csv, its rows of the epsilon loss)."""
-    table = tables.frame(*tables.find(TABLE), "t snr weighting prediction_type raw normalized share")
-    facts = {"T": int(table.t.max()) + 1, "weightings": listed(table.weighting)}
-    return facts, table, table[table.prediction_type == "epsilon"]
+    table = tables.frame(*tables.find(TABLE), "t weighting prediction_type raw normalized")
+    return {"T": int(table.t.max()) + 1, "weightings": listed(table.weighting)}, table
 
 
 @figure("Loss weights", NOTEBOOK, TABLE, load_weights)
-def weights(_, rows):
-    """Weight of the squared error of epsilon by timestep for {weightings}, as defined and divided by its mean over the
-    {T} timesteps (paper, figure 5 left). {NO_DATA}
-    """
-    panels = {"As defined": ("raw", "weight"), "Divided by its mean": ("normalized", "weight / mean weight")}
-    paint = lambda ax, title: _weight_panel(ax, rows, *panels[title], title)  # noqa: E731
-    return panel_grid([*panels], paint, height=2.8, base=0, columns=1, sharex=True)
-
-
-@figure("The same weights in three parametrisations", NOTEBOOK, TABLE, load_weights)
-def weights_units(table, _):
-    """The same objectives as weights of a squared error of epsilon, of x0 (weight times SNR) and of v (weight times
-    SNR / (1 + SNR)), each divided by the mean of its epsilon form. {NO_DATA}
+def weights(table):
+    """Weight of the squared error by timestep for {weightings}: of epsilon, as defined (paper, figure 5 left) and
+    divided by its mean over the {T} timesteps; and the same objectives as weights of a squared error of x0 (weight
+    times SNR) and of v (weight times SNR / (1 + SNR)). {NO_DATA}
     """
 
-    def paint(ax, unit):
-        rows = table[table.prediction_type == unit]
-        _weight_panel(ax, rows, "normalized", "weight / mean", f"Weight {_UNITS[unit]}")
+    def paint(ax, title):
+        kind, column = _PANELS[title]
+        for i, who in enumerate(ordered(table.weighting)):
+            rows = table[(table.weighting == who) & (table.prediction_type == kind) & (table[column] > 0)]
+            # A few markers, at other places for each weighting.
+            line = {**look(who).line, "markevery": (0.03 + 0.03 * i, 0.25)}
+            ax.plot(rows.t, rows[column], **line, label=label(who))
+        log_axis(ax.yaxis)
+        ax.margins(x=0.02)
+        ax.set(title=title, xlabel=TIMESTEP if ax.get_subplotspec().is_last_row() else "")
 
-    known = [unit for unit in _UNITS if (table.prediction_type == unit).any()]
-    return panel_grid(known, paint, height=2.1, base=0.8, columns=1, sharex=True)
-
-
-def _weight_panel(ax, rows, column, ylabel, title):
-    dense(ax, rows[rows[column] > 0], "t", column)
-    log_axis(ax.yaxis)
-    ax.margins(x=0.02)
-    ax.set(title=title, xlabel=TIMESTEP, ylabel=ylabel)
-    ax.label_outer()
-
-
-@figure("Share of the weight by timestep", NOTEBOOK, TABLE, load_weights)
-def weight_share(_, rows):
-    """Share of the whole weight of the epsilon loss that lies at timesteps up to t, for {weightings}. {NO_DATA}"""
-    drawn, [[ax]] = new_figure(height=3.8)
-    dense(ax, rows, "t", "share")
-    ax.set(xlabel=TIMESTEP, ylabel=r"share of all weight at timesteps $\leq t$", ylim=(-0.02, 1.02))
-    ax.margins(x=0.01)
-    legend_below(drawn)
-    return drawn
+    return panel_grid([*_PANELS], paint, height=2.5, sharex=True)
 
 
 @figure("Samples of all weightings by number of steps", NOTEBOOK, "tables/samples-*.npz", load_samples)

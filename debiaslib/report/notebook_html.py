@@ -13,7 +13,6 @@ from ..errors import InputError
 from ..files import read_json
 from .mathml import markdown_to_html
 
-_SHOWN_PACKAGES = ("debiaslib", "torch", "diffusers", "torch-fidelity", "numpy")
 _SHOWN_DATA = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 _DRAWN = re.compile(r"""\bdraw\(\s*["'](\w+)["']""")
 TEMPLATES = jinja2.Environment(
@@ -93,12 +92,11 @@ def make_page(title, body):
 
 
 def _describe(record):
-    """One line about an execution: experiment, seconds, commit, versions."""
-    experiment, packages = record.get("parameters", {}).get("experiment"), record.get("packages", {})
+    """One line about an execution: experiment, seconds, commit."""
+    experiment = record.get("parameters", {}).get("experiment")
     said = [f"Experiment {Path(experiment).stem}"] if experiment else []
     said += [f"executed in {record['seconds']:g} s"] if "seconds" in record else []
-    said += [describe_commit(record), *(f"{name} {packages[name]}" for name in _SHOWN_PACKAGES if packages.get(name))]
-    return " · ".join(said)
+    return " · ".join([*said, describe_commit(record)])
 
 
 def describe_commit(record):

@@ -74,7 +74,6 @@ def _report_page(experiment, folder, judged, compared):
         distances=tables.distances(experiment, folder),
         times=tables.times(made),
         provenance=tables.provenance(made),
-        settings=tables.settings(experiment),
     )
     return make_page(title, body)
 

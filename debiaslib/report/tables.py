@@ -6,7 +6,6 @@ from markupsafe import Markup
 
 from ..figures.distances import METRICS
 from ..files import read_json
-from ..paths import without_folders
 from ..store import check_file
 from ..training.arms import parse_arm
 from ..training.config import run_name
@@ -94,24 +93,8 @@ def provenance(made):
     return _two_columns("what", "value", values)
 
 
-def settings(experiment):
-    """Every setting: of the experiment, and of its trainings but for the weighting and the seed."""
-    of_training = experiment.train_config(*experiment.runs[0]).to_dict()
-    rows = {name: value for name, value in experiment.to_dict().items() if name != "training"}
-    rows |= {f"training: {key}": value for key, value in of_training.items() if key not in ("weighting", "seed")}
-    return _two_columns("setting", "value", {name: _text(value) for name, value in without_folders(rows).items()})
-
-
 def _two_columns(first, second, rows):
     return pd.Series(rows, name=second).rename_axis(first).to_frame()
-
-
-def _text(value):
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_text(entry)}" for key, entry in value.items()) or "none"
-    return "none" if value in (None, "") else str(value)
 
 
 def label(arm):

@@ -110,7 +110,7 @@ def test_samples_have_a_real_row_eight_columns_and_a_row_for_each_number_of_step
     assert [text for text in texts if text] == ["steps", "real", *rows]
     samples["constant"]["steps"] = np.array([20, 21, 22, 23, 24])
     with pytest.raises(NothingToDraw, match="no number of steps in common"):
-        samples_by_steps(samples)
+        samples_by_steps(samples, render(range(9), 16))
 
 
 def test_the_ratios_beside_the_papers_are_paired_by_seed(folder):
@@ -125,7 +125,7 @@ def test_the_ratios_beside_the_papers_are_paired_by_seed(folder):
     paper, ours = paper_fid(table, ratios).axes[2:]
     assert line(paper, "debiased").get_ydata()[0] == pytest.approx(29.35 / 41.2)
     assert line(ours, "debiased").get_xdata().tolist() == [5, 10, 20, 50, 100]
-    assert paper.get_ylim() == ours.get_ylim() and len(paper_fid(table).axes) == 3
+    assert paper.get_ylim() == ours.get_ylim() and len(paper_fid(table, ratios[:0]).axes) == 3
 
 
 def test_controls_are_in_words():
@@ -168,14 +168,14 @@ def test_the_oracle_swap_has_a_line_for_each_pair_and_the_interval_over_seeds(sw
     facts, table = load_swap(Tables(swapped))
     assert facts["steps"] == 50 and facts["n"] == "500" and "seeds 0, 1" in facts["spread"] and table.value.max() == 3
     figure = oracle_swap(table)
-    optimum, crossed = figure.axes[:2]
-    named = [one.get_label() for one in optimum.get_lines()]
+    colour, features = figure.axes
+    assert [ax.get_title("left")[:10] for ax in figure.axes] == ["4x4 layout", "Fréchet di"]
+    named = [one.get_label() for one in colour.get_lines()]
     assert sorted(named[:4]) == ["constant above, optimum below", "debiased above, optimum below",
                                  "optimum above, constant below", "optimum above, debiased below"]  # fmt: skip
     assert named[4:] == ["constant alone", "debiased alone", "optimum alone"]
-    drawn = line(optimum, "optimum above, constant below")
+    drawn = line(colour, "optimum above, constant below")
     assert drawn.get_xdata().tolist() == [300, 700] and drawn.get_color() == look("constant").colour
-    assert drawn.get_ydata() == pytest.approx([6**0.5] * 2) and len(optimum.collections) == 4
-    assert len(crossed.collections) == 2
+    assert drawn.get_ydata() == pytest.approx([6**0.5] * 2) and len(colour.collections) == 4
     one = load_swap(Tables(swapped))[1].query("seed == 0")
     assert not any(ax.collections for ax in oracle_swap(one).axes)
