@@ -33,7 +33,7 @@ help:  ## this list
 	@echo "  PROFILE=folder      a Snakemake profile that runs the jobs on a cluster: config/slurm"
 	@echo "  PYTHON=python3.12   the Python to make .venv with, 3.11 to 3.14"
 	@echo "  SETUP=no            use the active environment (conda, a container) instead of .venv"
-	@echo "  ARGS='...'          more arguments for test, test-all, lab and plan (ARGS='--tflops 400')"
+	@echo "  ARGS='...'          more arguments for test, test-all and lab"
 
 setup:  ## make .venv ready: at once when it is
 ifneq ($(SETUP),no)

@@ -1,42 +1,31 @@
 """What an experiment will cost, before it starts and without its data or its device: FLOPs and hours.
 
-Counted are the convolutions, matrix products and attention of the experiment's own networks in training and sampling, a
-multiplication and an addition being two FLOPs (`torch.utils.flop_counter`, on the meta device). Not counted are feature
-networks, errors by timestep, the exact optimum and the notebooks, which are small beside them at the paper's scale.
+Counted are the experiment's own networks in training and sampling, a multiplication and an addition being two FLOPs
+(`torch.utils.flop_counter`, on the meta device). All else is small beside them at the paper's scale.
 """
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..diffusion.prediction import network_output
-from ..errors import check_number
 from ..training.network import build_network, build_schedule
 from ..training.objective import training_weight
 from .samples import sampling_jobs
 
 # TFLOP/s that a network is assumed to reach in (bfloat16, float32): of an H200, an Apple GPU, and one thread of a
-# processor with bfloat16 units. Networks as small as those of `quick` stay far below. --tflops gives a measured one.
+# processor with bfloat16 units. Small networks stay far below.
 RATES = {"cuda": (300.0, 40.0), "mps": (3.0, 3.0), "cpu": (0.175, 0.08)}
 
 
-@dataclass
-class Estimate:
-    """Images through a network (`calls`) and hours, each of training and of sampling, and both in one line."""
+def estimate(experiment):
+    """Images through a network, `calls`, and `hours`, each of training and of sampling, and all in one `line`.
 
-    line: str
-    calls: dict
-    hours: dict
-
-
-def estimate(experiment, tflops=None):
-    """The `Estimate` of an `Experiment`. tflops: of the device in training, in place of what `RATES` assumes.
-
-    Raises InputError for a rate that is not above 0, and for a network or a weight that cannot be trained.
+    Raises InputError for a network or a weight that cannot be trained.
     """
     e, costs, first = experiment, {}, experiment.train_config(*experiment.runs[0])
-    rates = _rates(first, tflops)
+    rates = _rates(first)
     calls, hours = dict.fromkeys(rates, 0), dict.fromkeys(rates, 0.0)
     for arm, seed in e.runs:
         config = e.train_config(arm, seed)
@@ -54,7 +43,7 @@ def estimate(experiment, tflops=None):
         f"{_short(hours['training'])} of training at {rates['training']:g} TFLOP/s, {_short(hours['sampling'])} of "
         f"sampling at {rates['sampling']:g}, both rates assumed"
     )
-    return Estimate(line, calls, hours)
+    return SimpleNamespace(line=line, calls=calls, hours=hours)
 
 
 def network_cost(config):
@@ -80,14 +69,11 @@ def _drawn(e, config):
     return judged * sum(job["steps"] for job in jobs) + shown * sum(grids)
 
 
-def _rates(config, tflops):
+def _rates(config):
     """TFLOP/s {"training", "sampling"}; samples are drawn in float32 always."""
     kind, half = config.device.partition(":")[0], config.precision == "bfloat16"
     bfloat16, float32 = ((config.threads if kind == "cpu" else 1) * rate for rate in RATES[kind])
-    training = bfloat16 if half else float32
-    if tflops is not None:
-        training = check_number("tflops", tflops, above=0)
-    return {"training": training, "sampling": float32 if half else training}
+    return {"training": bfloat16 if half else float32, "sampling": float32}
 
 
 def _short(number):

@@ -117,13 +117,12 @@ def main(arguments=None):
     jobs = "how many to run side by side, each with the experiment's threads"
     parser.add_argument("--jobs", type=int, default=2, help=jobs)
     parser.add_argument("--dry-run", action="store_true", help="start nothing; print what it will cost")
-    parser.add_argument("--tflops", type=float, help="for the dry run: TFLOP/s of the network in training")
     parser.add_argument("--profile", default="", help="a folder with a Snakemake profile, for a cluster: config/slurm")
     options = parser.parse_args(arguments)
     if options.dry_run:
         from .cost import estimate  # lazy: it needs torch
 
-        print(estimate(load_experiment(options.experiment, options.dataset), options.tflops).line)
+        print(estimate(load_experiment(options.experiment, options.dataset)).line)
     else:
         reproduce(options.experiment, options.dataset, options.results, options.jobs, options.profile)
 

@@ -52,7 +52,6 @@ COMMANDS = {
     "study.pipeline": [
         *NAMED,
         *HOME,
-        ("--dry-run --tflops 0", "tflops is 0.0", "> 0"),
         ("--dry-run --experiment groups.yaml", "refused by diffusers", "down_block_types"),
         ("--experiment notebook.yaml", "notebook '08_more'", "known: 01_bias_existence"),
         ("--experiment cuda.yaml", "device is 'cuda'", "use device='cpu'"),
