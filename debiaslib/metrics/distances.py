@@ -1,7 +1,6 @@
 """Distances between sets of images, from feature arrays (N, d), by torch-fidelity's own formulas in float64.
 
-The inputs are checked here: torch-fidelity takes misspelt options, NaN and three images without an error. Generated
-images come first and the reference second: precision and recall depend on it.
+Generated images come first and the reference second: precision and recall depend on it.
 """
 
 import numpy as np
@@ -17,16 +16,19 @@ PART = 1000  # images in a part of the kernel distance, at most: the usual size
 KERNEL = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
 
 
+def _float64(features):
+    return torch.from_numpy(np.ascontiguousarray(features, np.float64))
+
+
 def frechet_distance(generated, reference, allow_singular=False):
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) between Gaussians of the features' means and covariances.
 
     Features (N, d) and (M, d). Biased upwards, by about 1/N, so it compares only at equal N. Rounding below zero is
     returned as 0. With N <= d a covariance is singular and the value mostly bias: InputError, unless `allow_singular`.
     """
-    generated, reference = _check_pair(generated, reference)
     _check_rank(min(len(generated), len(reference)), generated.shape[1], allow_singular)
     formula = torch_fidelity_module("metric_fid")
-    statistics = [formula.fid_features_to_statistics(torch.from_numpy(part)) for part in (generated, reference)]
+    statistics = [formula.fid_features_to_statistics(_float64(part)) for part in (generated, reference)]
     return max(float(formula.fid_statistics_to_metric(*statistics, verbose=False)[formula.KEY_METRIC_FID]), 0.0)
 
 
@@ -43,7 +45,6 @@ def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
     sqrt(subsets). Within a subset the estimates of parts of equal size, PART at most, are averaged. Raises InputError
     for fewer than two images of each kind in a subset.
     """
-    generated, reference = _check_pair(generated, reference)
     _check_subsets("a kernel distance", subsets, min(len(generated), len(reference)))
     estimates = [
         np.mean([_squared_mmd(generated[ours], reference[theirs]) for ours, theirs in pairs])
@@ -76,7 +77,7 @@ def _parts(n, n_reference, subsets, seed):
 
 def _squared_mmd(generated, reference):
     formula = torch_fidelity_module("metric_kid")
-    pair = torch.from_numpy(generated), torch.from_numpy(reference)
+    pair = _float64(generated), _float64(reference)
     whole = {"kid_subsets": 1, "kid_subset_size": len(generated), "rng_seed": SEED}  # one subset of all that there is
     return formula.kid_features_to_metric(*pair, **whole, **KERNEL, verbose=False)[formula.KEY_METRIC_KID_MEAN]
 
@@ -87,10 +88,9 @@ def precision_recall(generated, reference, neighbors=3):
     A manifold is the union of balls about each image's features that reach the `neighbors`-th nearest of its own set
     (Kynkaanniemi et al. 2019). Both depend on N and M. Needs more than `neighbors` images of each kind.
     """
-    generated, reference = _check_pair(generated, reference)
     check_number("neighbors", neighbors, minimum=1, below=min(len(generated), len(reference)), integer=True)
     formula = torch_fidelity_module("metric_prc")
-    pair = torch.from_numpy(generated), torch.from_numpy(reference)
+    pair = _float64(generated), _float64(reference)
     memory = {"prc_batch_size": 2000, "save_cpu_ram": True}  # rows of the distance matrix held at a time
     row = formula.prc_features_to_metric(*pair, prc_neighborhood=neighbors, **memory, verbose=False)
     return row[formula.KEY_METRIC_PRECISION], row[formula.KEY_METRIC_RECALL]
@@ -102,31 +102,11 @@ def inception_score(logits, splits=10, seed=SEED):
     The mean over `splits` disjoint parts after a shuffle (`seed`), as is usual; the error is the parts' standard
     deviation over sqrt(splits). Biased by the parts' size, so it compares only at equal N. Needs N >= 2 splits.
     """
-    logits = _check_features("logits", logits)
     _check_subsets("an inception score", splits, len(logits))
     formula = torch_fidelity_module("metric_isc")
-    row = formula.isc_features_to_metric(torch.from_numpy(logits), splits=splits, shuffle=True, rng_seed=seed)
+    row = formula.isc_features_to_metric(_float64(logits), splits=splits, shuffle=True, rng_seed=seed)
     # Its "std" divides by the number of parts, not by one less.
     return float(row[formula.KEY_METRIC_ISC_MEAN]), float(row[formula.KEY_METRIC_ISC_STD]) / (splits - 1) ** 0.5
-
-
-def _check_features(name, features):
-    """`features` as a float64 array (N, d), N >= 2; raises InputError."""
-    features = np.asarray(features.cpu() if isinstance(features, torch.Tensor) else features)
-    if features.ndim != 2 or len(features) < 2 or not features.shape[1] or features.dtype.kind not in "fiu":
-        raise InputError(f"{name} are {features.dtype} of shape {features.shape}; they must be numbers (N, d), N >= 2")
-    bad = int((~np.isfinite(features)).any(1).sum())
-    if bad:
-        raise InputError(f"{name} are not finite for {bad} of {len(features)} images")
-    return np.ascontiguousarray(features, np.float64)
-
-
-def _check_pair(generated, reference):
-    generated = _check_features("generated features", generated)
-    reference = _check_features("reference features", reference)
-    if generated.shape[1] != reference.shape[1]:
-        raise InputError(f"generated features have d = {generated.shape[1]}, the reference's d = {reference.shape[1]}")
-    return generated, reference
 
 
 def evaluate(images, reference_images, extractor, allow_singular=False):

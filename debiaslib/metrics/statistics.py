@@ -2,10 +2,6 @@
 
 The unit is the training: noise, images and initial weights of a seed are the same for all arms, so arms are compared
 seed by seed. An interval covers another seed on the same data set, and nothing else.
-
-A Frechet distance of N images exceeds that of the distributions by about c/N, where c depends on the features and on
-the generator (Chong and Forsyth 2020), so two arms compare only at one N (`check_equal_n`). Kernel distances have no
-such bias.
 """
 
 import math
@@ -104,8 +100,9 @@ def within_margin(interval):
 def check_equal_n(table):
     """Return `table`, rows of `distances.evaluate` of several arms, if each metric has one N for all of them.
 
-    Equal within a metric and its features must be n, n_reference, and where they are there extractor, weights_sha256
-    and dtype. Raises InputError that names the arms which differ.
+    A Frechet distance of N images has a bias of about c/N (Chong and Forsyth 2020). Equal within a metric and its
+    features must be n, n_reference, and where they are there extractor, weights_sha256 and dtype. Raises InputError
+    that names the arms which differ.
     """
     must = [name for name in ("n", "n_reference", "extractor", "weights_sha256", "dtype") if name in table]
     for (metric, features), rows in table.groupby(["metric", "features"]):

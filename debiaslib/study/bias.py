@@ -21,7 +21,7 @@ COLUMNS = ["quantity", "split", "model", "t", "frequency", "weight", "value", "s
 def bias(study):
     """The excess by timestep as common + between: a DataFrame, its columns `COLUMNS`; without rows for one seed.
 
-    On the images, timesteps and noise of mse.csv, where there is an optimum. quantity: excess_common, excess_between,
+    On the training images, timesteps and noise of mse.csv. quantity: excess_common, excess_between,
     per pixel in units of [-1, 1]^2. model: a weighting. frequency: empty for the whole image; 0 for its mean colour
     alone, the lowest of its H W spatial frequencies. weight: 1, or 1 / (H W); value x weight is a part of the excess.
     se is over the n images, for these networks.
@@ -33,19 +33,17 @@ def bias(study):
     def rows():
         if len(e.seeds) < 2:
             return pd.DataFrame(columns=COLUMNS)
-        optimal, everywhere = optimal_denoiser(study)
+        optimal, (x0, labels) = optimal_denoiser(study)[0], measured_images(study, e.curve_images)
         models = {w: [study.model(w, seed) for seed in e.seeds] for w in e.weightings}
         found = []
-        for noise_seed, split in enumerate(("train", "heldout") if everywhere else ("train",)):
-            x0, labels = measured_images(study, e.curve_images, split)
-            for t in e.curve_timesteps:
-                noise = curve_noise(x0, t, noise_seed)
-                best = network_output(optimal, study.schedule.add_noise(x0, noise, t), t, labels).to(x0)
-                given = (x0, t, noise, study.schedule, study.prediction_type)
-                for model, networks in models.items():
-                    estimates = [one_step_estimate(one, *given, labels=labels).x0_hat for one in networks]
-                    parts = _rows(torch.stack(estimates) - best)
-                    found += [{"split": split, "model": model, "t": t, **row} for row in parts]
+        for t in e.curve_timesteps:
+            noise = curve_noise(x0, t)
+            best = network_output(optimal, study.schedule.add_noise(x0, noise, t), t, labels).to(x0)
+            given = (x0, t, noise, study.schedule, study.config.prediction_type)
+            for model, networks in models.items():
+                estimates = [one_step_estimate(one, *given, labels=labels).x0_hat for one in networks]
+                parts = _rows(torch.stack(estimates) - best)
+                found += [{"split": "train", "model": model, "t": t, **row} for row in parts]
         return pd.DataFrame(found, columns=COLUMNS)
 
     return study.csv("bias.csv", inputs, rows, digits=6)

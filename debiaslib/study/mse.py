@@ -21,7 +21,7 @@ def one_step(study):
 
     def make():
         x0, labels = measured_images(study, e.shown_images)
-        models = {w: (study.model(w, seed), study.prediction_type) for w in e.weightings}
+        models = {w: (study.model(w, seed), study.config.prediction_type) for w in e.weightings}
         models["optimum"] = optimal_denoiser(study)[0], "sample"
         found = [[_shown(m, x0, t, study.schedule, p, labels) for t in e.shown_timesteps] for m, p in models.values()]
         arrays = {key: np.array([[one[key] for one in row] for row in found]) for key in found[0][0]}

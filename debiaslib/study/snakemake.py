@@ -128,16 +128,15 @@ def follow(lines, log, out=None):
 
 def last_words(folder, failed):
     """Why the jobs of `follow` failed, in one line: the signal, or the last line that each wrote into its log."""
-    return "; ".join(_last_words(folder / "logs" / f"{job}.log", status - 128) for job, status in failed.items())
-
-
-def _last_words(log, number):
-    if number > 0:
-        return f"{log.stem} was killed (signal {number}{'; memory?' if number == 9 else ''})"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    lines = [line.strip() for line in lines if line.strip()] or ["it wrote nothing"]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return f"{log.stem} failed: " + (errors[-1] if errors else f"{lines[-1]} (see {log})")
+    words = []
+    for job, status in failed.items():
+        log = folder / "logs" / f"{job}.log"
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        said = errors or [f"{line.strip()} (see {log})" for line in lines if line.strip()] or ["it wrote nothing"]
+        killed = f"was killed (signal {status - 128}{'; memory?' if status == 128 + 9 else ''})"
+        words.append(f"{job} {killed if status > 128 else f'failed: {said[-1]}'}")
+    return "; ".join(words)
 
 
 def main():

@@ -69,11 +69,6 @@ class Study:
         """The `TrainConfig` of the first run; its data, network, schedule and device are those of all."""
         return self.experiment.train_config(*self.experiment.runs[0])
 
-    @property
-    def prediction_type(self):
-        """What the networks of the experiment's weightings predict; an arm may say otherwise."""
-        return self.config.prediction_type
-
     def prediction_type_of(self, arm):
         """What an arm's networks predict."""
         return self.experiment.train_config(arm, self.experiment.seeds[0]).prediction_type

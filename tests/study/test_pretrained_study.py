@@ -53,7 +53,7 @@ def test_it_is_a_study_of_one_arm(study):
 def test_what_is_the_networks_and_what_the_experiments(tmp_path):
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction", clip_sample=False)
     study = open_study(SMOKE, "", tmp_path, tiny_pipeline(tmp_path / "v", scheduler))
-    assert (study.prediction_type, study.schedule.name) == ("v_prediction", "scaled_linear")
+    assert (study.config.prediction_type, study.schedule.name) == ("v_prediction", "scaled_linear")
     assert study.prediction_type_of("pretrained") == "v_prediction" and not study.experiment.clip_x0
     assert study.experiment.shown_timesteps == (50, 500, 900) and study.images().name == "minifaces"
 
