@@ -72,7 +72,7 @@ rule report:
     log:
         "logs/report.log",
     shell:
-        "{PYTHON} debiaslib.report.report {FLAGS} > {log} 2>&1"
+        "{PYTHON} debiaslib.report {FLAGS} > {log} 2>&1"
 
 
 rule train:

@@ -1,8 +1,7 @@
 """What several figures share: means with intervals over training seeds as curves and dots, and words of captions.
 
-Where a table has several training seeds, the mean is over them and the interval is Student's t at 95 %. With one seed
-it is the 95 % interval from the table's own standard error, if it has one. Both are of the logarithm on a logarithmic
-axis. Imports no torch.
+Intervals are Student's t at 95 % over the training seeds; of one seed, 1.96 of the table's own standard error. On a
+logarithmic axis both are of the logarithm. Imports no torch.
 """
 
 import numpy as np

@@ -1,7 +1,4 @@
-"""Figures of notebook 03 on the size of the error: by timestep, and over the optimum. No torch.
-
-Those on its sign and its parts are in `bias.py`.
-"""
+"""Figures of notebook 03 on the size of the error: by timestep, and over the optimum. No torch."""
 
 from .lines import TIMESTEP, curves, spread, summarise
 from .registry import NothingToDraw, figure

@@ -14,7 +14,7 @@ import numpy as np
 import seaborn
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from ..diffusion.strategies import KNOWN, parse_strategy
 
@@ -186,9 +186,8 @@ def log_axis(axis):
 
 def ticks_at(axis, values, limit=12):
     """Ticks at the measured values themselves, thinned to `limit`, without minor ones."""
-    values = sorted({float(v) for v in values})
-    values = values if len(values) <= limit else values[:: -(-len(values) // limit)]
-    axis.set_ticks(values, labels=[count(v) for v in values])
+    axis.set_major_locator(FixedLocator(sorted({*values}), nbins=limit))
+    axis.set_major_formatter(lambda value, _: count(value))
     axis.set_minor_locator(NullLocator())
 
 

@@ -18,9 +18,6 @@ class _PageRenderer(IPythonRenderer):
     def block_math(self, body):
         return to_mathml(body, display=True)
 
-    def latex_environment(self, name, body):
-        return to_mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", display=True)
-
     def block_html(self, html):
         """As it stands: to embed images nbconvert parses a block by itself, and closes its <details> at once."""
         return super().block_html(html) if self._escape or "<img" in html else html + "\n"

@@ -40,15 +40,12 @@ def render_notebook(path):
     """The HTML page, a str, of an executed notebook.
 
     Its record, <name>.json, and the captions, ../figures/<figure>.json, are shown where they are.
-    Raises InputError, naming the notebook, where it is none and for a formula that cannot be converted.
+    Raises InputError, naming the notebook where it is none, and the formula that cannot be converted.
     """
     path = Path(path)
     notebook = read_notebook(path)
     add_captions(notebook, path.parent.parent / "figures")
-    try:
-        body, _ = _Exporter().from_notebook_node(notebook, {"metadata": {"path": str(path.parent)}})
-    except InputError as error:
-        raise InputError(f"{path.name}: {error}") from None
+    body, _ = _Exporter().from_notebook_node(notebook, {"metadata": {"path": str(path.parent)}})
     heading = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.DOTALL)
     title = html.unescape(re.sub(r"<[^>]*>", "", heading[1])).strip() if heading else path.stem
     record = f'<p class="record">{html.escape(_describe(read_json(path.with_suffix(".json")) or {}))}</p>'
@@ -60,8 +57,6 @@ def read_notebook(path):
     """The notebook in a file, in nbformat 4. Raises InputError if there is none."""
     try:
         return nbformat.read(path, as_version=4)
-    except FileNotFoundError:
-        raise InputError(f"the notebook {path} does not exist; execute it first") from None
     except (nbformat.reader.NotJSONError, ValueError, OSError) as error:
         raise InputError(f"the notebook {path} cannot be read: {error}") from None
 
@@ -93,10 +88,9 @@ def make_page(title, body):
 
 def _describe(record):
     """One line about an execution: experiment, seconds, commit."""
-    experiment = record.get("parameters", {}).get("experiment")
-    said = [f"Experiment {Path(experiment).stem}"] if experiment else []
-    said += [f"executed in {record['seconds']:g} s"] if "seconds" in record else []
-    return " · ".join([*said, describe_commit(record)])
+    experiment = Path(record.get("parameters", {}).get("experiment", "")).stem
+    executed = f"Experiment {experiment} · executed in {record['seconds']:g} s · " if "seconds" in record else ""
+    return executed + describe_commit(record)
 
 
 def describe_commit(record):

@@ -10,7 +10,7 @@ import html
 import re
 from pathlib import Path
 
-from ..cli import experiment_parser, run_command
+from ..cli import experiment_parser
 from ..errors import InputError
 from ..figures.draw import FIGURES
 from ..files import read_json, write_text
@@ -20,7 +20,7 @@ from ..training.config import run_name
 from . import tables
 from .mathml import markdown_to_html
 from .notebook_html import TEMPLATES, describe_commit, make_page, render_notebook
-from .result_tables import write_result_tables
+from .results_read import ResultTables
 from .retest import answers, conclusions
 from .verdicts import all_verdicts
 
@@ -35,7 +35,7 @@ def build_report(experiment, dataset="", results=""):
     folder = results_root(results) / settings.name
     if not folder.is_dir():
         raise InputError(f"there are no results in {folder}; `make reproduce EXPERIMENT={settings.name}` makes them")
-    write_result_tables(folder, settings.runs)
+    tables.write_result_tables(folder, settings.runs)
     judged = all_verdicts(folder)
     write_text(folder / "tables" / "verdicts.csv", judged.to_csv(index=False))
     compared = answers(folder)
@@ -80,7 +80,7 @@ def _report_page(experiment, folder, judged, compared):
 
 def _gate(experiment, folder):
     """(whether all networks pass the gate, the sentence about it, its table) of tables/gate.csv, or None without it."""
-    table = tables.read(folder, "gate")
+    table = ResultTables(folder)["gate.csv"]
     if table is None:
         return None
     from ..study.gate import gate_line  # lazy: it needs torch
@@ -124,7 +124,3 @@ def main(arguments=None):
     """The command line: write the report of an experiment."""
     options = experiment_parser(__doc__.splitlines()[0]).parse_args(arguments)
     print(build_report(options.experiment, options.dataset, options.results))
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ..diffusion.strategies import parse_strategy
 from ..errors import InputError
+from ..store import check_file
 from ..study.saved_tables import read_rows
 
 _NONE = pd.Series(dtype=float)
@@ -22,7 +23,10 @@ def name_of(arm):
 
 
 class ResultTables:
-    """The tables of results/<experiment> `folder`, each read once; None where there is no such file."""
+    """The tables of results/<experiment> `folder`, each read once; None where there is no such file.
+
+    Raises InputError for a table that is not what was written.
+    """
 
     def __init__(self, folder):
         self.folder, self._read = Path(folder) / "tables", {}
@@ -30,6 +34,8 @@ class ResultTables:
     def __getitem__(self, name):
         if name not in self._read:
             path = self.folder / name
+            if path.is_file():
+                check_file(path)
             self._read[name] = read_rows(path) if path.is_file() else None
         return self._read[name]
 

@@ -7,7 +7,7 @@ import sys
 
 import pandas as pd
 
-from debiaslib.report.result_tables import write_result_tables
+from debiaslib.report.tables import write_result_tables
 from debiaslib.study import measurements
 from debiaslib.study.study import open_study
 from debiaslib.training.config import run_name

@@ -63,7 +63,7 @@ COMMANDS = {
         ("05_trainnig", "notebook '05_trainnig'", "did you mean '05_training'?"),
         ("05_training --model no/where/at/all", "'no/where/at/all'", "no existing folder or file"),
     ],
-    "report.report": [
+    "report.__main__": [
         *NAMED,
         *HOME,
         ("--experiment mine.yaml", "no results in", "make reproduce EXPERIMENT=mine"),

@@ -107,11 +107,6 @@ def test_our_notebooks_are_pages_with_nothing_to_load(name):
         assert link.startswith("https://") or link.removesuffix(".html") in notebook_files(), link
 
 
-def test_the_formula_at_fault_is_named_with_its_notebook(render):
-    with pytest.raises(InputError, match=r"01_first.ipynb: .*left"):
-        render(new_markdown_cell("# A"), new_markdown_cell("see $\\left( a$"))
-
-
 def test_links_to_notebooks_lead_to_pages(render):
     page = render(new_markdown_cell(
         "[a](02_next.ipynb) [b](./03_more.ipynb#here) [c](https://arxiv.org/abs/2310.08442) [e](#top)"
@@ -140,7 +135,7 @@ def test_the_record_is_shown(tmp_path, render):
 
 
 def test_what_is_no_notebook(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="cannot be read"):
         render_notebook(tmp_path / "01.ipynb")
     (tmp_path / "01.ipynb").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):

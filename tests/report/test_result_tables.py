@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import ttest_1samp
 
 from debiaslib.errors import InputError
-from debiaslib.report.result_tables import as_markdown, summarise_distances, write_result_tables
+from debiaslib.report.tables import as_markdown, summarise_distances, write_result_tables
 
 
 def rows(weighting, values, metric="fd_pooled", steps=5, **more):
