@@ -44,6 +44,15 @@ def verdicts(chapter, folder):
     return Sentence("The tables of this experiment judge none of these claims.") if frame.empty else Table(frame)
 
 
+def verdict(chapter, folder, claim):
+    """The verdicts of a chapter whose claims begin with `claim`, as one sentence: what was found, and what it says."""
+    frame = judged.verdicts(chapter, folder)
+    rows = frame[frame.claim.str.startswith(claim)].to_dict("records")
+    if not rows:
+        return _NOT_MEASURED
+    return Sentence("Here: " + " ".join(f"{row['found here']}. *{row['claim']}* **{row['verdict']}**." for row in rows))
+
+
 def errors(folder, quantity, *timesteps):
     """An error of tables/mse.csv, such as "x0_mse", of each network and of the optimum near these timesteps."""
     tables, lines, said = ResultTables(folder), [], []

@@ -121,3 +121,12 @@ def test_a_table_is_not_cut_and_text_is_escaped():
     long = "a < b " + "word " * 40
     text = here.Table(pd.DataFrame({"claim": [long]}))._repr_html_()
     assert long.replace("<", "&lt;").strip() in text and "..." not in text and "white-space: normal" in text
+
+
+def test_one_verdict_is_a_sentence_of_its_row(folder):
+    said, row = (
+        here.verdict(1, folder, "The weight mends it"),
+        all_verdicts(folder).query("claim == 'The weight mends it.'"),
+    )
+    assert said == f"Here: {row['found here'].item()}. *The weight mends it.* **{row.verdict.item()}**."
+    assert here.verdict(1, folder, "No claim begins so").startswith("Here: the tables of this experiment do not")
