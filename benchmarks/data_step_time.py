@@ -15,7 +15,7 @@ from benchmarks.loops import OurLoop
 from benchmarks.setups import setups
 from benchmarks.timing import CLOCKS, machine, positive, ratios, take_turns
 from debiaslib.cli import run_command
-from debiaslib.data.images import Pixels
+from debiaslib.training.batches import Pixels
 
 
 def paired(setup, on_disk, rounds, steps, clock):

@@ -10,11 +10,8 @@ import numpy as np
 from ..errors import InputError
 
 # Pillow's other readers stay shut: some start other programs, and none is usual in data sets.
-_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "GIF", "TIFF", "PPM", "BMP", "DIB")
-# Suffixes of these formats.
-SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".avifs", ".jp2", ".j2k", ".j2c",
-            ".jpc", ".jpf", ".jpx", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".bmp",
-            ".dib")  # fmt: skip
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "GIF", "TIFF", "PPM", "BMP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".jp2", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".bmp")
 _RULE = 2  # a new way to decode needs a new number
 _CODECS = ("pil", "jpg", "libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp", "avif")
 
@@ -26,13 +23,13 @@ def decoder():
     return {"rule": _RULE, **{name: features.version(name) for name in _CODECS}}
 
 
-def decode(data, resolution):
+def decode(data, resolution, where="the image"):
     """One encoded image (bytes) as uint8 (3, resolution, resolution).
 
     EXIF orientation is applied. Any mode becomes RGB as Pillow's convert("RGB") has it (grey repeated, alpha dropped,
     not blended); 16-bit grey is scaled to 8 bits. Then the largest central square is cut out. It is halved by
     area averages while it has twice the size, then resized bicubically. One that has the size already stays lossless.
-    Raises InputError, without the image's name.
+    Raises InputError that says `where` a broken image is.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -40,30 +37,20 @@ def decode(data, resolution):
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
             return _to_array(_to_rgb(_turned(image)), resolution)
-    except InputError:
-        raise
     except UnidentifiedImageError:
-        raise InputError("it is no image that can be read") from None
+        raise InputError(f"{where} is broken: it is no image that can be read") from None
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
-        raise InputError(" ".join(str(error).split()) or type(error).__name__) from None
+        raise InputError(f"{where} is broken: {str(error) or type(error).__name__}") from None
 
 
 def decode_all(items, resolution):
-    """Decode (where, bytes), keeping their order. Raises InputError that says where the broken image is."""
+    """Decode (where, bytes), keeping their order. Raises InputError as `decode`."""
     items = iter(items)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while chunk := list(itertools.islice(items, 32)):
             # Pillow frees the interpreter while it works; for small images threads cost more than they gain.
             large = len(chunk[0][1]) > 1 << 16
-            yield from (pool.map if large else map)(_decode_named, chunk, itertools.repeat(resolution))
-
-
-def _decode_named(item, resolution):
-    where, data = item
-    try:
-        return decode(data, resolution)
-    except InputError as error:
-        raise InputError(f"{where} is broken: {error}") from None
+            yield from (pool.map if large else map)(lambda item: decode(item[1], resolution, item[0]), chunk)
 
 
 def _turned(image):

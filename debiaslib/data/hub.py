@@ -9,64 +9,55 @@ from .decode import decode_all
 from .folders import HELD_OUT, Source
 from .tables import image_column, label_column, whole_labels
 
-_ANSWER_SECONDS = 10
-
 
 def hub_source(hub_id, split):
-    """The `Source` of a split of the hub's data set `hub_id`. It is identified by the commit that the hub names now.
+    """The `Source` of a split of the hub's data set `hub_id`, or None where it has no held-out images.
 
-    Where the hub does not answer within 10 s, it is what `datasets` has prepared before. Raises InputError if there is
-    nothing, or the hub has no such data set.
+    It is identified by the commit that the hub names now; where the hub does not answer within 10 s, it is what
+    `datasets` has prepared before. Raises InputError if there is nothing, or the hub has no such data set.
     """
-    revision = _newest_commit(hub_id)
-    # What is decoded already need not be loaded.
-    table = functools.cache(lambda: _table(hub_id, load(), split))
-    load = functools.cache(lambda: _load(hub_id, revision))
-    identity = {"hub": hub_id, "revision": revision or _prepared_commit(load())}
-    return Source(hub_id, identity, lambda resolution: table() and table().open(resolution),
-                  lambda: table() and table().labels())  # fmt: skip
+    revision, where = _newest_commit(hub_id), f"the hub data set {hub_id!r}"
+    load = functools.cache(lambda: _load(hub_id, revision))  # what is decoded already need not be loaded
+    if split != "train" and not any(name in load() for name in HELD_OUT):
+        return None
+
+    def rows():
+        wanted, splits = ("train",) if split == "train" else HELD_OUT, load()
+        for name in wanted:
+            if name in splits:
+                return splits[name]
+        raise InputError(f"{where} has no split 'train'; it has {', '.join(splits)}")
+
+    def start(resolution):
+        return len(rows()), decode_all(_contents(rows(), where), resolution)
+
+    def labels():
+        column = label_column(rows().features.arrow_schema)
+        # The rows may be a selection of their Arrow table's.
+        return column and whole_labels(rows().select_columns([column]).with_format("arrow")[:].column(0), where)
+
+    return Source(hub_id, {"hub": hub_id, "revision": revision or _prepared_commit(load())}, start, labels)
 
 
 def _newest_commit(hub_id):
     """The commit that the hub names now, or None, with a line on stderr, where it does not answer."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return HfApi().dataset_info(hub_id, timeout=_ANSWER_SECONDS).sha
+        return HfApi().dataset_info(hub_id, timeout=10).sha
     except RepositoryNotFoundError:
         private = "it is private and needs `hf auth login`"
         raise InputError(f"data set {hub_id!r} is no existing path and not on the hub, or {private}") from None
-    except OfflineModeIsEnabled:  # as the user asked for
-        return None
     except Exception as error:  # of the HTTP library's many
-        said = f"no answer from the hub ({one_line(error)}); looking for {hub_id} in its caches"
-        print(said, file=sys.stderr, flush=True)
+        print(f"no answer from the hub ({one_line(error)}); looking for {hub_id} in its caches", file=sys.stderr)
         return None
-
-
-def _table(hub_id, splits, split):
-    """The `Source` of a split of a DatasetDict, or None where it has none."""
-    where = f"the hub data set {hub_id!r}"
-    name = next((name for name in (("train",) if split == "train" else HELD_OUT) if name in splits), None)
-    if name is None and split == "train":
-        raise InputError(f"{where} has no split 'train'; it has {', '.join(splits)}")
-    if name is None:
-        return None
-    rows = splits[name]
-
-    def labels():
-        column = label_column(rows.features)
-        # The rows may be a selection of their Arrow table's.
-        return column and whole_labels(rows.select_columns([column]).with_format("arrow")[:].column(0), where)
-
-    return Source(name, {}, lambda resolution: (len(rows), decode_all(_contents(rows, where), resolution)), labels)
 
 
 def _contents(rows, where):
     from datasets import Image
 
-    column = image_column(rows.features, where)
+    column = image_column(rows.features.arrow_schema, where)
     rows = rows.select_columns([column]).cast_column(column, Image(decode=False))
     for number, row in enumerate(rows):
         try:  # a data set of single files lies beside its table
@@ -79,21 +70,12 @@ def _contents(rows, where):
 def _load(hub_id, revision):
     """The DatasetDict, downloaded where needed; without a revision, what `datasets` has prepared before."""
     import datasets
-    from huggingface_hub import constants
 
-    offline = constants.HF_HUB_OFFLINE
-    if revision:
-        print(f"loading {hub_id} from the hub, commit {revision[:12]}", file=sys.stderr, flush=True)
     try:
-        constants.HF_HUB_OFFLINE = offline or not revision  # or `datasets` asks the silent hub for 23 s
         return datasets.load_dataset(hub_id, revision=revision)
     except Exception as error:  # the library's own, pyarrow's, the network's
-        if revision:
-            raise InputError(f"the hub data set {hub_id!r} cannot be loaded: {one_line(error)}") from None
-        instead = "give a folder of its images or parquet files (DATASET=path), or copy the hub's cache, HF_HOME"
-        raise InputError(f"data set {hub_id!r} is no existing path, and the hub cannot be reached; {instead}") from None
-    finally:
-        constants.HF_HUB_OFFLINE = offline
+        instead = "give a folder (DATASET=path), or copy the hub's cache, HF_HOME"
+        raise InputError(f"data set {hub_id!r} cannot be loaded ({one_line(error, 60)}); {instead}") from None
 
 
 def _prepared_commit(splits):

@@ -1,26 +1,26 @@
 """Any data set, by name, path or hub id, as uint8 images: decoded once, then mapped from a cache. Imports no torch."""
 
+import contextlib
 import hashlib
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, check_choice, check_number, shown
-from ..paths import user_path
+from ..errors import InputError, check_choice, check_number
+from ..files import read_json, sha256_json
+from ..paths import cache_root, user_path
+from ..store import note_of, stored
 from . import gaussian, minifaces
-from .cache import Cached
+from .decode import decoder
 from .folders import Source, local_source
-
-__all__ = ["ImageSet", "Pixels", "load_images"]
 
 SPLITS = ("train", "heldout")
 _DRAWN = {"minifaces": minifaces.render, "gaussian": gaussian.render}
 _DRAWN_SPLITS = {"train": (8192, 0), "heldout": (2048, 1)}  # images, seed
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-ON_DEVICE_BYTES = 2 << 30  # a data set up to this size lives on the device as uint8
+_HASHED_BYTES = 1_000_000_000  # of larger files in the cache, size and time of change are looked at
 
 # No hub id is known that gives these images and no others: what to put where.
 BY_HAND = {
@@ -71,37 +71,29 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
 
     `dataset` is "minifaces" or "gaussian"; the path of a folder of images, of a folder of parquet shards in the hub's
     layout, or of one parquet file; or a hub id, owner/name. `split` is "train" or "heldout": drawn with another seed,
-    or what is called test, else validation. Returns None where there are no held-out images.
-
-    Images are turned by their EXIF orientation, converted to RGB (grey repeated, alpha dropped), cut to the largest
-    central square and resized as the authors do (`decode.decode`). The result lies under `paths.cache_root()`. It is
-    made again if the files' names, sizes or times, the hub's commit, or the versions of Pillow and its codecs are
-    others, or if it is damaged: its sha256 is verified at each loading, above 1 GB its size and time of change. Files
-    that are no images are left out, with a line on stderr.
+    or what is called test, else validation. Returns None where there are no held-out images. Images are decoded once
+    (`decode.decode`) and kept under `paths.cache_root()`. They are decoded again if the files' names, sizes or times,
+    the hub's commit, or the versions of Pillow and its codecs are others, or the kept file is damaged.
 
     With `classes`, the number of them, the images come with their labels: of a column of whole numbers, or by
     sub-folder. Held-out images without labels, which the hub marks by -1, come without.
 
     Raises InputError for an unknown data set, one without images or with fewer than two, a broken image (named), a hub
-    that cannot be reached, a resolution outside 4 .. 1024, a cache that cannot be written, training images without
-    labels, and a label outside 0 .. classes - 1.
+    that cannot be reached, a resolution outside 4 .. 1024, training images without labels, and a label outside
+    0 .. classes - 1.
     """
     check_number("resolution", resolution, minimum=4, maximum=1024, integer=True)
     check_choice("split", split, SPLITS)
-    if classes is not None:
-        check_number("classes", classes, minimum=1, integer=True)
     source = _find_source(str(dataset), resolution, split)
     if source is None:
         return None
     # The labels first: that there are none is said now, not after hours of decoding.
     labels = None if classes is None else _checked(source.labels(), classes, source.name, split)
-    found = Cached(source, resolution, split).images(progress)
-    if found is None or labels is None:
-        return found and ImageSet(found[0], source.name, found[1], split)
-    if len(labels) != len(found[0]):
-        raise InputError(f"{source.name} has {len(found[0])} images and {len(labels)} labels; get it again")
+    images, fingerprint = _decoded(source, resolution, split, progress)
+    if labels is None:
+        return ImageSet(images, source.name, fingerprint, split)
     digest = hashlib.sha256(f"{labels.dtype} {len(labels)}\n".encode() + labels.tobytes()).hexdigest()
-    return ImageSet(found[0], source.name, found[1], split, labels, digest)
+    return ImageSet(images, source.name, fingerprint, split, labels, digest)
 
 
 def _find_source(dataset, resolution, split):
@@ -112,16 +104,11 @@ def _find_source(dataset, resolution, split):
         return local_source(dataset, split)
     if dataset in BY_HAND:
         raise InputError(BY_HAND[dataset])
-    if _HUB_ID.fullmatch(dataset):
-        from .hub import hub_source
+    if not _HUB_ID.fullmatch(dataset):
+        check_choice("data set (or an existing path, or a hub id, owner/name)", dataset, IMAGES)
+    from .hub import hub_source
 
-        return hub_source(dataset, split)
-    if Path(dataset).name != dataset or dataset.startswith("~"):
-        raise InputError(f"data set {dataset!r} is neither an existing path nor a hub id, which looks like owner/name")
-    try:
-        check_choice("data set", dataset, IMAGES)
-    except InputError as error:
-        raise InputError(f"{error}, or an existing path, or a hub id, which looks like owner/name") from None
+    return hub_source(dataset, split)
 
 
 def _drawn(name, resolution, split):
@@ -138,11 +125,10 @@ def _drawn(name, resolution, split):
 
 def _checked(labels, classes, name, split):
     """Return labels that fit a network of `classes` classes, or None for held-out images that have none."""
-    labels = np.zeros(0, np.int64) if labels is None else labels
-    if split == "heldout" and (labels == -1).all():  # as the hub marks that there is none
+    if split == "heldout" and (labels is None or (labels == -1).all()):  # as the hub marks that there is none
         return None
-    network = f"the network's num_class_embeds {shown(classes)}"
-    if len(labels) == 0:
+    network = f"the network's num_class_embeds {classes}"
+    if labels is None:
         where = "they are a column of whole numbers called label, or a sub-folder for each class"
         raise InputError(f"data set {name} has no class labels for {network}; {where}")
     outside = labels[(labels < 0) | (labels >= classes)]
@@ -151,28 +137,47 @@ def _checked(labels, classes, name, split):
     return labels
 
 
-class Pixels:
-    """Rows of `images`, uint8 (N, C, H, W), an array or a memory map; batches of them lie on `device`.
+def _decoded(source, resolution, split, progress):
+    """(uint8 (N, 3, R, R) mapped from disk, fingerprint) of a `Source`, decoded once."""
+    inputs = {"source": source.identity, "split": split, "resolution": resolution}
+    name = re.sub(r"[^\w.-]", "_", source.name, flags=re.ASCII)[-40:]
+    path = cache_root() / "images" / f"{name}-{sha256_json(inputs)[:24]}.npy"
+    inputs["decoder"] = None if source.drawn else decoder()
+    facts = {}
 
-    Images of up to `limit` bytes are copied to the device. Of larger data each batch is read from the file, which the
-    system's page cache keeps in memory as far as there is room.
+    def make(temporary):
+        facts.update(_decode_to(temporary, source.name, *source.open(resolution), resolution, progress))
+
+    if not _untouched(path, inputs):
+        stored(path, inputs, make, facts=lambda: facts)
+    return np.load(path, mmap_mode="r", allow_pickle=False), read_json(note_of(path))["fingerprint"]
+
+
+def _untouched(path, inputs):
+    """Whether a file too large to be hashed at each start has the recorded inputs, size and time of change."""
+    with contextlib.suppress(InputError, OSError, KeyError, TypeError):
+        note, stat = read_json(note_of(path)), path.stat()
+        same = [note["inputs"], note["file"]] == [inputs, [stat.st_size, stat.st_mtime_ns]]
+        return same and stat.st_size > _HASHED_BYTES
+    return False
+
+
+def _decode_to(path, name, count, images, resolution, progress):
+    """Write `count` images as a .npy file, one after the other, and return what its note says of them.
+
+    With a mapping instead, a full disk would end the process, and memory would grow.
     """
+    from tqdm import tqdm
 
-    def __init__(self, images, device="cpu", limit=ON_DEVICE_BYTES):
-        import torch
-
-        self.images, self.device = images, torch.device(device)
-        self.resident = torch.from_numpy(np.array(images)).to(device) if images.nbytes <= limit else None
-
-    def __len__(self):
-        return len(self.images)
-
-    def take(self, index):
-        """The rows `index` (int64 (B,) on the CPU), uint8 (B, C, H, W)."""
-        import torch
-
-        if self.resident is not None:
-            return self.resident[index.to(self.device, non_blocking=self.device.type == "cuda")]
-        rows, order = torch.unique(index, return_inverse=True)  # read in the order of the file
-        batch = torch.from_numpy(self.images[rows.numpy()])[order]
-        return batch.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else batch
+    if count < 2:
+        raise InputError(f"data set {name} holds {count} images; it must hold at least 2")
+    shape = (count, 3, resolution, resolution)
+    digest = hashlib.sha256(f"uint8 {'x'.join(map(str, shape))}\n".encode())
+    bar = {"desc": f"decoding {name}", "unit": "image", "delay": 5, "mininterval": 2, "leave": False}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for image in tqdm(images, total=count, disable=not progress, **bar):
+            file.write(image)
+            digest.update(image)
+    stat = path.stat()
+    return {"name": name, "fingerprint": digest.hexdigest(), "file": [stat.st_size, stat.st_mtime_ns]}

@@ -1,10 +1,9 @@
 """Parquet shards in the hub's layout, and which columns hold images and class labels. Imports no torch.
 
-`datasets` says what the columns are. The rows are read by pyarrow: `datasets` would first copy all of them to Arrow
-files (132 MB for CIFAR-10), or, streaming, hold a whole row group in memory.
+Read by pyarrow: `datasets` would first copy all rows to Arrow files (132 MB for CIFAR-10), or, streaming, hold a whole
+row group in memory.
 """
 
-import contextlib
 import re
 
 import numpy as np
@@ -12,34 +11,26 @@ import numpy as np
 from ..errors import InputError
 from .decode import decode_all
 
-_LABELS = ("label", "labels", "fine_label")
 
-
-def image_column(features, where):
-    """The column of `datasets.Features` that holds images: of the type Image, else by its Arrow type and name.
+def image_column(schema, where):
+    """The column of an Arrow schema that holds images as the hub does, in structs of bytes and path.
 
     Of several, one called image or img, else the first. Raises InputError if there is none.
     """
-    from datasets import Image
+    from pyarrow.types import is_struct
 
-    def holds_bytes(name, kind):
-        if isinstance(kind, dict):
-            return "bytes" in kind
-        return name in ("image", "img") and getattr(kind, "dtype", None) in ("binary", "large_binary")
-
-    columns = [name for name, kind in features.items() if isinstance(kind, Image)]
-    columns = columns or [name for name, kind in features.items() if holds_bytes(name, kind)]
+    columns = [field.name for field in schema if is_struct(field.type) and field.type.get_field_index("bytes") >= 0]
     if not columns:
-        raise InputError(f"{where} has no column of images; its columns: {', '.join(features)}")
+        raise InputError(f"{where} has no column of images; its columns: {', '.join(schema.names)}")
     return next((name for name in ("image", "img") if name in columns), columns[0])
 
 
-def label_column(features):
-    """The column of class labels, or None: whole numbers called label, labels or fine_label, else a ClassLabel."""
-    from datasets import ClassLabel
+def label_column(schema):
+    """The column of class labels, or None: whole numbers called label, labels or fine_label."""
+    from pyarrow.types import is_integer
 
-    whole = [name for name in _LABELS if re.match("u?int", str(getattr(features.get(name), "dtype", "")))]
-    return next(iter(whole + [name for name, kind in features.items() if isinstance(kind, ClassLabel)]), None)
+    whole = [field.name for field in schema if is_integer(field.type)]
+    return next((name for name in ("label", "labels", "fine_label") if name in whole), None)
 
 
 def whole_labels(column, where):
@@ -63,62 +54,43 @@ def check_shards(files, root):
 
 def open_shards(files, resolution):
     """(N, iterator of uint8 (3, R, R)). Every file is opened before any is decoded, to find a wrong one at once."""
-    shards = [(file, *_open_shard(file)) for file in files]
-    columns = [image_column(features, repr(str(file))) for file, _, features in shards]
+    shards = [(file, _open_shard(file)) for file in files]
+    columns = [image_column(shard.schema_arrow, repr(str(file))) for file, shard in shards]
 
     def items():
-        for (file, shard, _), column in zip(shards, columns, strict=True):
-            for row, image in enumerate(_rows(file, shard, column)):
+        for (file, shard), column in zip(shards, columns, strict=True):
+            for row, image in enumerate(_rows(shard, column)):
                 where = f"row {row} (from 0) of {str(file)!r}"
-                data = image.get("bytes") if isinstance(image, dict) else image
-                if not data:
+                if not image or not image["bytes"]:
                     raise InputError(f"{where} holds no image in its column {column!r}")
-                yield where, data
+                yield where, image["bytes"]
 
-    return sum(shard.metadata.num_rows for _, shard, _ in shards), decode_all(items(), resolution)
+    return sum(shard.metadata.num_rows for _, shard in shards), decode_all(items(), resolution)
 
 
 def shard_labels(files):
     """The labels of parquet files, one file after the other, int64 (N,), or None if one of them has none."""
     parts = []
     for file in files:
-        shard, features = _open_shard(file)
-        column = label_column(features)
+        shard = _open_shard(file)
+        column = label_column(shard.schema_arrow)
         if column is None:
             return None
-        with _reading(file):
-            parts.append(whole_labels(shard.read([column], use_threads=False).column(0), repr(str(file))))
+        parts.append(whole_labels(shard.read([column], use_threads=False).column(0), repr(str(file))))
     return np.concatenate(parts)
 
 
 def _open_shard(file):
-    """(parquet file, `datasets.Features`)."""
-    from datasets import Features
     from pyarrow.parquet import ParquetFile
 
-    with _reading(file):
+    try:
         # Buffered and not ahead, and row group by row group below: pyarrow holds the whole file otherwise.
-        shard = ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-    schema = shard.schema_arrow
-    try:
-        return shard, Features.from_arrow_schema(schema)
-    except Exception:  # the hub's description of the columns is a stranger's: without it by their Arrow types
-        return shard, Features.from_arrow_schema(schema.remove_metadata())
+        return ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+    except Exception as error:
+        raise InputError(f"{str(file)!r} is damaged, or no parquet file that can be read: {error}") from None
 
 
-def _rows(file, shard, column):
-    with _reading(file):
-        for group in range(shard.num_row_groups):
-            for batch in shard.iter_batches(64, row_groups=[group], columns=[column], use_threads=False):
-                yield from batch.column(0).to_pylist()
-
-
-@contextlib.contextmanager
-def _reading(file):
-    import pyarrow
-
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{str(file)!r} is damaged, or no parquet file that can be read: {said}") from None
+def _rows(shard, column):
+    for group in range(shard.num_row_groups):
+        for batch in shard.iter_batches(64, row_groups=[group], columns=[column], use_threads=False):
+            yield from batch.column(0).to_pylist()

@@ -1,12 +1,11 @@
 """The batch of each step: images, timesteps, noise and labels, from (seed, purpose, step) alone.
 
-Nothing is stored between steps, so a resumed training sees what an uninterrupted one does, and all weightings of one
-seed see the same.
+So a resumed training sees what an uninterrupted one does, and all weightings of one seed see the same.
 """
 
+import numpy as np
 import torch
 
-from ..data.images import Pixels
 from ..diffusion.randomness import stream
 from ..diffusion.sampling import to_float
 
@@ -35,3 +34,25 @@ class Batches:
         generator = stream(config.seed, "noise", step, config.device)
         noise = torch.randn((size, *x0.shape[1:]), generator=generator, device=config.device)[mine]
         return x0, t, noise, None if self.labels is None else self.labels[rows].to(config.device)
+
+
+class Pixels:
+    """Rows of `images`, uint8 (N, C, H, W), an array or a memory map; batches of them lie on `device`.
+
+    Images of up to `limit` bytes are copied to the device. Of larger data each batch is read from the file.
+    """
+
+    def __init__(self, images, device="cpu", limit=2 << 30):
+        self.images, self.device = images, torch.device(device)
+        self.resident = torch.from_numpy(np.array(images)).to(device) if images.nbytes <= limit else None
+
+    def __len__(self):
+        return len(self.images)
+
+    def take(self, index):
+        """The rows `index` (int64 (B,) on the CPU), uint8 (B, C, H, W)."""
+        if self.resident is not None:
+            return self.resident[index.to(self.device, non_blocking=self.device.type == "cuda")]
+        rows, order = torch.unique(index, return_inverse=True)  # read in the order of the file
+        batch = torch.from_numpy(self.images[rows.numpy()])[order]
+        return batch.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else batch

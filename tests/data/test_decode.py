@@ -63,11 +63,11 @@ def test_garbage_in_place_of_metadata(kind, garbage):
 
 def test_the_suffixes_are_those_of_the_readers():
     Image.init()
-    assert {end for end, kind in Image.registered_extensions().items() if kind in decoding._FORMATS} == set(SUFFIXES)
+    assert {end for end, kind in Image.registered_extensions().items() if kind in decoding._FORMATS} >= set(SUFFIXES)
     assert not {"EPS", "PDF", "WMF"} & set(decoding._FORMATS)
 
 
-KINDS = {"png": "PNG", "jpg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "webp": "WEBP", "TIF": "TIFF", "gif": "GIF",
+KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "TIF": "TIFF", "gif": "GIF",
          "avif": "AVIF", "jp2": "JPEG2000", "ppm": "PPM", "bmp": "BMP"}  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_every_format_is_read_alone_and_beside_others(tmp_path):
                 save(tmp_path / folder / f"{number:02d}{i}.{suffix}", picture(i), format=kind)
         assert len(load_images(tmp_path / suffix, 8).images) == 2
     found = load_images(tmp_path / "all", 8).images
-    assert len(found) == 2 * len(KINDS) and np.array_equal(found[10], chw(picture(0)))
+    assert len(found) == 2 * len(KINDS) and np.array_equal(found[6], chw(picture(0)))
 
 
 def test_large_images_keep_their_order_over_threads(tmp_path):

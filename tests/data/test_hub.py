@@ -31,8 +31,8 @@ def no_copies(monkeypatch, tmp_path):
 
 def hub_rows(count, first=0, labels=None):
     labels = labels or [0] * count
-    rows = {"img": [{"bytes": png(picture(first + i)), "path": None} for i in range(count)], "breed": labels}
-    features = datasets.Features({"img": datasets.Image(), "breed": datasets.ClassLabel(3)})
+    rows = {"img": [{"bytes": png(picture(first + i)), "path": None} for i in range(count)], "label": labels}
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(3)})
     return datasets.Dataset.from_dict(rows, features)
 
 
@@ -92,6 +92,6 @@ def test_hub_without_such_a_data_set_or_split(monkeypatch, cache):
 def test_a_row_without_image_is_named(monkeypatch):
     answer(monkeypatch, "commit1")
     rows = datasets.concatenate_datasets([hub_rows(2), datasets.Dataset.from_dict(
-        {"img": [None], "breed": [0]}, hub_rows(1).features)])  # fmt: skip
+        {"img": [None], "label": [0]}, hub_rows(1).features)])  # fmt: skip
     monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: datasets.DatasetDict(train=rows))
     assert "row 2 (from 0) of the hub data set 'owner/name' holds no image" in message("owner/name", 8)

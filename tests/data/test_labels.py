@@ -8,7 +8,7 @@ import torch
 from pictures import png, write_parquet
 from PIL import Image
 
-from debiaslib.data import cache as caching
+from debiaslib.data import images as caching
 from debiaslib.data.images import load_images
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
@@ -90,7 +90,7 @@ def test_a_class_has_one_number_in_both_splits(tmp_path):
     assert "'dog'" in message(load_images, tmp_path / "x", 8, "heldout", classes=3)
 
 
-@pytest.mark.parametrize("column", ["label", "labels", "fine_label", "breed"])
+@pytest.mark.parametrize("column", ["label", "labels", "fine_label"])
 def test_a_column_of_a_table(tmp_path, column):
     labels = [2, 0, 1, 1, 0]
     parquet(tmp_path / "x/train-00000-of-00002.parquet", labels[:3], column)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from debiaslib.data.images import Pixels
+from debiaslib.training.batches import Pixels
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 3, 4, 4), dtype=np.uint8)
 ROWS = st.lists(st.integers(0, len(IMAGES) - 1), min_size=1, max_size=8)
@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np, torch
 from debiaslib.data import images as data
 from debiaslib.data.folders import Source
-from debiaslib.data.images import Pixels
+from debiaslib.training.batches import Pixels
 
 COUNT, SIDE = 512, 256
 

@@ -65,12 +65,12 @@ def write_tables(root):
 DATASETS = [  # (data set, what else is given, what the line must hold)
     ("minifacse", {}, "'minifacse'", "did you mean 'minifaces'?"),
     ("cifar10", {}, "'cifar10'", "did you mean 'uoft-cs/cifar10'?"),
-    ("", {}, "data set ''", "owner/name"),
+    ("", {}, "''", "owner/name"),
     ("celebahq", {}, "CelebA-HQ", "DATASET=folder"),
     ("nowhere/at/all", {}, "'nowhere/at/all'", "an existing path"),
     ("~nobody-of-this-name/x", {}, "'~nobody-of-this-name/x'", "an existing path"),
-    ("nul\0", {}, "data set 'nul", "an existing path"),
-    ("x" * 3000, {}, "data set 'xxx", "an existing path"),
+    ("nul\0", {}, "'nul", "an existing path"),
+    ("x" * 3000, {}, "'xxx", "an existing path"),
     ("array.npy", {}, "array.npy", "no parquet file"),
     ("no.parquet", {}, "no.parquet", "no parquet file"),
     ("words.parquet", {}, "words.parquet", "no column of images; its columns: label, text"),
@@ -78,7 +78,7 @@ DATASETS = [  # (data set, what else is given, what the line must hold)
     ("holes", {}, "row 1 (from 0)", "holds no image"),
     ("half", {}, "lacks the shard train-00001-of-00002.parquet", "get the whole data set"),
     ("two", {}, "holds several data sets (a, b)", "give the path of one"),
-    ("empty", {}, "'empty' holds no images", "png, jpg, jpeg, webp, bmp"),
+    ("empty", {}, "'empty' holds no images", ".png .jpg .jpeg .webp"),
     ("heldout", {}, "'heldout' holds held-out images only", "training images"),
     ("one", {}, "one holds 1 images", "at least 2"),
     *[(name, {}, f"{name}/sub/{name}.png", "is broken") for name in BROKEN],
@@ -86,7 +86,6 @@ DATASETS = [  # (data set, what else is given, what the line must hold)
     ("good", {"resolution": 3}, "resolution is 3", ">= 4 and <= 1024"),
     ("gaussian", {"resolution": 64}, "Gaussian images is 64", "<= 32"),
     ("good", {"split": "valid"}, "split 'valid'", "known: train, heldout"),
-    ("good", {"classes": "10"}, "classes is '10'", "a whole number"),
     ("good", {"classes": 10}, "good has no class labels", "a sub-folder for each class"),
     ("minifaces", {"classes": 10, "resolution": 8}, "minifaces has no class labels", "num_class_embeds 10"),
     ("labelled.parquet", {"classes": 2}, "labelled has the label 2", "0 .. 1"),
@@ -98,12 +97,4 @@ def test_every_bad_data_set_is_one_line(tally, images):
         call = partial(load_images, dataset, **{"resolution": 8, "progress": False, **more})
         tally.refused(f"{dataset!r:.40}, {more}", call, *parts)
     assert load_images("good", 8).images.shape == (3, 3, 8, 8)
-    tally.settle()
-
-
-@pytest.mark.parametrize("value", ["file/below", "/proc/no-such-folder"])
-def test_a_cache_that_cannot_be_written_is_one_line(tally, images, monkeypatch, value):
-    (images / "file").write_text("")
-    monkeypatch.setenv("DEBIASLIB_CACHE", value)
-    tally.refused(value, partial(load_images, "good", 8), "cannot be written", "DEBIASLIB_CACHE", value[:20])
     tally.settle()
