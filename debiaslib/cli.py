@@ -1,19 +1,19 @@
 """What every command of this package shares: errors in one line, exit codes, the arguments that name an experiment."""
 
 import argparse
-import contextlib
 import errno
 import os
 import re
 import sys
 
-from .errors import InputError, WorkFailed, check_choice, one_line
+from .errors import InputError, WorkFailed, one_line
 from .files import FULL
 from .signals import SUPERVISED, end_with_parent
 
 NOT_WRITTEN = 74  # exit status, EX_IOERR of sysexits.h
 _STATUS = "exit status: 0 done, 1 a job failed, 2 wrong input, 3 killed, 4 no memory, 74 disk, 130 or 143 stopped"
-_DISK = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # full, read-only, or without the permission
+# Full, read-only, without the permission, or a file where a folder must be.
+_DISK = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
 def run_command(main):
@@ -22,22 +22,22 @@ def run_command(main):
         end_with_parent(int(os.environ[SUPERVISED]))
     try:
         sys.exit(main() or 0)
-    except WorkFailed as error:
-        _leave(error.status, str(error))
     except InputError as error:
-        _leave(2, str(error))
+        status, line = error.status, str(error)
     except (MemoryError, RuntimeError) as error:
         if not says_memory(f"{type(error).__name__}: {error}"):
             raise
-        _leave(WorkFailed.MEMORY, f"there is too little memory: {error}")
+        status, line = WorkFailed.MEMORY, f"there is too little memory: {error}"
     except OSError as error:
         if error.errno not in _DISK:
             raise
         what = "a file" if error.filename is None else repr(os.fsdecode(error.filename))
         then = "; the same command goes on when there is room" if error.errno in FULL else ""
-        _leave(NOT_WRITTEN, one_line(f"{what} cannot be opened or written: {os.strerror(error.errno)}{then}"))
+        status, line = NOT_WRITTEN, one_line(f"{what} cannot be opened or written: {os.strerror(error.errno)}{then}")
     except KeyboardInterrupt:
         sys.exit(130)
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(status)
 
 
 def says_memory(text):
@@ -48,24 +48,8 @@ def says_memory(text):
 class Parser(argparse.ArgumentParser):
     """An argument parser that says a mistake in one line, without its usage, and ends with exit code 2."""
 
-    def parse_args(self, args=None, namespace=None):
-        found, unknown = self.parse_known_args(args, namespace)
-        try:
-            if unknown:
-                known = [option for option in self._option_string_actions if option.startswith("--")]
-                check_choice("argument", unknown[0].partition("=")[0], known)
-        except InputError as error:
-            self.error(str(error))
-        return found
-
     def error(self, message):
         self.exit(2, f"error: {one_line(message)}\n")
-
-
-def _leave(status, line):
-    with contextlib.suppress(OSError):  # stderr may be a file on the disk that is full
-        print(f"error: {line}", file=sys.stderr)
-    sys.exit(status)
 
 
 def experiment_parser(description):

@@ -13,6 +13,8 @@ _LONG_WORD = re.compile(r"\S{51,}")
 class InputError(ValueError):
     """Something that the user gave is wrong. The message is one line; a notebook shows it without a traceback."""
 
+    status = 2  # exit status of a command that it ends
+
     def __init__(self, message):
         super().__init__(one_line(message))
 
@@ -22,7 +24,7 @@ class InputError(ValueError):
 
 
 class WorkFailed(InputError):
-    """Work that was asked for has failed; `status` is the exit status of the command.
+    """Work that was asked for has failed.
 
     FAILED: a job or a notebook's cell failed; KILLED: a process was ended from outside; MEMORY: there was too little.
     """

@@ -28,57 +28,33 @@ def atomic_path(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with name_file_in_errors(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path), suffix=path.suffix)
-        os.close(handle)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
     temporary = Path(name)
     try:
-        with name_file_in_errors(path, temporary):
-            yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def name_file_in_errors(path, temporary=None):
-    """Within it the error of a full disk is an OSError that names `path`, for which `temporary` is written."""
-    try:
-        yield
-    except InputError:
-        raise
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
     except Exception as error:
         number = getattr(error, "errno", None)
         if number is None and shutil.disk_usage(path.parent).free < _HARDLY_ANY:
             number = errno.ENOSPC  # torch, safetensors and PIL do not say why a write fell short
-        elsewhere = getattr(error, "filename", None) not in (None, str(path), str(temporary))
-        if number not in FULL or elsewhere:
-            raise
-        raise OSError(number, os.strerror(number), os.fspath(path)) from error
-
-
-def _temporary_prefix(path):
-    """How the names of its temporary files begin, and of no other file's."""
-    stem = os.fsencode(path.stem)
-    return f".{path.stem}-" if len(stem) <= 100 else f".{path.stem[:20]}-{hashlib.sha256(stem).hexdigest()[:16]}-"
+        if number in FULL and getattr(error, "filename", None) in (None, str(temporary)):
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(path):
     """Remove temporary files that killed writers of `path` left. The caller holds the lock that its writers take."""
-    for leftover in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}????????{glob.escape(path.suffix)}"):
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}"):
         leftover.unlink(missing_ok=True)
-
-
-def _sync_folder(folder):
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path, text):
@@ -108,17 +84,13 @@ def write_npy(path, array):
 
 
 def read_json(path):
-    """The JSON in `path`, without the seal of earlier versions, or None for no file. Raises InputError if damaged."""
+    """The JSON in `path`, or None for no file. Raises InputError if damaged."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        what = f"line {error.lineno} is no JSON" if isinstance(error, json.JSONDecodeError) else "it is no JSON"
-        raise InputError(f"{path} is damaged: {what}; move it away to have it made again") from None
-    if isinstance(value, dict):
-        value.pop("seal", None)
-    return value
+    except ValueError:
+        raise InputError(f"{path} is damaged: it is no JSON; move it away to have it made again") from None
 
 
 def sha256_file(path):
@@ -133,22 +105,19 @@ def sha256_json(value):
 
 
 @contextmanager
-def exclusive(path, what, wait=None):
+def exclusive(path, what):
     """Hold the lock file `path`, which the system frees when the process ends, however it ends.
 
-    Waits for `wait` seconds (None: for ever), with a line on stderr after half a second, and then raises InputError.
+    Waits as long as it takes, with a line on stderr after half a second that names `what` is waited for.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock, patience = FileLock(path), -1 if wait is None else wait
+    lock = FileLock(path)
     try:
-        lock.acquire(timeout=0.5 if wait is None else min(0.5, wait))
+        lock.acquire(timeout=0.5)
     except Timeout:
         print(f"waiting for another process, which has {what}", file=sys.stderr, flush=True)
-        try:
-            lock.acquire(timeout=patience)
-        except Timeout:
-            raise InputError(f"{what} is in use by another process; try again when it has ended") from None
+        lock.acquire()
     try:
         yield
     finally:

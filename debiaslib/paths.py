@@ -47,37 +47,26 @@ def user_path(text):
 def results_root(results=""):
     """The folder of all results, absolute: `results`, else $DEBIASLIB_RESULTS, else results/ of the checkout.
 
-    Raises InputError for a path that is or lies below a file.
+    Raises InputError for a file.
     """
-    name, given = ("results", results) if results else ("DEBIASLIB_RESULTS", os.environ.get("DEBIASLIB_RESULTS"))
+    given = results or os.environ.get("DEBIASLIB_RESULTS")
     if not given:
         return checkout() / "results"
-    path = user_path(given).absolute()
-    if not (nearest := _nearest(path)).is_dir():
-        raise InputError(f"{name} is {shown(str(given))}, and {str(nearest)!r} is a file; it must be a folder")
-    return path
+    if os.path.isfile(user_path(given)):
+        raise InputError(f"results is {shown(str(given))}, which is a file; it must be a folder")
+    return user_path(given).absolute()
 
 
 def check_results_folder(name, results=""):
     """The folder of an experiment's results, there or not. Raises InputError if it cannot be made or written."""
     folder = results_root(results) / name
-    if not _nearest(folder).is_dir() or not os.access(_nearest(folder), os.W_OK | os.X_OK):
+    nearest = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         other = "name another with --results or DEBIASLIB_RESULTS"
         raise InputError(f"the results folder {shown(str(folder))} cannot be written; {other}")
     return folder
 
 
-def _nearest(path):
-    """The path, or the nearest of those above it that exists."""
-    return next(place for place in (path, *path.parents) if os.path.exists(place))
-
-
 def cache_root():
-    """The folder of decoded images and features, which can be deleted: $DEBIASLIB_CACHE, else ~/.cache/debiaslib.
-
-    Raises InputError where the system knows no home folder: a folder called ~ must not be made in the working folder.
-    """
-    path = user_path(os.environ.get("DEBIASLIB_CACHE") or "~/.cache/debiaslib")
-    if path.parts[0].startswith("~"):
-        raise InputError(f"the cache folder is {str(path)!r}, and there is no such home folder; set DEBIASLIB_CACHE")
-    return path.absolute()
+    """The folder of decoded images and features, which can be deleted: $DEBIASLIB_CACHE, else ~/.cache/debiaslib."""
+    return Path(os.environ.get("DEBIASLIB_CACHE") or "~/.cache/debiaslib").expanduser().absolute()

@@ -24,10 +24,10 @@ def stored(path, inputs, make, *, note=None, facts=dict):
     for it and take its file. Raises what `make` raises, and OSError that names `path` where the disk is full.
     """
     path, note = Path(path), note or note_of(path)
-    if is_current(path, inputs, note):
+    if problem_of(path, inputs, note) is None:
         return path
     with exclusive(path.with_name(f".{path.name}.lock"), str(path)):
-        problem = _problem(path, inputs, note)  # another process may have made it meanwhile
+        problem = problem_of(path, inputs, note)  # another process may have made it meanwhile
         if problem is None:
             return path
         if problem:
@@ -44,11 +44,6 @@ def stored(path, inputs, make, *, note=None, facts=dict):
     return path
 
 
-def is_current(path, inputs, note=None):
-    """Whether `path` is undamaged and was made from equal inputs, so that `stored` would not make it again."""
-    return _problem(Path(path), inputs, note or note_of(path)) is None
-
-
 def save_with_note(path, make, facts=dict, note=None):
     """Write `path` by `make(temporary path)` and, after it, its note: what `facts()` gives, and the sha256 of the file.
 
@@ -59,9 +54,9 @@ def save_with_note(path, make, facts=dict, note=None):
         said.write_text(as_json({**facts(), "sha256": sha256_file(temporary)}), encoding="utf-8")
 
 
-def check_file(path, note=None):
+def check_file(path):
     """The sha256 of a file. Raises InputError if its note, where there is one, has another or is damaged itself."""
-    found, said = sha256_file(path), read_json(note or note_of(path))
+    found, said = sha256_file(path), read_json(note_of(path))
     if isinstance(said, dict) and said.get("sha256", found) != found:
         raise InputError(f"{path} is damaged: its sha256 is not the recorded one; remove it to have it made again")
     return found
@@ -72,7 +67,7 @@ def note_of(path):
     return Path(path).with_name(Path(path).name + ".json")
 
 
-def _problem(path, inputs, note):
+def problem_of(path, inputs, note):
     """None if the file counts; "" if it is missing or made from other inputs; else what is damaged."""
     try:
         said = read_json(note)

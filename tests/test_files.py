@@ -4,10 +4,6 @@ import contextlib
 import json
 import os
 import stat
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,16 +12,6 @@ from hypothesis import strategies as st
 from debiaslib import files
 from debiaslib.errors import InputError
 from debiaslib.files import atomic_path, exclusive, read_json, sha256_json, write_json, write_text
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-HOLD = """
-import sys, time
-from debiaslib.files import exclusive
-with exclusive(sys.argv[1], "the run", wait=float(sys.argv[2]) if sys.argv[2] else None):
-    print("held", time.monotonic(), flush=True)
-    sys.stdin.readline()
-"""
-
 
 # atomic writes
 
@@ -113,41 +99,13 @@ def test_sha256_of_json_does_not_depend_on_the_order(value):
 # locks
 
 
-@pytest.fixture
-def hold(tmp_path):
-    """Start a process that holds, or waits for, the lock; each is ended by its own id."""
-    started = []
-
-    def start(wait=""):
-        command = [sys.executable, "-c", HOLD, str(tmp_path / "run.lock"), str(wait)]
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)  # fmt: skip
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def test_patience_ends_in_one_line(tmp_path, hold):
-    first = hold()
-    assert first.stdout.readline().startswith("held")
-    began = time.monotonic()
-    with pytest.raises(InputError) as caught, exclusive(tmp_path / "run.lock", "the run", wait=0.2):
-        pytest.fail("two processes hold one lock")
-    assert 0.2 <= time.monotonic() - began < 5 and first.poll() is None
-    assert str(caught.value) == "the run is in use by another process; try again when it has ended"
-
-
 def test_a_lock_is_free_after_the_block_and_after_an_error(tmp_path):
     path = tmp_path / "deep" / "run.lock"
-    with exclusive(path, "the run", wait=0):
+    with exclusive(path, "the run"):
         pass
-    with pytest.raises(KeyError), exclusive(path, "the run", wait=0):
+    with pytest.raises(KeyError), exclusive(path, "the run"):
         raise KeyError
-    with exclusive(path, "the run", wait=0):
+    with exclusive(path, "the run"):
         pass
 
 

@@ -4,13 +4,15 @@
 checkpoint counts once both are there. The last two are kept.
 """
 
+import json
 import sys
+from contextlib import suppress
 
 import torch
 from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..files import atomic_path, read_json, sha256_file
+from ..files import atomic_path, read_json, sha256_file, write_text
 from ..store import save_with_note
 
 KEPT = 2
@@ -38,12 +40,12 @@ def resume(training):
         training.ema.load_state_dict(state["ema"])
         training.ema.to(training.config.device)
         training.seconds, training.log.total = state["seconds"], state["sums"]
-        # Rows come from the checkpoint, not from the file: a killed training may have left later ones, or half a row.
-        training.log.rows, training.log.checkpoint = state["log"], training.step
+        training.log.rows = state["log"]
     if world.first:
-        training.log.rewrite()
+        # Rows come from the checkpoint, not from the file: a killed training may have left later ones, or half a row.
+        write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in training.log.rows))
         _tidy(folder / "checkpoints", training.step)
-        for leftover in folder.glob(f".*-{'?' * 8}.*"):  # half-written files of killed writers
+        for leftover in folder.glob(".*-????????.*"):  # half-written files of killed writers
             leftover.unlink(missing_ok=True)
     training.model = world.replicate(training.network)
     if world.size > 1:
@@ -55,8 +57,7 @@ def resume(training):
 
 def save_checkpoint(folder, step, state):
     """Write `state` as the checkpoint of `step`."""
-    path = folder / f"step-{step:09d}.pt"
-    note = path.with_suffix(".json")
+    path, note = (folder / f"step-{step:09d}.{kind}" for kind in ("pt", "json"))
     save_with_note(path, lambda temporary: torch.save(state, temporary), lambda: {"step": step}, note)
     _tidy(folder, step)
 
@@ -75,23 +76,16 @@ def load_checkpoint(folder):
 
     A damaged one is named in one line on stderr and the one before it is used. Raises InputError if all are damaged.
     """
-    paths = [note.with_suffix(".pt") for note in sorted(folder.glob("step-*.json"), reverse=True)]
-    for path in paths:
-        try:
-            return _verified(path)
-        except Exception:  # whatever torch makes of a file that it did not write
-            reason = f"checkpoint {path.name} is missing or damaged, or is not one of ours"
-            print(f"{reason}; the checkpoint before it is tried", file=sys.stderr)
-    if paths:
+    notes = sorted(folder.glob("step-*.json"), reverse=True)
+    for note in notes:
+        path, step = note.with_suffix(".pt"), int(note.stem.removeprefix("step-"))
+        with suppress(Exception):  # whatever torch makes of a file that it did not write
+            if read_json(note) == {"step": step, "sha256": sha256_file(path)}:
+                return step, torch.load(path, map_location="cpu", weights_only=True)
+        print(f"checkpoint {path.name} is damaged or not ours; the one before it is tried", file=sys.stderr)
+    if notes:
         raise InputError(f"every checkpoint in {folder} is damaged; move the run's folder away to train it again")
     return 0, None
-
-
-def _verified(path):
-    step = int(path.stem.removeprefix("step-"))
-    if read_json(path.with_suffix(".json")) != {"step": step, "sha256": sha256_file(path)}:
-        raise InputError(f"{path}: its step and sha256 are not the recorded ones")
-    return step, torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_weights(path, network):

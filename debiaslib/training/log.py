@@ -5,7 +5,6 @@ import json
 import torch
 
 from ..errors import InputError
-from ..files import name_file_in_errors, write_text
 
 ROWS = 200  # of a whole training
 _DELAY = 16  # steps whose values may still be on a GPU
@@ -16,20 +15,15 @@ class TrainingLog:
 
     On the CPU a step's values are checked before the update. On a GPU that would empty its queue at each step, so there
     they are fetched every 16 steps, and always before anything is written (`flush`).
-    `checkpoint`: the step of the last checkpoint, or None; error messages name it.
     """
 
     def __init__(self, run, config):
         self.run, self.config = run, config
         self.every = max(1, config.steps // ROWS)
         self.delay = 1 if config.device == "cpu" else _DELAY
-        self.rows, self.checkpoint = [], None
+        self.rows = []
         self.total = torch.zeros(3, dtype=torch.float64)
         self._pending = []
-
-    def rewrite(self):
-        """Write the file with the rows of the checkpoint alone."""
-        write_text(self.run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def add(self, step, values):
         """Count the values (3,) of `step`, counted from 1. Raises InputError, naming the step, if one is not finite."""
@@ -47,11 +41,9 @@ class TrainingLog:
             self.total += row
 
     def refuse(self, where):
-        """Raise the InputError of a loss that is not finite: where that was, what to do, which checkpoint is kept."""
-        last = self.checkpoint
-        kept = "no checkpoint was made" if last is None else f"the checkpoint of step {last} is kept"
-        hint = f"lower lr={self.config.lr:g} or bound the weight"
-        raise InputError(f"the loss of {self.run.name} is not finite {where}; {hint}; {kept}")
+        """Raise the InputError of a loss that is not finite: where that was, and what to do."""
+        hint = f"lower lr={self.config.lr:g} or bound the weight; the last checkpoint is kept"
+        raise InputError(f"the loss of {self.run.name} is not finite {where}; {hint}")
 
     def is_due(self, step):
         """Whether a row is to be written after this step."""
@@ -66,6 +58,5 @@ class TrainingLog:
         row = {"step": step, "images": images, "loss": loss, "mse": mse, "grad_norm": norm, "lr": lr,
                "ema_decay": ema_decay, "images_per_second": speed, "seconds": seconds}  # fmt: skip
         self.rows.append(row)
-        path = self.run.folder / "log.jsonl"
-        with name_file_in_errors(path), open(path, "a", encoding="utf-8") as file:
+        with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")  # half a row is cut off when the run goes on

@@ -3,13 +3,13 @@
     python -m debiaslib.training --experiment quick --weighting debiased --seed 0
     torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment quick --weighting debiased --seed 0
 
-To resume, run the same command again. `train` checks and locks; `Training` below reads in the order of a training: set
-up, one step, the loop over steps, what is saved. The loss is in `objective.py`, each step's batch in `batches.py`, the
-log's sums and rows in `log.py`, saving and resuming in `checkpoints.py`, several processes in `processes.py`.
+To resume, run the same command again. `train` checks and locks; `Training` reads in the order of a training. The loss
+is in `objective.py`, each step's batch in `batches.py`, saving and resuming in `checkpoints.py`.
 """
 
 import sys
 import time
+from contextlib import nullcontext
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..data.images import load_images
 from ..devices import check_device
 from ..diffusion.randomness import stream_seed
-from ..files import write_json
+from ..files import exclusive, write_json
 from ..signals import StopFlag, leave
 from .batches import Batches
 from .checkpoints import resume, save_checkpoint, save_weights, training_state
@@ -50,7 +50,7 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     if world.broadcast(run.record is not None):
         return run
     world.check(config.device, config.batch_size)
-    with world.exclusive(run.folder / ".lock", f"the run {run.folder}"):
+    with exclusive(run.folder / ".lock", f"the run {run.folder}") if world.first else nullcontext():
         if world.broadcast(run.record is None):  # another process may have completed it while we waited
             check_settings(run, wanted, world.size)
             torch.set_num_threads(config.threads)
@@ -93,7 +93,7 @@ class Training:
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         if config.max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, config.max_grad_norm, norm)
-        self.log.add(self.step + 1, torch.cat([self.world.mean(means).double(), norm.double().view(1)]))
+        self.log.add(self.step + 1, torch.cat([self.world.mean(means), norm.double().view(1)]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.step(self.parameters)
@@ -116,7 +116,10 @@ class Training:
         """Go on from the last checkpoint, take the remaining steps, then write the record."""
         resume(self)
         config, world, saved = self.config, self.world, time.monotonic()
-        with torch.enable_grad(), StopFlag(patient=world.size > 1) as stop, self._bar(progress) as bar:
+        shown = {"desc": self.run.name, "unit": "image", "unit_scale": True, "mininterval": 5}
+        total = config.steps * config.batch_size
+        bar = tqdm(total=total, initial=self.images_seen, disable=not progress, **shown)
+        with torch.enable_grad(), StopFlag(patient=world.size > 1) as stop, bar:
             while self.step < config.steps:
                 started = time.monotonic()
                 self.one_step()
@@ -160,15 +163,9 @@ class Training:
             self.ema.restore(self.parameters)
         if is_checkpoint:
             save_checkpoint(self.run.folder / "checkpoints", self.step, training_state(self))
-            self.log.checkpoint = self.step
 
     def _check_finite(self):
         """Refuse to save a network that an update has broken; every process has the same weights and ends here."""
         self.log.flush()
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters):
             self.log.refuse(f"after step {self.step}")
-
-    def _bar(self, progress):
-        total, often = self.config.steps * self.config.batch_size, 2 if sys.stderr.isatty() else 10
-        shown = {"desc": self.run.name, "unit": "image", "unit_scale": True, "mininterval": often}
-        return tqdm(total=total, initial=self.images_seen, disable=not progress, **shown)

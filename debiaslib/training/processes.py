@@ -3,7 +3,7 @@
     torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment cifar10 --weighting debiased --seed 0
 
 Every process draws the same whole batch, from (seed, purpose, step), and takes its slice of it. So their number changes
-the rounding of sums and nothing else. A process that was started alone is a `World` of one, which exchanges nothing.
+the rounding of sums and nothing else.
 """
 
 import os
@@ -16,7 +16,6 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import InputError
-from ..files import exclusive
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,6 @@ class World:
     def first(self):
         """Whether this process is the one that writes files and messages."""
         return self.rank == 0
-
-    def backend(self, device):
-        """The library that carries gradients between processes: "nccl", "gloo", or None for one process."""
-        return None if self.size == 1 else "nccl" if device.startswith("cuda") else "gloo"
 
     def check(self, device, batch_size):
         """Raise InputError if the processes cannot share this device or a batch of this size."""
@@ -68,11 +63,10 @@ class World:
         return nullcontext() if self.size == 1 or now else model.no_sync()
 
     def mean(self, values):
-        """The mean over the processes of a tensor on the training's device, in float64; for one process, `values`."""
-        if self.size == 1:
-            return values
+        """The mean over the processes of a tensor on the training's device, in float64."""
         values = values.double()
-        dist.all_reduce(values)
+        if self.size > 1:
+            dist.all_reduce(values)
         return values / self.size
 
     def all_max(self, *numbers):
@@ -89,13 +83,6 @@ class World:
             dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
-    def exclusive(self, path, what):
-        """A context in which the first process holds the lock file `path` for all.
-
-        One process waits for the lock as long as it takes; several wait a minute and then raise InputError.
-        """
-        return exclusive(path, what, wait=None if self.size == 1 else 60) if self.first else nullcontext()
-
 
 def current_world():
     """The `World` of this process: of one, unless it is within `processes`."""
@@ -105,31 +92,20 @@ def current_world():
 
 
 @contextmanager
-def processes(minutes=10):
+def processes():
     """Join the processes that torchrun started; yields their `World`.
 
-    minutes: how long a process waits for another that hangs, or whose machine is lost, before it ends with an error.
-    An InputError is raised by the first process that meets one; the others then exit silently, with status 0.
+    A process that waits ten minutes for another, which hangs or whose machine is lost, ends with an error.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        size = os.environ["WORLD_SIZE"]
-        raise InputError(f"WORLD_SIZE is {size} without {', '.join(missing)}; start several processes with torchrun")
     gpus, backend = torch.cuda.device_count(), "gloo"
     if gpus:
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)  # "cuda" without a number is this GPU from here on
-    store, rank, size = next(dist.rendezvous("env://"))
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(minutes=minutes))
+    dist.init_process_group(backend, timeout=timedelta(minutes=10))
     try:
         yield current_world()
-    except (InputError, RuntimeError) as error:  # RuntimeError: of who waits for a process that has ended
-        own = isinstance(error, InputError)
-        if store.add("errors", int(own)) > own:
-            raise SystemExit(0) from None  # with another status torchrun might end the speaker before it has spoken
-        raise
     finally:
         dist.destroy_process_group()

