@@ -7,7 +7,7 @@ from the network at x:
     ddpm          x' ~ the posterior q(x' | x, x0_hat) of the chain             (Ho et al. 2020, eq. 7)
 
 The network is called at `steps` timesteps from T-1 to 0; the last step, to alpha_bar = 1, gives x0_hat itself. The
-authors' DPM-Solver and UniPC are in diffusers (`training.export.export_pipeline`), whose own DDIM takes other steps.
+authors' DPM-Solver and UniPC are in diffusers, whose pipelines take our networks; its own DDIM takes other steps.
 """
 
 import numpy as np

@@ -137,7 +137,7 @@ class Experiment:
         changes = self.training.get("network", {})
         if isinstance(changes, dict):  # they replace a network of another class, and change one of the same
             base = {} if "_class_name" in changes else preset["network"]
-            # Samples and exported pipelines take their size from the network.
+            # Samples take their size from the network.
             given["network"] = {**base, **changes, "sample_size": given["resolution"]}
         return TrainConfig(**given)
 

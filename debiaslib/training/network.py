@@ -11,9 +11,31 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from ..diffusion.randomness import stream_seed
 from ..diffusion.schedule import Schedule
 from ..errors import InputError, check_choice
-from .input_skip_unet import InputSkipUNet, with_skip
 
 _COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}  # as torch.compile calls them
+
+
+class InputSkipUNet(UNet2DModel):
+    """`UNet2DModel` f with an input skip: scale[t] x_t + f(x_t, t). Its weights have the names of f's.
+
+    At large t, epsilon is x_t to within a few per cent. Without the skip a small network has to copy its input through
+    norms and non-linearities, and 1/sqrt(SNR) amplifies the error of that copy.
+    """
+
+    skip = None  # scale: float32 (T,), no weight and no buffer; `build_network` sets it
+
+    def forward(self, sample, timestep, class_labels=None, return_dict=True):
+        """The output (B, C, H, W); with learned variance (B, 2C, H, W), whose second half gets no skip."""
+        output = super().forward(sample, timestep, class_labels, return_dict=False)[0]
+        output = _with_skip(output, sample, timestep, self.skip)
+        return UNet2DOutput(sample=output) if return_dict else (output,)
+
+
+def _with_skip(output, x_t, t, scale):
+    """`output` plus scale[t] x_t in its first C channels, C being x_t's. t: int or (B,)."""
+    scale = scale.to(x_t.device)[torch.as_tensor(t, device=x_t.device)].view(-1, 1, 1, 1)
+    prediction, *values = output.split(x_t.shape[1], dim=1)
+    return torch.cat([prediction + scale * x_t, *values], dim=1)
 
 
 class Transformer(DiTTransformer2DModel):
@@ -26,7 +48,7 @@ class Transformer(DiTTransformer2DModel):
         timestep = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         output = super().forward(sample, timestep, torch.zeros_like(timestep), return_dict=False)[0]
         if self.skip is not None:
-            output = with_skip(output, sample, timestep, self.skip)
+            output = _with_skip(output, sample, timestep, self.skip)
         return UNet2DOutput(sample=output) if return_dict else (output,)
 
 
@@ -70,8 +92,8 @@ def build_network(config, *, initialise=True):
 def skip_scale(config):
     """scale[t] of a network with `input_skip`: float32 (T,).
 
-    It is the best linear guess of the target from x_t for images of mean 0 and variance 1: s for epsilon, a for x0,
-    and 0 for v, as v of such images is uncorrelated with x_t (x_t = a x0 + s epsilon).
+    It is the best linear guess of the target from x_t = a x0 + s epsilon for images of mean 0 and variance 1: s for
+    epsilon, a for x0, and 0 for v.
     """
     with torch.device("cpu"):  # the network itself may be built on the meta device
         a, s = build_schedule(config).scales(torch.arange(config.timesteps), torch.zeros(config.timesteps))
@@ -79,10 +101,7 @@ def skip_scale(config):
 
 
 def _zero_outputs(network, last):
-    """Set the last layer of each residual block, of each attention and of the network to 0, as ADM starts.
-
-    Each block then adds nothing at first, and a network with the skip starts as the linear guess alone.
-    """
+    """Set the last layer of each residual block, of each attention and of the network to 0, as ADM starts."""
     layers = [module.conv2 for module in network.modules() if isinstance(module, ResnetBlock2D)]
     layers += [module.to_out[0] for module in network.modules() if isinstance(module, Attention)]
     for layer in [*layers, last]:
@@ -97,18 +116,8 @@ def _float32_forward(layer, x):
 
 def build_schedule(config):
     """The `Schedule` of a `TrainConfig`."""
-    schedule = getattr(Schedule, config.schedule)(T=config.timesteps, **beta_ends(config))
+    schedule = getattr(Schedule, config.schedule)(T=config.timesteps)
     return schedule.rescale_zero_terminal_snr() if config.zero_terminal_snr else schedule
-
-
-def beta_ends(config):
-    """The arguments of its `Schedule` for the first and last beta; none where they are the defaults."""
-    return scaled_betas(config.timesteps) if config.scale_betas else {}
-
-
-def scaled_betas(timesteps):
-    """ADM's ends of the linear schedule: those of 1000 timesteps times 1000 / T."""
-    return {"beta_start": 0.1 / timesteps, "beta_end": 20 / timesteps}
 
 
 def prepare_network(network, config):

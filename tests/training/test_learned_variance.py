@@ -11,7 +11,6 @@ from diffusers import DDPMScheduler
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.study.experiment import load_experiment
-from debiaslib.training.export import export_pipeline
 from debiaslib.training.load import load_model
 from debiaslib.training.loop import train
 from debiaslib.training.network import build_network
@@ -59,7 +58,7 @@ def test_ddpm_follows_diffusers_with_the_learned_variance(steps):
     assert np.abs(images - expected.numpy()).max() <= 1
 
 
-def test_a_run_with_learned_variance_trains_samples_and_exports(tmp_path):
+def test_a_run_with_learned_variance_trains_and_samples(tmp_path):
     config = dataclasses.replace(SMOKE, learned_variance=True, images=96, snapshots=())
     run = train(config, tmp_path, progress=False)
     model = load_model(run)
@@ -69,11 +68,6 @@ def test_a_run_with_learned_variance_trains_samples_and_exports(tmp_path):
         for sampler in ("ddim", "ddpm")
     }
     assert drawn["ddim"].shape == drawn["ddpm"].shape == (2, 3, 16, 16)
-    from diffusers import DDPMPipeline
-
-    folder = export_pipeline(run, tmp_path / "pipeline")
-    pipeline = DDPMPipeline.from_pretrained(folder, trust_remote_code=True, low_cpu_mem_usage=False)
-    assert pipeline.scheduler.config.variance_type == "learned_range"
 
 
 def test_the_networks_of_both_kinds_start_alike_in_all_but_the_output():

@@ -40,16 +40,6 @@ def test_the_schedule_by_its_name(name):
     assert schedule.name == name and torch.equal(schedule.alpha_bar, getattr(Schedule, name)(50).alpha_bar)
 
 
-def test_betas_scaled_as_guided_diffusion_does():
-    """get_named_beta_schedule("linear", T): scale = 1000 / T, from scale 0.0001 to scale 0.02."""
-    made = build_schedule(config(timesteps=250, scale_betas=True)).alpha_bar
-    betas = torch.linspace(4 * 0.0001, 4 * 0.02, 250, dtype=torch.float64)
-    torch.testing.assert_close(made, torch.cumprod(1 - betas, 0), rtol=1e-12, atol=0)
-    whole = build_schedule(config(scale_betas=True)).alpha_bar
-    assert torch.equal(whole, Schedule.linear().alpha_bar)
-    assert not torch.equal(made, build_schedule(config(timesteps=250)).alpha_bar)
-
-
 @pytest.mark.parametrize("change", [{"down_block_types": ["DownBlock2D"]}, {"norm_num_groups": 7}, {"chanels": 3}])
 def test_a_network_that_diffusers_refuses_is_one_line(change):
     with pytest.raises(InputError, match="the network's settings are refused by diffusers: ") as caught:
