@@ -12,7 +12,6 @@ from ..diffusion.prediction import PREDICTION_TYPES
 from ..diffusion.schedule import Schedule
 from ..errors import InputError, check_choice, check_number, shown
 from .convert import convert_adm
-from .network import scaled_betas
 
 # What a checkpoint does not say, and what is assumed: the paper's and P2's networks. The network is given t itself: a
 # checkpoint trained with rescale_timesteps=True fits with 1000 timesteps alone.
@@ -55,8 +54,10 @@ def read_adm(path, given):
         raise InputError(f"{path}: {error}") from None
     if assumed := {name: value for name, value in settings.items() if name not in given and value is not None}:
         print(f"{path.name}: assumed {assumed}, which the file does not say; give others after ';'", file=sys.stderr)
-    ends = scaled_betas(steps) if settings["schedule"] == "linear" else {}
-    return network, getattr(Schedule, settings["schedule"])(T=steps, **ends), settings
+    if settings["schedule"] == "cosine":
+        return network, Schedule.cosine(steps), settings
+    # ADM scales the betas of 1000 timesteps by 1000 / T.
+    return network, Schedule.linear(T=steps, beta_start=0.1 / steps, beta_end=20 / steps), settings
 
 
 def check_channels(config):

@@ -6,6 +6,8 @@ An arm is a string, like the weighting alone, so that YAML, a command line and a
 fields of `config.TrainConfig`, which checks their values.
 """
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..diffusion.strategies import Strategy, parse_strategy
@@ -13,22 +15,8 @@ from ..errors import InputError, shown
 from .settings import check_name
 
 # What an arm may change: everything in the training that leaves data, network and schedule as they are.
-SETTINGS = {
-    "batch_size": int,
-    "ema_decay": float,
-    "images": int,
-    "learned_variance": bool,
-    "lr": float,
-    "lr_decay": str,
-    "max_grad_norm": float,
-    "max_weight": float,
-    "normalize_weight": bool,
-    "precision": str,
-    "prediction_type": str,
-    "timestep_sampling": str,
-    "weight_decay": float,
-}
-_WORDS = {"true": True, "false": False}
+SETTINGS = ("batch_size", "ema_decay", "images", "learned_variance", "lr", "lr_decay", "max_grad_norm", "max_weight",
+            "normalize_weight", "precision", "prediction_type", "timestep_sampling", "weight_decay")  # fmt: skip
 PRETRAINED = "pretrained"  # the one arm of a study of a network that was trained elsewhere; no experiment can name it
 
 
@@ -66,20 +54,24 @@ class Arm:
 def parse_arm(text):
     """Parse `"weighting"` or `"weighting; name=value, ..."` into an `Arm`.
 
-    Raises InputError for an unknown weighting or setting (naming the nearest known one), a setting given twice, and a
-    value of another kind than the setting's. `PRETRAINED` is an arm without a weighting that `loss_weight` knows.
+    Raises InputError for an unknown weighting or setting (naming the nearest known one) and a setting given twice; the
+    values are checked by `TrainConfig`. `PRETRAINED` is an arm without a weighting that `loss_weight` knows.
     """
     if isinstance(text, Arm):
         return text
     if isinstance(text, Strategy) or not isinstance(text, str) or ";" not in text:
         return Arm(Strategy(PRETRAINED) if text == PRETRAINED else parse_strategy(text))
     weighting, settings = split_settings("arm", text)
-    values = {check_name("setting of a variant", name, SETTINGS): _value(name, settings[name]) for name in settings}
-    return Arm(parse_strategy(weighting), tuple(sorted(values.items())))
+    for name in settings:
+        check_name("setting of a variant", name, SETTINGS)
+    return Arm(parse_strategy(weighting), tuple(sorted(settings.items())))
 
 
 def split_settings(what, text):
-    """(head, {name: text}) of `"head"` or `"head; name=value, ..."`. Raises InputError for what cannot be read."""
+    """(head, {name: number, true, false or word}) of `"head"` or `"head; name=value, ..."`.
+
+    Raises InputError, naming `what` it is, for what cannot be read.
+    """
     head, _, rest = (part.strip() for part in text.partition(";"))
     settings = {}
     for part in rest.split(",") if rest else []:
@@ -87,16 +79,10 @@ def split_settings(what, text):
         if not value or name in settings:
             raise InputError(f"{what} {shown(text)} cannot be read; write it as 'name; setting=value, ...'")
         settings[name] = value
+        with suppress(ValueError):
+            number = json.loads(value)
+            settings[name] = number if isinstance(number, (int, float)) else value
     return head, settings
-
-
-def _value(name, text):
-    kind = SETTINGS[name]
-    try:
-        return _WORDS[text] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-        raise InputError(f"{name} is {shown(text)}; it must be {wanted}") from None
 
 
 def _text(value):

@@ -34,7 +34,6 @@ class TrainConfig:
     prediction_type: Literal[PREDICTION_TYPES] = "epsilon"
     schedule: Literal[SCHEDULES] = "linear"
     timesteps: Whole(1, 1_000_000) = 1000
-    scale_betas: Flag = False  # the linear schedule's betas times 1000 / timesteps, as guided-diffusion has them
     zero_terminal_snr: Flag = False  # rescale the schedule so that SNR(T-1) = 0
     # "weight": t is drawn from the weight, which is then no factor of the loss
     timestep_sampling: Literal["uniform", "stratified", "weight"] = "uniform"
@@ -68,8 +67,6 @@ class TrainConfig:
             raise InputError(f"resolution is {self.resolution}; it must be a multiple of {factor}, {why}")
         if self.classes is not None:
             check_number("num_class_embeds of the network", self.classes, minimum=1, integer=True)
-        if self.scale_betas and self.schedule != "linear":
-            raise InputError(f"scale_betas is true, which needs schedule='linear'; it is {self.schedule!r}")
         if self.learned_variance and self.timestep_sampling == "weight":
             raise InputError("learned_variance needs timesteps drawn evenly; timestep_sampling is 'weight'")
         if self.compilation == "cuda_graphs" and not self.device.startswith("cuda"):
@@ -100,11 +97,6 @@ class TrainConfig:
     def arm(self):
         """The arm of an experiment that this is a training of: `debiased; lr=0.0005`."""
         return f"{self.weighting}; {self.variant}" if self.variant else self.weighting
-
-    @property
-    def name(self):
-        """The run's folder: `debiased-s0`."""
-        return run_name(self.arm, self.seed)
 
     def to_dict(self):
         """The configuration as JSON-native values."""

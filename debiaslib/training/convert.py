@@ -1,12 +1,10 @@
 """ADM checkpoints -> diffusers' `UNet2DModel`: the state dicts of guided-diffusion, P2-weighting and Debias.
 
-Channels, multipliers, residual blocks, attention, classes, learned variance, scale-shift norm and residual resampling
-are read off names and shapes. Three things are not in a state dict and are given: how many channels a head of the
-attention has, in which order q, k and v lie, and the resolution: see `adm.py`.
+All is read off names and shapes, but for how many channels a head of the attention has, in which order q, k and v
+lie, and the resolution: see `adm.py`.
 
-What lies otherwise in ADM: q, k and v are one convolution whose rows are ordered head by head (head, q|k|v, channel),
-or with `use_new_attention_order` as (q|k|v, head, channel); a residual block that halves or doubles the resolution
-looks like any other and is told by its place.
+In ADM q, k and v are one convolution whose rows are ordered as (head, q|k|v, channel), or with
+`use_new_attention_order` as (q|k|v, head, channel).
 """
 
 import re
@@ -80,12 +78,7 @@ def infer_network(shapes, *, resolution=None, num_head_channels=64, num_heads=No
         "upsample_type": kind,
         "resnet_time_scale_shift": "scale_shift" if scaled else "default",
         "attention_head_dim": sizes[0] if len(set(sizes)) == 1 else sizes,
-        "norm_num_groups": 32,
         "attn_norm_num_groups": 32,
-        "norm_eps": 1e-5,
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        "dropout": 0.0,
         **({"num_class_embeds": shapes["label_emb.weight"][0]} if "label_emb.weight" in shapes else {}),
     }
 

@@ -9,8 +9,9 @@ from ..devices import check_device
 from ..errors import InputError
 from ..files import sha256_file
 from ..paths import user_path
+from .arms import split_settings
 from .network import build_network, build_schedule
-from .pretrained import Pretrained, parse_source, read_pretrained
+from .pretrained import Pretrained, read_pretrained
 from .run import Run, run_config
 
 _DECIDES = ("network", "schedule", "timesteps", "zero_terminal_snr", "prediction_type", "learned_variance")
@@ -40,7 +41,7 @@ def load_pretrained(source, **settings):
     Half precision becomes float32. Raises InputError, in one line, for anything else.
     """
     if isinstance(source, (str, Path)):
-        source, given = parse_source(source)
+        source, given = split_settings("model", str(source))
         settings = {**given, **settings}
     run = _own_run(source)
     if run is None:
@@ -50,8 +51,6 @@ def load_pretrained(source, **settings):
     path, config = run.snapshot(), run_config(run)
     network, made, schedule = _network(config, path), config.to_dict(), build_schedule(config)
     facts = {key: made[key] for key in _DECIDES}
-    if config.scale_betas:  # not among the facts of networks from before there was this setting
-        facts["scale_betas"] = True
     return Pretrained(run.name, network, schedule, config.prediction_type, True, sha256_file(path), facts, made)
 
 

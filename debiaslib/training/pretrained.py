@@ -11,7 +11,6 @@ A source is a string, so that papermill and a command line can carry it. `load.l
 import json
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from ..errors import InputError, check_choice, shown
 from ..files import read_json, sha256_file, sha256_json
 from ..paths import user_path
 from .adm import ADM_SETTINGS, check_channels, read_adm
-from .arms import split_settings
 
 # Schedulers of the variance-preserving process whose schedule is given by betas; all have the same arguments for it.
 _SCHEDULERS = ("DDPM", "DDIM", "PNDM", "DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep", "DEISMultistep",
@@ -74,19 +72,10 @@ class Pretrained:
         return f"{words}-{sha256_json(self.identity)[:8]}"
 
 
-def parse_source(text):
-    """(source, settings) of `"source"` or `"source; name=value, ..."`. Raises InputError for what cannot be read."""
-    source, settings = split_settings("model", str(text))
-    for name, value in settings.items():
-        with suppress(ValueError):  # a number, true or false; another value is a word
-            settings[name] = json.loads(value)
-    return source, settings
-
-
 def read_pretrained(source, **settings):
     """The `Pretrained` of a pipeline's folder or hub id, or of an ADM checkpoint's file.
 
-    settings: `revision` for a hub id, `ADM_SETTINGS` for a checkpoint. Raises InputError, in one line, for a source
+    settings: of `ADM_SETTINGS`, for a checkpoint. Raises InputError, in one line, for a source
     that is none of these, cannot be had, or whose content is damaged, unsafe, of images without 3 channels, or
     contradicts itself or the settings.
     """
@@ -96,23 +85,21 @@ def read_pretrained(source, **settings):
         what = "no existing folder or file and no hub id, owner/name (a run of ours: train it first)"
         raise InputError(f"model {shown(str(source))} is {what}")
     for name in settings:
-        if is_folder:
-            raise InputError(f"a folder takes no setting; got {name!r}")
-        check_choice("setting of a model", name, ADM_SETTINGS if is_file else ("revision",))
+        if not is_file:
+            raise InputError(f"a pipeline takes no setting; got {name!r}")
+        check_choice("setting of a model", name, ADM_SETTINGS)
     if is_file:
         network, schedule, settings = read_adm(path, settings)
         return _made(path.stem, network, schedule, settings["prediction_type"], True, path, settings)
-    if is_folder:
-        return _pipeline(path, path.absolute().name)
-    return _pipeline(_download(str(source), settings.get("revision")), str(source))
+    return _pipeline(path, path.absolute().name) if is_folder else _pipeline(_download(str(source)), str(source))
 
 
-def _download(hub_id, revision):
+def _download(hub_id):
     """The folder of a pipeline in the hub's cache, downloaded if it is not there."""
     files = ("config.json", "scheduler_config.json", *_WEIGHTS)
     wanted = [f"{part}{file}" for part in ("", "unet/", "scheduler/") for file in files]
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except Exception as error:  # the HTTP library's, the client's, the disk's
         hint = f"({type(error).__name__}); give a folder with its files, or copy the hub's cache, HF_HOME"
         raise InputError(f"model {hub_id!r} is no existing path, and the hub does not give it {hint}") from None

@@ -8,7 +8,6 @@ runs/<arm>-s<seed>/        config.json               before the first step
                            record.json               last: the run is complete; the sha256 of log and weights
 """
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,7 @@ from ..paths import results_root
 from ..provenance import provenance
 from .config import TrainConfig, run_name
 
-_DEFAULTS = {
-    f.name: list(f.default) if isinstance(f.default, tuple) else f.default
-    for f in dataclasses.fields(TrainConfig)
-    if f.default is not dataclasses.MISSING
-}
+_RETIRED = {"scale_betas": False}  # settings that runs of earlier versions have, and their defaults
 
 
 @dataclass(frozen=True)
@@ -40,18 +35,12 @@ class Run:
     @property
     def config(self):
         """The configuration as it was written before the first step (a dict), or None."""
-        return self._mapping("config.json")
+        return read_json(self.folder / "config.json")
 
     @property
     def record(self):
         """The record of a complete run (a dict), or None."""
-        return self._mapping("record.json")
-
-    def _mapping(self, name):
-        made = read_json(self.folder / name)
-        if made is not None and not isinstance(made, dict):
-            raise InputError(f"{self.folder / name} holds {shown(made, 40)}; it must hold a mapping")
-        return made
+        return read_json(self.folder / "record.json")
 
     def weights(self, kind, images):
         """Path of the weights of a kind, "ema" or "raw", after `images` images."""
@@ -60,16 +49,13 @@ class Run:
     def log(self):
         """The training log: a list of dicts, one each few steps. A half-written last line is left out.
 
-        Raises InputError if the log of a complete run is not what its record says, or a line is damaged.
+        Raises InputError if the log of a complete run is not what its record says.
         """
         path, said = self.folder / "log.jsonl", (self.record or {}).get("log")
         if said is not None:
             self._checked(said)
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        try:
-            return [json.loads(line) for line in text.split("\n")[:-1]]
-        except ValueError:
-            raise InputError(f"{path} is damaged; it is written again when the run goes on") from None
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in lines]
 
     def snapshot(self, images=None):
         """Path of the EMA weights after `images` images (None: the last), checked against the record's sha256.
@@ -126,33 +112,29 @@ def check_settings(run, wanted, processes=None):
     """
     if run.config is None:
         return
-    made = {**_DEFAULTS, "processes": 1, **run.config}  # a run of an earlier version lacks what has come since
-    wanted = {**wanted, "processes": processes or made["processes"]}
+    # A run of an earlier version lacks the settings that have come since.
+    made = {**_RETIRED, **run_config(run).to_dict(), "processes": 1, **run.config}
+    wanted = {**_RETIRED, **wanted, "processes": processes or made["processes"]}
     ignored = set() if run.record is None else {"device", "threads", "processes"}
     if made.get("data_fingerprint") == wanted["data_fingerprint"]:
         ignored.add("dataset")
-    difference = _first_difference(made, wanted, ignored)
-    if difference is not None:
-        field, old, new = difference
-        if field == "network" and isinstance(old, dict):  # which of its settings
-            inner, old, new = _first_difference(old, new)
-            field = f"network.{inner}"
-        said = f"{field}={shown(old, 24)}, not {shown(new, 24)}"
-        raise InputError(f"the run {run.folder} was made with {said}; name another results folder, or move it")
-
-
-def _first_difference(made, wanted, ignored=()):
-    """(field, made value, wanted value) of the first field in which two configurations differ, or None."""
+    made, wanted = _flat(made), _flat(wanted)
     for name in {**wanted, **made}:
         if name not in ignored and made.get(name) != wanted.get(name):
-            return name, made.get(name), wanted.get(name)
-    return None
+            said = f"{name}={shown(made.get(name), 24)}, not {shown(wanted.get(name), 24)}"
+            raise InputError(f"the run {run.folder} was made with {said}; name another results folder, or move it")
+
+
+def _flat(settings):
+    """The settings, with each of the network's as a setting of its own."""
+    network = {f"network.{name}": value for name, value in settings["network"].items()}
+    return {**settings, "network": None, **network}
 
 
 def write_record(run, config, images, parameters, seconds, world):
     """Write the record of a complete run; it names the files of weights, which must be there.
 
-    images: the `ImageSet`. parameters: how many. seconds: of the steps alone. world: the processes that trained it.
+    images: the `ImageSet`. parameters: how many. seconds: of the steps alone.
     """
     seen = config.steps * config.batch_size
     record = {
@@ -165,7 +147,7 @@ def write_record(run, config, images, parameters, seconds, world):
         "seconds": seconds,
         "images_per_second": seen / seconds,
         "processes": world.size,
-        "backend": world.backend(config.device),
+        "backend": None if world.size == 1 else "nccl" if config.device.startswith("cuda") else "gloo",
         "snapshots": [{"images": n, **_hashed(run.weights("ema", n))} for n in config.snapshot_images],
         "raw": _hashed(run.weights("raw", seen)),
         "log": _hashed(run.folder / "log.jsonl"),

@@ -34,9 +34,8 @@ def Number(**bounds):
 
 def check_distinct(name, values):
     """Return `values`; raise InputError if one of them is there twice."""
-    for value in values:
-        if values.count(value) > 1:
-            raise InputError(f"{name} lists {shown(value)} twice; each must be there once")
+    if twice := [value for value in values if values.count(value) > 1]:
+        raise InputError(f"{name} lists {shown(twice[0])} twice; each must be there once")
     return values
 
 

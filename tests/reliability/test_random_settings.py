@@ -12,7 +12,7 @@ from debiaslib.errors import InputError
 from debiaslib.files import write_json
 from debiaslib.study.experiment import Experiment, load_experiment
 from debiaslib.study.presets import PRESETS
-from debiaslib.training.config import TrainConfig
+from debiaslib.training.config import TrainConfig, run_name
 from tests.study.test_experiment import FIELDS as EXPERIMENT_FIELDS
 
 TRAIN_FIELDS = sorted(TrainConfig.__dataclass_fields__)
@@ -93,7 +93,7 @@ def one_training(counts, given, path):
     if config is not None:
         write_json(path, config.to_dict())
         assert TrainConfig(**config.to_dict()) == config
-        assert config.steps >= 1 and len(config.name.encode()) <= 255
+        assert config.steps >= 1 and len(run_name(config.arm, config.seed).encode()) <= 255
 
 
 def one_file(counts, given, path):

@@ -35,7 +35,7 @@ MISTAKES = [
     ("weightings: [p2, 'p2(k=1.0)']", "weightings lists 'p2(k=1,gamma=1)' twice"),
     ("weightings: [debaised]", "did you mean 'debiased'?"),
     ("weightings: [pretrained]", "weighting 'pretrained' is unknown"),
-    ("variants: ['debiased; lr=0']", "lr is 0.0; it must be > 0"),
+    ("variants: ['debiased; lr=0']", "lr is 0; it must be > 0"),
     ("variants: ['debiased']", "variants lists 'debiased' twice"),
     ("sampler: dddim", "sampler 'dddim' is unknown; did you mean 'ddim'?"),
     ("further_samplers: [ddim]", "further_samplers lists 'ddim' twice"),
@@ -171,7 +171,7 @@ def test_an_arm_changes_its_settings_alone():
     plain, arm = (whole.train_config(*run) for run in whole.runs)
     changed = {name for name, value in plain.to_dict().items() if arm.to_dict()[name] != value}
     assert changed == {"weighting", "variant", "lr", "normalize_weight"}
-    assert arm.name == run_name(*whole.runs[1]) == "debiased--lr-0.0005--normalize_weight-true-s3"
+    assert run_name(arm.arm, 3) == run_name(*whole.runs[1]) == "debiased--lr-0.0005--normalize_weight-true-s3"
     assert TrainConfig(**json.loads(json.dumps(arm.to_dict()))) == arm
 
 

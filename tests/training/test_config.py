@@ -9,7 +9,6 @@ import yaml
 
 from debiaslib.errors import InputError, shown
 from debiaslib.training.config import TrainConfig, run_name
-from debiaslib.training.load import load_model
 from debiaslib.training.run import Run, find_run, run_config
 
 TRAIN = {"dataset": "minifaces", "resolution": 16, "network": {}, "images": 1000, "batch_size": 64, "lr": 1e-3}
@@ -32,7 +31,6 @@ MISTAKES = [
     ({"prediction_type": "eps"}, "prediction_type 'eps' is unknown; did you mean 'epsilon'?"),
     ({"learned_variance": True, "timestep_sampling": "weight"}, "learned_variance needs timesteps drawn evenly"),
     ({"timestep_sampling": "importance"}, "known: uniform, stratified, weight"),
-    ({"scale_betas": True, "schedule": "cosine"}, "scale_betas is true, which needs schedule='linear'; it is 'cosine'"),
     ({"compilation": "cuda_graphs"}, "compilation is 'cuda_graphs', which device 'cpu' lacks"),
     ({"microbatch": 65}, "microbatch is 65; it must be a whole number >= 1 and <= 64"),
     ({"snapshots": "500"}, "snapshots is '500'; it must be a list"),
@@ -99,14 +97,12 @@ def test_steps_are_whole_batches_rounded_up(images, batch_size, steps):
 
 def test_names():
     assert run_name("p2", 3) == "p2-k1-gamma1-s3"
-    assert train(weighting="debiased", seed=7).name == "debiased-s7"
-    assert train(lr=1e-3, variant="lr=1e-3").name == "debiased--lr-0.001-s0"
+    assert run_name(train(lr=1e-3, variant="lr=1e-3").arm, 0) == "debiased--lr-0.001-s0"
 
 
 # config.json of a run's folder
 
 CONFIGS = [
-    ([1, 2], "config.json holds [1, 2]; it must hold a mapping"),
     ({**TRAIN, "lr": None}, "config.json: lr is None"),
     *[({k: v for k, v in TRAIN.items() if k != name}, f"config.json: {name} is missing") for name in TRAIN],
 ]
@@ -115,13 +111,9 @@ CONFIGS = [
 @pytest.mark.parametrize("said, part", CONFIGS, ids=lambda value: str(value)[:50])
 def test_a_damaged_config_is_one_line_that_names_file_and_field(said, part, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(said))
-    (tmp_path / "ema-64.safetensors").write_bytes(b"some weights")
     with pytest.raises(InputError) as caught:
         run_config(Run(tmp_path))
-    assert part in str(caught.value)
-    with pytest.raises(InputError) as caught:
-        load_model(tmp_path)
-    assert "config.json" in str(caught.value) and "\n" not in str(caught.value)
+    assert part in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_config_of_an_earlier_version_is_read(tmp_path):

@@ -269,7 +269,7 @@ def test_a_loss_that_is_not_finite_stops_there(settings, tmp_path):
     assert "\n" not in said and step == 2
     run = find_run("test", "debiased", 0, tmp_path)
     last, state = load_checkpoint(run.folder / "checkpoints")
-    assert last == step - 1 and said.endswith(f"step {last} is kept")
+    assert last == step - 1 and said.endswith("the last checkpoint is kept")
     assert all(tensor.isfinite().all() for tensor in state["network"].values())
     assert run.record is None and json.loads((run.folder / "config.json").read_text())["lr"] == 1e30
     with pytest.raises(InputError, match=f"not finite at step {step} "):  # again, from the checkpoint

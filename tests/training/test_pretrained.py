@@ -10,8 +10,9 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from debiaslib.diffusion.schedule import Schedule
+from debiaslib.training.arms import split_settings
 from debiaslib.training.load import load_model, load_pretrained
-from debiaslib.training.pretrained import parse_source, read_pretrained
+from debiaslib.training.pretrained import read_pretrained
 from tests.training import tiny
 from tests.training.test_convert import SMALL, shapes
 from tests.training.tiny import ask, refused
@@ -150,12 +151,13 @@ def test_its_schedule_is_scaled_as_adm_does(tmp_path):
 
 
 def test_a_source_and_its_settings():
-    assert parse_source("google/ddpm-cifar10-32") == ("google/ddpm-cifar10-32", {})
-    assert parse_source(" a.pt ; num_heads=4, new_attention_order=true, schedule=cosine") == (
+    assert split_settings("model", "google/ddpm-cifar10-32") == ("google/ddpm-cifar10-32", {})
+    assert split_settings("model", " a.pt ; num_heads=4, new_attention_order=true, schedule=cosine") == (
         "a.pt",
         {"num_heads": 4, "new_attention_order": True, "schedule": "cosine"},
     )
-    assert "write it as 'name; setting=value, ...'" in refused(parse_source, "a.pt; resolution=8, resolution=16")
+    line = refused(split_settings, "model", "a.pt; resolution=8, resolution=16")
+    assert "write it as 'name; setting=value, ...'" in line
 
 
 # Safety
@@ -197,7 +199,7 @@ def test_a_file_cut_short_is_one_line(tmp_path, left):
 
 def test_no_such_path_and_no_hub_id():
     assert "is no existing folder or file and no hub id" in refused(load_pretrained, "./nowhere/at/all")
-    assert "a folder takes no setting; got 'revision'" in refused(load_pretrained, "tests; revision=main")
+    assert "a pipeline takes no setting; got 'revision'" in refused(load_pretrained, "tests; revision=main")
 
 
 def test_without_a_network_it_says_what_to_put_where(monkeypatch, tmp_path):
