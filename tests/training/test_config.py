@@ -31,7 +31,6 @@ MISTAKES = [
     ({"prediction_type": "eps"}, "prediction_type 'eps' is unknown; did you mean 'epsilon'?"),
     ({"learned_variance": True, "timestep_sampling": "weight"}, "learned_variance needs timesteps drawn evenly"),
     ({"timestep_sampling": "importance"}, "known: uniform, stratified, weight"),
-    ({"compilation": "cuda_graphs"}, "compilation is 'cuda_graphs', which device 'cpu' lacks"),
     ({"microbatch": 65}, "microbatch is 65; it must be a whole number >= 1 and <= 64"),
     ({"snapshots": "500"}, "snapshots is '500'; it must be a list"),
     ({"snapshots": [1001]}, "snapshots is 1001; it must be a whole number >= 1 and <= 1000"),
