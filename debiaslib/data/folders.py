@@ -62,10 +62,9 @@ def local_source(path, split):
     if shards:
         check_shards(files, root)
         return _shards(root.name, root, files)
-    left_out = [file for file in every if file not in set(found) and file.is_file()]
 
     def start(resolution):
-        if left_out:
+        if left_out := [file for file in sorted(set(every) - set(found)) if file.is_file()]:
             print(f"left out {len(left_out)} files of {str(root)!r}, such as {left_out[0].name}", file=sys.stderr)
         images = ((f"the image {str(file)!r}", file.read_bytes()) for file in files)
         return len(files), decode_all(images, resolution)

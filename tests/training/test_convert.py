@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from debiaslib.training.convert import convert_adm, infer_network
+from debiaslib.training.adm import convert_adm, infer_network
 from tests.training.tiny import refused
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
