@@ -27,17 +27,7 @@ BY_HAND = {
     "celebahq": "CelebA-HQ is not downloaded: give DATASET=folder (--dataset) with its 30,000 images",
     "afhqdog": "AFHQ is not downloaded: give DATASET=folder (--dataset), its folder train/dog of 4,739 images",
 }
-# Training images, for estimates before there are any. FFHQ is somebody's 256x256 copy: how it was scaled is not said.
-IMAGES = {
-    "minifaces": 8_192,
-    "gaussian": 8_192,
-    "uoft-cs/cifar10": 50_000,
-    "merkol/ffhq-256": 70_000,
-    "celebahq": 30_000,
-    "afhqdog": 4_739,
-    "huggan/metfaces": 1_336,
-    "ILSVRC/imagenet-1k": 1_281_167,
-}
+KNOWN = (*_DRAWN, "uoft-cs/cifar10", "merkol/ffhq-256", "huggan/metfaces", "ILSVRC/imagenet-1k", *BY_HAND)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +95,7 @@ def _find_source(dataset, resolution, split):
     if dataset in BY_HAND:
         raise InputError(BY_HAND[dataset])
     if not _HUB_ID.fullmatch(dataset):
-        check_choice("data set (or an existing path, or a hub id, owner/name)", dataset, IMAGES)
+        check_choice("data set (or an existing path, or a hub id, owner/name)", dataset, KNOWN)
     from .hub import hub_source
 
     return hub_source(dataset, split)

@@ -15,8 +15,6 @@ from ..errors import InputError
 from ..files import atomic_path, read_json, sha256_file, write_text
 from ..store import save_with_note
 
-KEPT = 2
-
 
 def training_state(training):
     """The state of a `Training` after its last step."""
@@ -65,7 +63,7 @@ def save_checkpoint(folder, step, state):
 def _tidy(folder, step):
     """Keep the last checkpoints up to `step`; damaged later ones, and what killed writers left behind, go too."""
     notes = [note for note in sorted(folder.glob("step-*.json")) if note.stem <= f"step-{step:09d}"]
-    kept = {note.stem for note in notes[-KEPT:]}
+    kept = {note.stem for note in notes[-2:]}
     for path in [*folder.glob("step-*"), *folder.glob(".step-*")]:
         if path.stem not in kept:
             path.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from debiaslib.data.images import BY_HAND, IMAGES, load_images
+from debiaslib.data.images import BY_HAND, KNOWN, load_images
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
@@ -96,7 +96,7 @@ def test_one_step_of_training_and_one_of_sampling(name):
 
 def test_every_data_set_is_known_or_says_what_to_put_where():
     for preset in PRESETS.values():
-        assert preset.dataset in IMAGES
+        assert preset.dataset in KNOWN
         assert preset.dataset in BY_HAND or "/" in preset.dataset or preset.dataset in ("minifaces", "gaussian")
 
 
