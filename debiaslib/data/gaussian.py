@@ -5,10 +5,9 @@ pixel has the standard deviation `SD`, two channels of a pixel have the correlat
 frequency (u, v), in cycles per image, goes as 1/(u^2 + v^2), as in photographs; at u = v = 0 it is that of f = 1/2.
 White and black lie at least 5 standard deviations from the mean: about 1 pixel in 5 million is clipped.
 
-Image i of a seed is a pure function of (seed, i, resolution); seed 0 (training) and seed 1 (held out) share none. The
-bits come from numpy's Philox, whose stream numpy keeps. Logarithm and cosine may differ between machines in the last
-bit; they are rounded to `_STEP`, after which all sums are exact in whatever order a matrix product takes them. Two
-machines then agree but for a number in about 1e10 that lay on the edge of a step.
+Image i of a seed is a pure function of (seed, i, resolution). The bits come from numpy's Philox, whose stream numpy
+keeps. Logarithm and cosine, which may differ between machines in the last bit, are rounded to `_STEP`, after which all
+sums are exact in whatever order a matrix product takes them.
 """
 
 import math
@@ -49,8 +48,7 @@ def gaussian_law(resolution=16):
     """(mean (D,), covariance (D, D)) of the images as x/127.5 - 1, flattened to D = 3 resolution^2: float64.
 
     The covariance includes rounding to whole grey levels, which adds 1/12 level^2 to each variance (Sheppard's
-    correction); clipping is left out. They determine the best linear estimate of x0, which is E[x0 | x_t] up to the
-    shape of the error of rounding. Raises InputError for a resolution outside 4 .. 32.
+    correction); clipping is left out. Raises InputError for a resolution outside 4 .. 32.
     """
     _check_resolution(resolution)
     space, colour = _spatial_root(resolution), np.array(_colour_root())

@@ -1,7 +1,6 @@
 """MiniFaces, "FFHQ in miniature": cartoon faces drawn from a few known factors, at any size, with nothing to download.
 
-Image i of a seed is a pure function of (seed, i, resolution): it does not depend on which other images are asked for,
-so data sets are unlimited, and seed 0 (training) and seed 1 (held out) share no image.
+Image i of a seed is a pure function of (seed, i, resolution).
 
 **The law.** Every factor is uniform on its interval in `FACTORS` and independent of the others. The background, which
 fills about half of an image, has the colour (R, G, B) in [0, 1], with S = `background_shade`, C = `background_chroma`,
@@ -9,7 +8,7 @@ h = `background_hue` and c = 0, 1, 2 for R, G, B
 
     S + C * min(S, 1 - S) * cos(2 pi (h - c / 3)) + `background_slope` * (y - 1/2)
 
-which is grey of shade S on average over the hue: the mean colour of the images is known, and so is its spread.
+which is grey of shade S on average over the hue.
 
 Only +, -, *, / and sqrt touch the pixels. IEEE 754 fixes their results, so the images are the same to the bit on
 every machine, for any numpy; cosines are therefore polynomials here, and sums are written out.

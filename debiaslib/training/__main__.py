@@ -1,8 +1,4 @@
-"""Train one (weighting, seed) of an experiment, resumable to the bit.
-
-python -m debiaslib.training --experiment quick --weighting debiased --seed 0
-torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment quick --weighting debiased --seed 0
-"""
+"""Train one (weighting, seed) of an experiment, resumable to the bit."""
 
 from ..cli import experiment_parser, run_command
 from ..paths import checkout
@@ -15,7 +11,7 @@ from .run import find_run
 
 def main():
     """The command line: train one (weighting, seed) of an experiment."""
-    parser = experiment_parser(__doc__.splitlines()[0])
+    parser = experiment_parser(__doc__)
     parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1); lr=5e-4'")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -48,7 +48,7 @@ class TrainConfig:
     horizontal_flip: Flag = False
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network's inside: its output is float32
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"  # of 4-D weights, and so of all activations
-    # torch.compile: "default", or "cuda_graphs" for its mode that records them
+    # of torch.compile; "cuda_graphs" is its mode reduce-overhead
     compilation: Literal["none", "default", "cuda_graphs"] = "none"
     microbatch: Whole(1) | None = None  # images of one forward and backward pass; None: the whole batch at once
     snapshots: tuple[Whole(1), ...] = ()  # EMA weights are kept when so many images were seen, and at the end

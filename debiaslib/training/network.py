@@ -18,8 +18,8 @@ _COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}  # as 
 class InputSkipUNet(UNet2DModel):
     """`UNet2DModel` f with an input skip: scale[t] x_t + f(x_t, t). Its weights have the names of f's.
 
-    At large t, epsilon is x_t to within a few per cent. Without the skip a small network has to copy its input through
-    norms and non-linearities, and 1/sqrt(SNR) amplifies the error of that copy.
+    At large t, epsilon is nearly x_t, which a small network without the skip copies with an error that 1/sqrt(SNR)
+    amplifies.
     """
 
     skip = None  # scale: float32 (T,), no weight and no buffer; `build_network` sets it

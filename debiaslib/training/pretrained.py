@@ -5,7 +5,7 @@
     ema_0.9999_500000.pt                          of guided-diffusion, P2-weighting or Debias
     ema_0.9999_500000.pt; schedule=cosine, resolution=64, num_heads=4           with the settings that it does not hold
 
-A source is a string, so that papermill and a command line can carry it. `load.load_pretrained` also takes ours.
+`load.load_pretrained` also takes ours.
 """
 
 import json

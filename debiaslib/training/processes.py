@@ -1,6 +1,4 @@
-"""Several processes share one training: which one this is, and what they exchange.
-
-    torchrun --standalone --nproc-per-node 4 -m debiaslib.training --experiment cifar10 --weighting debiased --seed 0
+"""Several processes, which torchrun starts, share one training: which one this is, and what they exchange.
 
 Every process draws the same whole batch, from (seed, purpose, step), and takes its slice of it. So their number changes
 the rounding of sums and nothing else.
