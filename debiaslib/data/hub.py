@@ -17,16 +17,18 @@ def hub_source(hub_id, split):
     `datasets` has prepared before. Raises InputError if there is nothing, or the hub has no such data set.
     """
     revision, where = _newest_commit(hub_id), f"the hub data set {hub_id!r}"
-    load = functools.cache(lambda: _load(hub_id, revision))  # what is decoded already need not be loaded
-    if split != "train" and not any(name in load() for name in HELD_OUT):
-        return None
 
-    def rows():
-        wanted, splits = ("train",) if split == "train" else HELD_OUT, load()
-        for name in wanted:
-            if name in splits:
-                return splits[name]
-        raise InputError(f"{where} has no split 'train'; it has {', '.join(splits)}")
+    @functools.cache
+    def rows():  # what is decoded already need not be loaded
+        splits = _load(hub_id, revision)
+        names = ("train",) if split == "train" else HELD_OUT
+        found = next((splits[name] for name in names if name in splits), None)
+        if found is None and split == "train":
+            raise InputError(f"{where} has no split 'train'; it has {', '.join(splits)}")
+        return found
+
+    if split != "train" and rows() is None:
+        return None
 
     def start(resolution):
         return len(rows()), decode_all(_contents(rows(), where), resolution)
@@ -36,7 +38,7 @@ def hub_source(hub_id, split):
         # The rows may be a selection of their Arrow table's.
         return column and whole_labels(rows().select_columns([column]).with_format("arrow")[:].column(0), where)
 
-    return Source(hub_id, {"hub": hub_id, "revision": revision or _prepared_commit(load())}, start, labels)
+    return Source(hub_id, {"hub": hub_id, "revision": revision or _prepared_commit(rows())}, start, labels)
 
 
 def _newest_commit(hub_id):
@@ -78,6 +80,6 @@ def _load(hub_id, revision):
         raise InputError(f"data set {hub_id!r} cannot be loaded ({one_line(error, 60)}); {instead}") from None
 
 
-def _prepared_commit(splits):
+def _prepared_commit(rows):
     """`datasets` keeps what it has prepared in a folder that is named by the commit."""
-    return Path(next(iter(splits.values())).cache_files[0]["filename"]).parent.name
+    return Path(rows.cache_files[0]["filename"]).parent.name
