@@ -112,9 +112,7 @@ def _toctree(caption, names, depth=1):
 
 
 def _start_page(chapters):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    finding = [line for line in readme if line.startswith("**")][1]  # the first is the question
-    parts = [(HERE / "start.md").read_text(encoding="utf-8").replace("FINDING", finding.replace("](docs/", "]("))]
+    parts = [(HERE / "start.md").read_text(encoding="utf-8").replace("FINDING", _finding())]
     parts.append("## What the paper says, and what was found\n\n[How a claim is judged](verdicts.md).\n")
     parts.append(verdicts.tables().replace("## ", "### "))
     guides = [*GUIDES, *sorted({path.stem for path in ROOT.glob("docs/*.md")} - {*GUIDES, "glossary"})]
@@ -122,6 +120,14 @@ def _start_page(chapters):
     parts += [_toctree("Chapters", chapters), _toctree("To try and to look at", ["widgets", "figure_gallery"])]
     parts += [_toctree("Pages", guides), _toctree("Reference", ["api", "glossary"])]
     return "\n".join(parts)
+
+
+def _finding():
+    """What was found, as README has it: from the line in bold letters to what is not known yet."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = readme[readme.index("**In miniature") : readme.index("**Not known yet")]
+    found = re.sub(r"<!--.*?-->\n", "", found)
+    return re.sub(r"\[([^]]+)\]\(results/[^)]+\)", r"\1", found).replace("](docs/", "](")  # tables are not on the site
 
 
 def _figure(record, name):
