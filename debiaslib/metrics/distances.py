@@ -29,6 +29,8 @@ def frechet_distance(generated, reference, allow_singular=False):
     _check_rank(min(len(generated), len(reference)), generated.shape[1], allow_singular)
     formula = torch_fidelity_module("metric_fid")
     statistics = [formula.fid_features_to_statistics(_float64(part)) for part in (generated, reference)]
+    for part in statistics:
+        part["sigma"] = np.atleast_2d(part["sigma"])  # a bare number where d = 1
     return max(float(formula.fid_statistics_to_metric(*statistics, verbose=False)[formula.KEY_METRIC_FID]), 0.0)
 
 
