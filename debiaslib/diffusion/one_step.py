@@ -44,7 +44,7 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     amplified_error is (epsilon_hat - noise) / sqrt(SNR(t)). Raises InputError for a t outside [0, T), for images, noise
     or labels of another kind, and for noise and answers of the model that are not finite.
     """
-    _check_timestep(t, schedule)
+    check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
     _check_images(x0, labels)
     x_t = schedule.add_noise(x0, check_finite("noise", noise), t)
     parts = x_t.split(_BATCH_SIZE)
@@ -57,10 +57,6 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     x0_hat, epsilon_hat = to_x0_epsilon(output, x_t, t, schedule, prediction_type)
     root_snr = schedule.snr[t].sqrt().item()
     return OneStepEstimate(x_t, x0_hat, epsilon_hat, (epsilon_hat - noise) / root_snr)
-
-
-def _check_timestep(t, schedule):
-    check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
 
 
 def _check_images(x0, labels):
@@ -105,7 +101,7 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
     if not timesteps:
         raise InputError("timesteps is []; it must list at least one")
     for t in timesteps:  # all of them now, not after an hour
-        _check_timestep(t, schedule)
+        check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
     check_number("seed", seed, minimum=0, integer=True)
     _check_images(x0, labels)
     tables = []

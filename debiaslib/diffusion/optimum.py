@@ -106,7 +106,8 @@ class GaussianDenoiser:
     """
 
     def __init__(self, mean, covariance, schedule):
-        self.mean, covariance = _numbers("mean", mean).flatten(), _numbers("covariance", covariance)
+        self.mean = check_finite("mean", as_float64("mean", mean).cpu()).flatten()
+        covariance = check_finite("covariance", as_float64("covariance", covariance).cpu())
         if covariance.shape != (len(self.mean),) * 2:
             raise InputError(f"covariance has shape {tuple(covariance.shape)}; the mean has {len(self.mean)} entries")
         self.variances, self.axes = torch.linalg.eigh((covariance + covariance.T) / 2)
@@ -124,7 +125,3 @@ class GaussianDenoiser:
         gain = a * self.variances / (a**2 * self.variances + s**2)
         x0_hat = self.mean + ((queries - a * self.mean) @ self.axes * gain) @ self.axes.T
         return x0_hat.view(x_t.shape).to(x_t)
-
-
-def _numbers(name, given):
-    return check_finite(name, as_float64(name, given).cpu())

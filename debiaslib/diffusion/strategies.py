@@ -77,20 +77,6 @@ def parse_strategy(text):
         return text
     if not isinstance(text, str):
         raise InputError(f"weighting is {shown(text)}; it must be a string such as 'debiased' or 'min_snr(gamma=5)'")
-    name, given = _split(text)
-    arguments = KNOWN[check_choice("weighting", name, KNOWN)]
-    for key in given:
-        if not arguments:
-            raise InputError(f"weighting {name!r} takes no argument; got {key!r}")
-        check_choice(f"argument of weighting {name!r}:", key, arguments)
-    for key, argument in arguments.items():
-        value = given.setdefault(key, argument.default)
-        check_number(f"{key} of weighting {name!r}", value, minimum=argument.minimum, above=argument.above)
-    return Strategy(name, tuple((key, float(given[key]) + 0.0) for key in arguments))  # + 0.0: -0 is 0
-
-
-def _split(text):
-    """(name, {argument: number}) of the text."""
     try:
         name, _, inside = re.fullmatch(r"(\w+)\s*(\(([^()]*)\))?", text.strip()).groups()
         pairs = [part.split("=") for part in (inside or "").split(",") if part.strip()]
@@ -101,4 +87,12 @@ def _split(text):
         raise InputError(
             f"weighting {shown(text)} cannot be read; write it as 'name' or 'name(argument=value)'"
         ) from None
-    return name, given
+    arguments = KNOWN[check_choice("weighting", name, KNOWN)]
+    for key in given:
+        if not arguments:
+            raise InputError(f"weighting {name!r} takes no argument; got {key!r}")
+        check_choice(f"argument of weighting {name!r}:", key, arguments)
+    for key, argument in arguments.items():
+        value = given.setdefault(key, argument.default)
+        check_number(f"{key} of weighting {name!r}", value, minimum=argument.minimum, above=argument.above)
+    return Strategy(name, tuple((key, float(given[key]) + 0.0) for key in arguments))  # + 0.0: -0 is 0

@@ -91,11 +91,8 @@ class Study:
 
         inputs: JSON-native; everything that decides the content. See `store.stored`.
         """
-
-        def facts():
-            return {"table": name, **provenance(self.config.device, self.config.threads)}
-
-        return stored(self.folder / "tables" / name, inputs, make, facts=facts)
+        where = self.config.device, self.config.threads
+        return stored(self.folder / "tables" / name, inputs, make, facts=lambda: {"table": name, **provenance(*where)})
 
     def csv(self, name, inputs, rows, digits):
         """tables/<name> as a DataFrame: as `table`, made of what `rows()` returns, numbers with so many digits."""
