@@ -16,7 +16,7 @@ from ..provenance import git_state, package_versions
 from ..study.saved_tables import Tables
 from . import bias, controls, distances, existence, mse_curves, one_step, paper, swap, training, weights  # noqa: F401
 from .registry import REGISTERED, NothingToDraw, Sentence
-from .style import add_title, style
+from .style import style
 
 FIGURES = dict(sorted(REGISTERED.items(), key=lambda item: item[1].notebook))  # name: FigureSpec, as they are read
 
@@ -52,7 +52,9 @@ def _save(drawn, path, title):
             path.with_suffix(suffix).unlink(missing_ok=True)  # of tables that were there before
             continue
         if suffix == ".png":
-            add_title(drawn, title)
+            # A grid of images has no layout engine, and keeps the place for the title.
+            above = {} if drawn.get_layout_engine() else {"y": 1 - 0.07 / drawn.get_figheight()}
+            drawn.suptitle(title, x=0.012, ha="left", va="top", **above)
         with atomic_path(path.with_suffix(suffix)) as made:
             drawn.savefig(made, format=suffix[1:], metadata=metadata)
         drawn.set_layout_engine("none")  # settled by the first drawing: both files, and a notebook, show the same

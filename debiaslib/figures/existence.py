@@ -47,11 +47,10 @@ def one_step_anatomy(arrays, shown):
     (epsilon_hat - epsilon) / sqrt(SNR(t)), for {weightings} (paper, figure 2 right). The noise is the same in all.
     {CLIPPED} The error is clipped to [-1, 1] and drawn around grey. One training image: an illustration, no error bars.
     """
-    names = list(arrays["names"])
     rows = [Row([arrays["x0"][0], *arrays["x_t"][:, 0]], "$x_t$")]
     for who in shown:
         for array, name in (("x0_hat", f"{short(who)}  $\\hat x_0$"), ("amplified_error", "error")):
-            images = arrays[array][names.index(who), :, 0]
+            images = arrays[array][arrays["names"].index(who), :, 0]
             rows.append(Row([None, *images], name, look(who).colour, gap=array == "x0_hat"))
     return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$")
 
@@ -62,9 +61,9 @@ def one_call(arrays, shown, images=8):
     {weightings}. The optimum is the exact mean of x0 given x_t. {CLIPPED} Below each estimate: its mean colour, and the
     root mean square of its error before clipping, in [-1, 1]. The first images, not chosen; no error bars.
     """
-    names, x0, at = list(arrays["names"]), arrays["x0"][:images], int(np.abs(arrays["t"] - 900).argmin())
+    x0, at = arrays["x0"][:images], int(np.abs(arrays["t"] - 900).argmin())
     rows = [Row(list(x0), "$x_0$"), Row(list(arrays["x_t"][at][:images]), "$x_t$")]
-    rows += [estimate_row(arrays["x0_hat"][names.index(who), at][:images], x0, who) for who in shown]
+    rows += [estimate_row(arrays["x0_hat"][arrays["names"].index(who), at][:images], x0, who) for who in shown]
     return image_grid(rows, [""] * len(x0), f"t = {arrays['t'][at]}")
 
 

@@ -65,12 +65,7 @@ def _length(text):
 
 
 def _show(ax, image, place):
-    ax.imshow(to_uint8(image).transpose(1, 2, 0), extent=place, aspect="auto")
-
-
-def to_uint8(images):
-    """Images as uint8: float ones are clipped to [-1, 1] first. Any shape."""
-    images = np.asarray(images)
-    if images.dtype == np.uint8:
-        return images
-    return np.rint((np.nan_to_num(images, nan=0.0).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    """Draw an image (3, R, R) at (left, right, lower, upper), in inches."""
+    if image.dtype != np.uint8:
+        image = np.rint((np.nan_to_num(image).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    ax.imshow(image.transpose(1, 2, 0), extent=place, aspect="auto")

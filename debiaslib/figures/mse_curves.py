@@ -98,8 +98,7 @@ def excess(table):
         error_panel(ax, table[table.quantity == kind])
         ax.set_title(kinds[kind])
         if kind == "excess":
-            bottom, top = ax.get_ylim()
-            ax.plot(floor.index, floor, **look("optimum").line, label=FLOOR)
-            ax.set_ylim(bottom, max(top, 3 * floor.max()))
+            ax.plot(floor.index, floor, **look("optimum").line, label=FLOOR, scaley=False)
+            ax.set_ylim(top=max(ax.get_ylim()[1], 3 * floor.max()))
 
     return panel_grid([*kinds], paint, height=2.5, base=0.8, columns=1, sharex=True)

@@ -14,10 +14,10 @@ NOTEBOOK, TABLE = "02_one_step_estimation", "tables/one_step.npz"
 def load_one_step(tables):
     """(facts, arrays of one_step.npz, the names that are shown: two weightings, then the optimum where it is there).
 
-    Arrays: t (K,), names (M,), x0 (n, 3, R, R), x_t (K, n, 3, R, R), x0_hat (M, K, n, 3, R, R) and others.
+    Arrays: t (K,), names, a list of M, x0 (n, 3, R, R), x_t (K, n, 3, R, R), x0_hat (M, K, n, 3, R, R) and others.
     """
     arrays = tables.arrays(*tables.find(TABLE), "t names x0 x_t x0_hat amplified_error")
-    names = [str(name) for name in arrays["names"]]
+    names = arrays["names"] = [str(name) for name in arrays["names"]]
     shown = preferred([name for name in names if name != "optimum"]) + ["optimum"] * ("optimum" in names)
     return {"weightings": listed(shown)}, arrays, shown
 
@@ -44,10 +44,10 @@ def one_step_estimates(arrays, shown, images=3):
     squared error on them. {CLIPPED} Below each estimate: its mean colour, and the root mean square of its error x0_hat
     - x0 before clipping, in [-1, 1]. The first images, not chosen; no error bars.
     """
-    names, rows = list(arrays["names"]), []
+    rows = []
     for image, x0 in enumerate(arrays["x0"][:images]):
         for who in shown:
-            first, estimates = who == shown[0], arrays["x0_hat"][names.index(who), :, image]
+            first, estimates = who == shown[0], arrays["x0_hat"][arrays["names"].index(who), :, image]
             rows.append(estimate_row(estimates, x0, who, [x0 if first else None], gap=first))
     return image_grid(rows, ["$x_0$", *(f"{t}" for t in arrays["t"])], "timestep $t$")
 

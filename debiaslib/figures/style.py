@@ -5,11 +5,10 @@ name, so a weighting that an experiment lacks does not shift the others.
 """
 
 import io
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 import seaborn
 from matplotlib.colors import to_hex, to_rgb
@@ -80,13 +79,9 @@ class ShownFigure(Figure):
         return picture.getvalue(), {"width": width, "height": height}  # as shown; the picture has the saved one's dots
 
 
-@contextmanager
 def style():
     """Within it, matplotlib draws in our style; the user's own settings are back afterwards. Also a decorator."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
-        yield
+    return matplotlib.style.context(_RC, after_reset=True)
 
 
 def look(who):
@@ -115,13 +110,8 @@ def label(who):
 
 def ordered(names):
     """The names, each once, in every figure's order: weightings as in `strategies.KNOWN`, then the special ones."""
-    names, ranks = set(names), {name: i for i, name in enumerate(_LOOKS)}
-
-    def rank(name):
-        strategy = None if name in _SPECIAL_LABELS else parse_strategy(name)
-        return (ranks[strategy.name], strategy.arguments) if strategy else (ranks[name], ())
-
-    return sorted(names, key=rank)
+    ranks = list(_LOOKS)
+    return sorted(set(names), key=lambda name: (ranks.index(name.partition("(")[0]), len(name), name))
 
 
 def new_figure(rows=1, columns=1, *, height, panels=None, **subplots):
@@ -135,13 +125,6 @@ def new_figure(rows=1, columns=1, *, height, panels=None, **subplots):
     for ax in axes.flat[panels:] if panels else ():
         ax.remove()
     return figure, axes
-
-
-def add_title(figure, text):
-    """Write the title into the picture, at its upper left corner."""
-    # A grid of images has no layout engine, and keeps the place for the title.
-    above = {} if figure.get_layout_engine() else {"y": 1 - 0.07 / figure.get_figheight()}
-    figure.suptitle(text, x=0.012, ha="left", va="top", **above)
 
 
 def panel_grid(keys, paint, *, height, base=0.5, columns=2, **subplots):

@@ -10,7 +10,6 @@ from ..errors import InputError
 from ..store import check_file
 from ..study.saved_tables import read_rows
 
-_NONE = pd.Series(dtype=float)
 _COLUMNS = ["weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value"]
 
 
@@ -39,18 +38,13 @@ class ResultTables:
             self._read[name] = read_rows(path) if path.is_file() else None
         return self._read[name]
 
-    @functools.cached_property
-    def _errors(self):
-        table = self["mse.csv"]
-        if table is None:
-            return _NONE
-        keys = ["quantity", "t", "model", "seed"]
-        return table[table.split == "train"].set_index(keys)["mean"].sort_index()
-
     def errors(self, quantity, t, model):
         """The mean errors on training images of each seed of a model: a Series by seed; empty where not measured."""
-        key = (quantity, t, model)
-        return self._errors.loc[key] if key in self._errors.index else _NONE
+        table = self["mse.csv"]
+        if table is None:
+            return pd.Series(dtype=float)
+        chosen = (table.split == "train") & (table.quantity == quantity) & (table.t == t) & (table.model == model)
+        return table[chosen].set_index("seed")["mean"].sort_index()
 
     @functools.cached_property
     def judged(self):
@@ -85,27 +79,23 @@ class ResultTables:
         found = self.final.weighting[self.final.variant == ""] if table is None else table.model
         return [arm for arm in dict.fromkeys(found) if arm not in ("initial", "optimum")]
 
-    def rivals(self, *ours):
-        """The weightings that were measured beside these; none where the first of these was not."""
-        return [arm for arm in self.arms if arm not in ours] if ours[0] in self.arms else []
-
     def timestep(self, near):
         """The measured timestep of the table of errors that is nearest to this one; None without the table."""
         table = self["mse.csv"]
         return None if table is None else min(set(table.t), key=lambda t: (abs(t - near), t))
 
-    def swap(self, near=600):
+    def swap(self):
         """Of the oracle swap, constant's layout_energy at the most steps, by seed: (t_star, alone, swapped).
 
         alone: constant at all t; swapped[">"], swapped["<="]: the exact optimum in its place at t > t_star, at t <=
-        t_star, for the t_star nearest to `near`. (None, None, {}) where it was not measured.
+        t_star, for the t_star nearest to 600. (None, None, {}) where it was not measured.
         """
         table = self["oracle_swap.csv"]
         if table is None or not (table.t_star >= 0).any():
             return None, None, {}
         table = table[(table.metric == "layout_energy") & (table.seed.astype(str) != "mean")]
         table = table[table.steps == table.steps.max()]
-        t_star = min((t for t in set(table.t_star) if t >= 0), key=lambda t: abs(t - near))
+        t_star = min((t for t in set(table.t_star) if t >= 0), key=lambda t: abs(t - 600))
 
         def values(above, below, t):
             chosen = (table.above == above) & (table.below == below) & (table.t_star == t)

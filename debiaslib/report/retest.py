@@ -59,7 +59,7 @@ def _comparisons(tables):
         for steps in (MANY, FEW):
             pair = (tables.distances(metric, steps, arm) for arm in (_OURS, rival))
             yield question, f"{metric}, {steps} steps", rival, *pair
-    t_star, alone, swapped = tables.swap(T_STAR)
+    t_star, alone, swapped = tables.swap()
     for side, values in swapped.items() if t_star == T_STAR else ():
         steps = tables["oracle_swap.csv"].steps.max()
         outcome = f"layout_energy, {steps:.0f} steps, with the optimum at t {side} {T_STAR}"

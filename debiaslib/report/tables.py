@@ -144,9 +144,8 @@ def runs(experiment, folder):
         row, record = {"weighting": label(arm), "seed": seed}, run.record
         if record is not None:
             row |= {"images seen": f"{record['images']:,}", "time": duration(record["seconds"])}
-            row |= {"images/s": f"{record['images_per_second']:,.0f}"}
-            row |= {"final loss": _at_end(run.log(), "loss"), "final error": _at_end(run.log(), "mse")}
-            row |= {"parameters": f"{record['parameters']:,}"}
+            row |= {"images/s": f"{record['images_per_second']:,.0f}", "final loss": _at_end(run.log(), "loss")}
+            row |= {"final error": _at_end(run.log(), "mse"), "parameters": f"{record['parameters']:,}"}
         rows.append(row)
     return _frame(rows)
 

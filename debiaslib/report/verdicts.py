@@ -137,7 +137,7 @@ def _chapter_2(tables):
 def _chapter_3(tables):
     yield _of_errors(tables, "There is a gain at large t.", "the error of x0 at t = 900 is not smaller")
     yield _of_errors(tables, "The price at small t is nothing.", "the error of x0 at t = 50 is larger", t=_EARLY)
-    for other in tables.rivals(_OURS, _BASE):
+    for other in [arm for arm in tables.arms if arm not in (_OURS, _BASE)]:
         refuted_by = f"{name_of(other)} has as small an error of x0 at t = 900"
         yield _of_errors(tables, f"It is this weight, and not {name_of(other)}.", refuted_by, base=other)
     bias = tables["bias.csv"]
@@ -194,7 +194,7 @@ def _chapter_5(tables):
 def _chapter_6(tables):
     metric, steps = tables.feature_distance, tables.steps
     for count in dict.fromkeys((*steps[:1], *steps[-1:])):
-        for other in tables.rivals(_OURS):
+        for other in [arm for arm in tables.arms if arm != _OURS]:
             claim = f"Better samples than {name_of(other)} in {count} steps."
             refuted_by = f"{metric} at {count} steps is not smaller"
             yield _of_distances(tables, claim, refuted_by, metric, count, other)
