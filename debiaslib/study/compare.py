@@ -47,7 +47,6 @@ KINDS = (
          "n n_reference extractor weights_sha256 dtype", 0.25),
     Kind("weights.csv", "weighting t", "prediction_type", "raw", "", 1e-5),
 )  # fmt: skip
-ABSENT = {"variant": "", "network": "ema"}  # what a table without the column, or an empty cell, means
 SHARES = {"precision": 0.1, "recall": 0.1}  # of one seed, absolute: they lie between 0 and 1
 COLUMNS = ["table", "row", "metric", "expected", "got", "difference", "tolerance", "rule", "result"]
 
@@ -70,13 +69,8 @@ def compare(results, expected):
 
 def _read(folder, kind):
     """All tables of a kind, means over seeds, indexed by (table, row, metric); None where there are none."""
-    tables, frames = Tables(folder), []
-    must = [name for name in [*kind.keys.split(), kind.metric, kind.value] if name not in ABSENT]
-    for path in sorted((tables.folder / "tables").glob(kind.pattern)):
-        frame = tables.frame(path, " ".join(must))
-        for name, value in ABSENT.items():
-            frame[name] = frame[name].astype(object).fillna(value) if name in frame else value
-        frames.append(frame)
+    tables, must = Tables(folder), f"{kind.keys} {kind.metric} {kind.value}"
+    frames = [tables.frame(path, must) for path in sorted((tables.folder / "tables").glob(kind.pattern))]
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)

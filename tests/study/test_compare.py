@@ -23,8 +23,16 @@ def mse(values, model="debiased", n=256):
 
 
 def distances(weighting="debiased", seed=0, factor=1.0, **changes):
-    shared = {"weighting": weighting, "seed": seed, "sampler": "ddim", "steps": 20, "images_seen": 128000}
-    facts = {"features": "pooled", "n": 500, "n_reference": 2048, "extractor": "RGB", "dtype": "float64", **changes}
+    shared = {"weighting": weighting, "variant": "", "network": "ema", "seed": seed, "sampler": "ddim", "steps": 20}
+    facts = {
+        "images_seen": 128000,
+        "features": "pooled",
+        "n": 500,
+        "n_reference": 2048,
+        "extractor": "RGB",
+        "dtype": "float64",
+        **changes,
+    }
     values = {"fd_pooled": (0.4, None), "kid_pooled": (0.002, 0.001), "precision": (0.8, None), "recall": (0.1, None)}
     rows = [
         {**shared, "metric": metric, "value": value * factor, "se": se, "weights_sha256": None, **facts}
