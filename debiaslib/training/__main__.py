@@ -15,9 +15,9 @@ def main():
     parser.add_argument("--weighting", required=True, help="such as 'debiased' or 'p2(k=1); lr=5e-4'")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    experiment = load_experiment(arguments.experiment, arguments.dataset)
+    config = experiment.train_config(arguments.weighting, arguments.seed)
     with processes() as world:
-        experiment = load_experiment(arguments.experiment, arguments.dataset)
-        config = experiment.train_config(arguments.weighting, arguments.seed)
         if experiment.weights and world.first:
             run = find_run(experiment.name, config.arm, config.seed, arguments.results)
             take_published(checkout() / experiment.weights, run)

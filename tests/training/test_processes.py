@@ -215,7 +215,6 @@ def test_a_run_of_one_process_says_so(settings, tmp_path):
     [
         ({"batch_size": 5}, "batch_size is 5; 2 processes need a multiple of 2"),
         pytest.param({"lr": 1e30}, "the loss of debiased-s0 is not finite at step 2 ", marks=pytest.mark.slow),
-        pytest.param({"lr": -1}, "lr is -1", marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_is_one_line_of_each_process(settings, tmp_path, more, line):
