@@ -44,15 +44,11 @@ def hub_source(hub_id, split):
 def _newest_commit(hub_id):
     """The commit that the hub names now, or None, with a line on stderr, where it does not answer."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         return HfApi().dataset_info(hub_id, timeout=10).sha
-    except RepositoryNotFoundError:
-        private = "it is private and needs `hf auth login`"
-        raise InputError(f"data set {hub_id!r} is no existing path and not on the hub, or {private}") from None
     except Exception as error:  # of the HTTP library's many
-        print(f"no answer from the hub ({one_line(error)}); looking for {hub_id} in its caches", file=sys.stderr)
+        print(f"the hub names no commit of {hub_id} ({one_line(error, 80)}); looking in its caches", file=sys.stderr)
         return None
 
 
@@ -77,7 +73,7 @@ def _load(hub_id, revision):
         return datasets.load_dataset(hub_id, revision=revision)
     except Exception as error:  # the library's own, pyarrow's, the network's
         instead = "give a folder (DATASET=path), or copy the hub's cache, HF_HOME"
-        raise InputError(f"data set {hub_id!r} cannot be loaded ({one_line(error, 60)}); {instead}") from None
+        raise InputError(f"data set {hub_id!r} cannot be loaded ({one_line(error, 80)}); {instead}") from None
 
 
 def _prepared_commit(rows):

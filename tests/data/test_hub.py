@@ -78,10 +78,6 @@ def test_unreachable_hub_says_what_to_do(monkeypatch, no_copies):
 
 
 def test_hub_without_such_a_data_set_or_split(monkeypatch, cache):
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    answer(monkeypatch, RepositoryNotFoundError.__new__(RepositoryNotFoundError))
-    assert "not on the hub" in message("owner/name", 8)
     answer(monkeypatch, "commit1")
     monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: datasets.DatasetDict(all=hub_rows(2)))
     assert "has no split 'train'; it has all" in message("owner/name", 8)
