@@ -81,7 +81,7 @@ def test_weights_that_do_not_fit_the_configuration(copied):
 
 
 def test_a_network_of_ours_takes_no_settings(run):
-    with pytest.raises(InputError, match="takes no setting; got 'resolution'"):
+    with pytest.raises(InputError, match="takes a setting; got 'resolution'"):
         load_model(run, resolution=8)
 
 

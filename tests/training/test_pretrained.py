@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.training.arms import split_settings
 from debiaslib.training.load import load_model, load_pretrained
-from debiaslib.training.pretrained import read_pretrained
 from tests.training import tiny
 from tests.training.test_convert import SMALL, shapes
 from tests.training.tiny import ask, refused
@@ -144,9 +143,9 @@ def test_a_checkpoint_of_adm(tmp_path):
 def test_its_schedule_is_scaled_as_adm_does(tmp_path):
     path = tmp_path / "model.pt"
     torch.save(adm_weights.weights(shapes("plain")), path)
-    made = read_pretrained(path, **SMALL, timesteps=500)
+    made = load_pretrained(path, **SMALL, timesteps=500)
     assert torch.equal(made.schedule.alpha_bar, Schedule.linear(500, 2e-4, 0.04).alpha_bar)
-    made = read_pretrained(path, **SMALL, schedule="cosine", timesteps=400)
+    made = load_pretrained(path, **SMALL, schedule="cosine", timesteps=400)
     assert torch.equal(made.schedule.alpha_bar, Schedule.cosine(400).alpha_bar)
 
 
@@ -199,7 +198,9 @@ def test_a_file_cut_short_is_one_line(tmp_path, left):
 
 def test_no_such_path_and_no_hub_id():
     assert "is no existing folder or file and no hub id" in refused(load_pretrained, "./nowhere/at/all")
-    assert "a pipeline takes no setting; got 'revision'" in refused(load_pretrained, "tests; revision=main")
+    assert "only a checkpoint of ADM takes a setting; got 'revision'" in refused(
+        load_pretrained, "tests; revision=main"
+    )
 
 
 def test_without_a_network_it_says_what_to_put_where(monkeypatch, tmp_path):
@@ -235,18 +236,18 @@ def test_networks_of_several_kinds_of_attention_need_both_settings(tmp_path, mon
     torch.save(adm_weights.weights(shapes("plain")), path)
     monkeypatch.setattr("debiaslib.training.adm._AMBIGUOUS", ((1, 2, 2),))
     for given in ({"num_heads": 4}, {"num_head_channels": 16}, {"num_heads": 4, "schedule": "cosine"}):
-        line = refused(lambda given=given: read_pretrained(path, resolution=16, **given))
+        line = refused(lambda given=given: load_pretrained(path, resolution=16, **given))
         assert "give num_heads or num_head_channels, and new_attention_order" in line
-    assert read_pretrained(path, **SMALL, new_attention_order=False).resolution == 16
+    assert load_pretrained(path, **SMALL, new_attention_order=False).resolution == 16
 
 
 def test_what_is_assumed_is_said(tmp_path, capsys):
     torch.save(adm_weights.weights(shapes("plain")), tmp_path / "model.pt")
-    read_pretrained(tmp_path / "model.pt", **SMALL)
+    load_pretrained(tmp_path / "model.pt", **SMALL)
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith("model.pt: assumed {'new_attention_order': False, 'schedule': ")
     whole = {"new_attention_order": False, "schedule": "linear", "timesteps": 1000, "prediction_type": "epsilon"}
-    read_pretrained(tmp_path / "model.pt", resolution=16, num_heads=4, **whole)
+    load_pretrained(tmp_path / "model.pt", resolution=16, num_heads=4, **whole)
     assert capsys.readouterr().err == ""
 
 
