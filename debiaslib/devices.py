@@ -13,10 +13,7 @@ def check_device_name(device):
 
 
 def check_device(device):
-    """Return `device`. Raises InputError if PyTorch does not find it on this machine.
-
-    Nothing is put on it: a GPU would keep half a gigabyte for this process.
-    """
+    """Return `device`. Raises InputError if PyTorch does not find it on this machine. Nothing is put on it."""
     kind, _, index = str(check_device_name(device)).partition(":")
     if kind in ("cpu", "meta"):
         return device

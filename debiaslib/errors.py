@@ -37,11 +37,7 @@ class WorkFailed(InputError):
 
 
 def one_line(text, width=LONGEST):
-    """The text as one printable line of at most `width` characters.
-
-    Of a longer one, long paths and other words are cut in their middle, so that the end of a path, which names the
-    file, is kept; then the line itself.
-    """
+    """The text as one printable line of at most `width` characters; long paths keep their end, which names the file."""
     text = " ".join(str(text).split())
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     if len(text) > width:

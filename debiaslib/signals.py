@@ -21,8 +21,7 @@ class StopFlag:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._receive)
+            self._previous = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def _receive(self, number, frame):
@@ -57,10 +56,7 @@ def end_with_parent(parent, end=lambda: os.kill(os.getpid(), signal.SIGTERM)):
 
 
 def end_after_signal(seconds):
-    """From now on SIGINT raises KeyboardInterrupt and SIGTERM SystemExit(143), and the process ends within `seconds`.
-
-    For a main thread in libraries that may swallow either, or tidy up for ever. The exit status is 130 or 143 then too.
-    """
+    """From now on SIGINT and SIGTERM `leave`, and the process ends within `seconds`, whatever libraries make of it."""
 
     def end(number, frame):
         timer = threading.Timer(seconds, os._exit, [128 + number])

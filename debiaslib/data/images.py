@@ -153,10 +153,7 @@ def _untouched(path, inputs):
 
 
 def _decode_to(path, name, count, images, resolution, progress):
-    """Write `count` images as a .npy file, one after the other, and return what its note says of them.
-
-    With a mapping instead, a full disk would end the process, and memory would grow.
-    """
+    """Write `count` images as a .npy file, one after the other, and return what its note says of them."""
     from tqdm import tqdm
 
     if count < 2:

@@ -1,7 +1,6 @@
-"""Checkpoints of a training: what they hold, written whole or not at all, and verified when a training goes on.
+"""Checkpoints of a training, written whole or not at all, and verified when a training goes on. Two are kept.
 
-`step-<n>.pt` holds the tensors and the log so far; `step-<n>.json` beside it, written after it, its sha256. A
-checkpoint counts once both are there. The last two are kept.
+`step-<n>.pt` holds the tensors and the log so far; `step-<n>.json` beside it, written after it, its sha256.
 """
 
 import json

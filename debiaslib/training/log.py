@@ -13,8 +13,7 @@ _DELAY = 16  # steps whose values may still be on a GPU
 class TrainingLog:
     """Means of (loss, unweighted error, gradient norm) over the steps since the row before, in float64.
 
-    On the CPU a step's values are checked before the update. On a GPU that would empty its queue at each step, so there
-    they are fetched every 16 steps, and always before anything is written (`flush`).
+    On a GPU, whose queue it would empty, they are fetched every 16 steps, and before anything is written (`flush`).
     """
 
     def __init__(self, run, config):

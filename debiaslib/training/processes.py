@@ -50,10 +50,7 @@ class World:
         return purpose if self.size == 1 else f"{purpose}, process {self.rank} of {self.size}"
 
     def replicate(self, network):
-        """The network to call in training; backward then gives the mean gradient over all processes.
-
-        The first backward pass decides the order in which gradients are sent, so it must not be a step of the training.
-        """
+        """The network to call in training; backward then gives the mean gradient over all processes."""
         return network if self.size == 1 else DistributedDataParallel(network, gradient_as_bucket_view=True)
 
     def exchanging(self, model, now):

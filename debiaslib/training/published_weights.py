@@ -37,10 +37,7 @@ def publish_weights(experiment, folder, target):
 
 
 def take_published(source, run):
-    """Copy the published network of that run's name from the folder `source` to where its training would be.
-
-    Nothing is done where the run has been begun or `source` holds no network of that name.
-    """
+    """Copy the network of that run's name from the folder `source`, if it holds one, unless the run has been begun."""
     published = Path(source) / run.name
     if run.config is None and (published / "record.json").is_file():
         run.folder.mkdir(parents=True, exist_ok=True)
