@@ -37,10 +37,6 @@ def _facts(table, drawn):
     return {"spread": spread if table.n.max() > 1 else "one training seed, no error bars."}
 
 
-def _measured(table):
-    return [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
-
-
 @figure("The outcomes by learning rate", NOTEBOOK, RATES, load_learning_rates)
 def learning_rates(table):
     """Every outcome against the learning rate, for constant and debiased; all else is equal. Lines: {spread}"""
@@ -55,7 +51,7 @@ def learning_rates(table):
         log_axis(ax.xaxis)
         ticks_at(ax.xaxis, rows.lr)
 
-    return panel_grid(_measured(table), paint, height=2.2)
+    return panel_grid(list(filter(set(table.outcome).__contains__, OUTCOMES)), paint, height=2.2)
 
 
 @figure("How much of the gain is the weighting?", NOTEBOOK, CONTROLS, load_controls)
@@ -81,7 +77,13 @@ def control_ratios(table):
         if ax.get_subplotspec().is_last_row():
             ax.set_xlabel("debiased / constant")
 
-    return panel_grid(_measured(table), paint, height=0.55 + 0.165 * len(conditions), base=0.3, sharey=True)
+    return panel_grid(
+        list(filter(set(table.outcome).__contains__, OUTCOMES)),
+        paint,
+        height=0.55 + 0.165 * len(conditions),
+        base=0.3,
+        sharey=True,
+    )
 
 
 def in_words(condition):

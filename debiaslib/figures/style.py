@@ -1,7 +1,6 @@
-"""One style for every figure: rcParams, and a fixed colour, marker and dashes for each weighting. Imports no torch.
+"""One style for every figure: rcParams, and a colour, marker and dashes for each weighting by its name. No torch.
 
-The colours are Okabe and Ito's, which readers with any colour vision can tell apart. They are keyed by the weighting's
-name, so a weighting that an experiment lacks does not shift the others.
+The colours are Okabe and Ito's, which readers with any colour vision can tell apart.
 """
 
 import io

@@ -31,10 +31,9 @@ def answers(folder):
     """A row for each comparison of results/<experiment> `folder`: a DataFrame, COLUMNS.
 
     ratio: debiased over the other arm, of Q4 constant with the optimum over constant alone; the geometric mean over
-    seeds, with its 95 % t interval (low, high) and n seeds. p: two-sided, of the paired t test of the logarithms;
-    p_holm: corrected within the question. Where an unbiased distance is not above 0 there is no logarithm: ratio is
-    that of the means, low and high are NaN, and p is of the differences. What was not measured has no row. Where a
-    training of constant or debiased fails the gate, the answer to all is that these networks cannot test it.
+    n seeds with its 95 % t interval. p: two-sided, of the paired t test of the logarithms; p_holm: corrected within the
+    question. Where a distance is not above 0, ratio is that of the means, low and high are NaN, and p is of the
+    differences. Where a training of constant or debiased fails the gate, these networks cannot test anything.
     """
     tables = ResultTables(folder)
     rows = [row for row in (_compared(*one) for one in _comparisons(tables)) if row is not None]
