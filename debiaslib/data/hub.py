@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError, one_line
 from .decode import decode_all
-from .folders import HELD_OUT, Source
-from .tables import image_column, label_column, whole_labels
+from .folders import HELD_OUT, Source, image_column, label_column, whole_labels
 
 
 def hub_source(hub_id, split):

@@ -41,7 +41,6 @@ class ImageSet:
     images: np.ndarray = field(repr=False)
     name: str
     fingerprint: str
-    split: str = "train"
     labels: np.ndarray | None = field(default=None, repr=False)
     labels_fingerprint: str | None = None
 
@@ -81,9 +80,9 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
     labels = None if classes is None else _checked(source.labels(), classes, source.name, split)
     images, fingerprint = _decoded(source, resolution, split, progress)
     if labels is None:
-        return ImageSet(images, source.name, fingerprint, split)
+        return ImageSet(images, source.name, fingerprint)
     digest = hashlib.sha256(f"{labels.dtype} {len(labels)}\n".encode() + labels.tobytes()).hexdigest()
-    return ImageSet(images, source.name, fingerprint, split, labels, digest)
+    return ImageSet(images, source.name, fingerprint, labels, digest)
 
 
 def _find_source(dataset, resolution, split):

@@ -28,7 +28,7 @@ def test_drawn_images_by_split(name, render):
     assert train.images.shape == (8192, 3, 8, 8) and held_out.images.shape == (2048, 3, 8, 8)
     assert np.array_equal(train.images[5000:5003], render(range(5000, 5003), 8, 0))
     assert np.array_equal(held_out.images[-1:], render([2047], 8, 1))
-    assert (train.name, train.split, held_out.split) == (name, "train", "heldout")
+    assert train.name == held_out.name == name
 
 
 def test_fingerprints_are_those_that_run_folders_hold(tmp_path):

@@ -154,7 +154,7 @@ def keys(monkeypatch, facts=None, **changed):
 
     def images(self, split="train"):
         fingerprint = facts.heldout if split == "heldout" else facts.images
-        return data.ImageSet(np.zeros((512, 3, 4, 4), np.uint8), "faces", fingerprint, split)
+        return data.ImageSet(np.zeros((512, 3, 4, 4), np.uint8), "faces", fingerprint)
 
     identity = {"config": sha256_json({"data_fingerprint": facts.images}), "ema": facts.weights}
 
