@@ -1,9 +1,7 @@
 """Draw figures from the saved tables of an experiment, and save them with a record of their data. Imports no torch.
 
-from debiaslib.figures import draw as figures
-figures.draw("snr", "results/quick")      # saves figures/snr.{png,pdf,json}; a notebook shows the Figure it returns
-
-python -m debiaslib.figures --results results/quick       # draws all of them again from the saved tables
+draw("snr", "results/quick")                            # saves figures/snr.{png,pdf,json}, returns the Figure
+python -m debiaslib.figures --results results/quick     # draws all of them again
 """
 
 import time

@@ -1,9 +1,5 @@
 """What happened here: the sentences and the verdicts that a chapter shows, computed from the saved tables.
 
-    from debiaslib.report import here
-    here.errors(study.folder, "x0_mse", 900)    # a sentence, which a notebook shows as text
-    here.verdicts(1, study.folder)              # a table, in which no text is cut
-
 A sentence says what the tables hold, whichever way they fall; where they do not hold it, it says that. No torch.
 """
 

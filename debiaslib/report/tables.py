@@ -12,8 +12,6 @@ from ..figures import style
 from ..figures.distances import METRICS
 from ..files import read_json, write_text
 from ..metrics.statistics import HIGHER_IS_BETTER, check_equal_n, logit_interval, mean_interval
-from ..store import check_file
-from ..study.saved_tables import read_rows
 from ..training.arms import parse_arm
 from ..training.config import run_name
 from ..training.run import Run
@@ -52,14 +50,12 @@ def summarise_distances(table):
 
 def _best(values, metric):
     """The weighting that beats every other one, seed by seed and beyond the interval, or None."""
-    if values.isna().any(axis=None):  # a weighting with fewer seeds has not been beaten on the others
+    if len(values) < 3 or values.isna().any(axis=None):  # one with fewer seeds has not been beaten on the others
         return None
     values = values * (-1 if metric in HIGHER_IS_BETTER else 1)
     first = values.mean().idxmin()
-    others = [who for who in values if who != first]
-    if len(values) < 3 or not others:
-        return None
-    return first if all(mean_interval(values[first] - values[who])[2] < 0 for who in others) else None
+    beaten = [mean_interval(values[first] - values[who])[2] < 0 for who in values if who != first]
+    return first if beaten and all(beaten) else None
 
 
 def read_summary(folder, runs):
@@ -67,11 +63,9 @@ def read_summary(folder, runs):
 
     Raises InputError as that does, and for a damaged table.
     """
-    paths = [folder / "tables" / f"distances-{run_name(*run)}.csv" for run in runs if not parse_arm(run[0]).variant]
-    paths = [path for path in paths if path.exists()]
-    for path in paths:
-        check_file(path)
-    return summarise_distances(pd.concat([read_rows(path) for path in paths])) if paths else None
+    names = [f"distances-{run_name(*run)}.csv" for run in runs if not parse_arm(run[0]).variant]
+    parts = [table for table in map(ResultTables(folder).__getitem__, names) if table is not None]
+    return summarise_distances(pd.concat(parts)) if parts else None
 
 
 def write_result_tables(folder, runs):
