@@ -25,9 +25,9 @@ from docs import verdicts  # noqa: E402
 GUIDES = "verdicts retest reviewers loss_weight flow_matching trainers experiments preregistration cost benchmarks"
 GUIDES = (*GUIDES.split(), "reliability", "authors_flags", "fd_cifar10_at_16")
 ROOMS = {  # the modules whose public names the API pages show
-    "diffusion": "schedule flow strategies weighting prediction one_step optimum sampling bias variance",
+    "diffusion": "schedule flow strategies weighting prediction one_step optimum sampling variance",
     "data": "images minifaces gaussian",
-    "training": "config loop load pretrained objective arms",
+    "training": "config loop load objective arms",
     "metrics": "distances features colour statistics",
     "study": "study experiment gate oracle_swap mse samples controls compare cost",
     "figures": "draw",
