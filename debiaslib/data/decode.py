@@ -11,7 +11,7 @@ from ..errors import InputError
 
 # Pillow's other readers stay shut: some start other programs, and none is usual in data sets.
 _FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "GIF", "TIFF", "PPM", "BMP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".jp2", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".jp2", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".bmp")
 _RULE = 2  # a new way to decode needs a new number
 _CODECS = ("pil", "jpg", "libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp", "avif")
 

@@ -5,13 +5,13 @@ Nor its tables: it would first copy all rows to Arrow files, or, streaming, hold
 """
 
 import collections
-import glob
 import hashlib
 import os
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -48,8 +48,7 @@ def local_source(path, split):
     root = user_path(path).resolve()
     if root.is_file():
         return _shards(root.stem, root, [root]) if split == "train" else None
-    # Through links, and without hidden files.
-    every = sorted(root / name for name in glob.glob("**/*.*", root_dir=root, recursive=True))
+    every = _files(root)
     shards = [file for file in every if file.suffix.lower() == ".parquet"]
     found = shards or [file for file in every if file.suffix.lower() in SUFFIXES]
     if not found:
@@ -64,12 +63,27 @@ def local_source(path, split):
         return _shards(root.name, root, files)
 
     def start(resolution):
-        if left_out := [file for file in sorted(set(every) - set(found)) if file.is_file()]:
+        if left_out := sorted(set(every) - set(found)):
             print(f"left out {len(left_out)} files of {str(root)!r}, such as {left_out[0].name}", file=sys.stderr)
         images = ((f"the image {str(file)!r}", file.read_bytes()) for file in files)
         return len(files), decode_all(images, resolution)
 
     return Source(root.name, _identity(root, files), start, lambda: _folder_labels(files, trained, root))
+
+
+def _files(root):
+    """All files below `root`, sorted, each folder once, also through links; hidden ones do not count."""
+
+    def fail(error):
+        raise InputError(f"the folder {error.filename!r} cannot be read: {error.strerror}")
+
+    found, seen = [], set()
+    for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = () if real in seen else [name for name in folders if name[0] != "."]
+        found += () if real in seen else [Path(folder, name) for name in names if name[0] != "."]
+        seen.add(real)  # a link may lead back
+    return sorted(found)
 
 
 def _shards(name, root, files):

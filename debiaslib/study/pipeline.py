@@ -98,16 +98,16 @@ def check_before_start(settings, results=""):
         from ..metrics.features import load_extractor
 
         load_extractor(name)
-    images = load_images(first.dataset, first.resolution, classes=first.classes)
-    heldout = load_images(first.dataset, first.resolution, split="heldout", classes=first.classes)
-    for found in filter(None, (images, heldout)):
-        if len(found.images) < settings.enough_images:
+    given = (first.dataset, first.resolution)
+    sets = {split: load_images(*given, split=split, classes=first.classes) for split in ("train", "heldout")}
+    for split, found in sets.items():
+        if found is not None and len(found.images) < settings.enough_images:
             raise InputError(
-                f"data set {found.name} has {len(found.images):,} {found.split} images; features "
+                f"data set {found.name} has {len(found.images):,} {split} images; features "
                 f"{', '.join(settings.features)} need {settings.enough_images:,} (or allow_singular: true)"
             )
     for arm, seed in settings.runs:
-        wanted = {**settings.train_config(arm, seed).to_dict(), **images.identity}
+        wanted = {**settings.train_config(arm, seed).to_dict(), **sets["train"].identity}
         check_settings(find_run(settings.name, arm, seed, results), wanted)
 
 

@@ -97,6 +97,15 @@ def test_what_is_left_out_is_counted_once(tmp_path, capsys):
 # The cache
 
 
+def test_links_are_followed_and_may_lead_back(tmp_path):
+    root = folder_of(tmp_path / "x")
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y/z").symlink_to(root)
+    (tmp_path / "y/.hidden").symlink_to(root)
+    (root / "back").symlink_to(tmp_path / "y")
+    assert len(load_images(tmp_path / "y", 8).images) == len(load_images(root, 8).images) == 3
+
+
 def test_changed_file_gives_new_images(tmp_path, monkeypatch):
     file = folder_of(tmp_path / "x") / "01.bmp"
     save(file, picture(1))
