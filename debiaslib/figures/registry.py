@@ -20,14 +20,13 @@ class FigureSpec:
     """One figure: plot(*arguments), where load(tables) is (facts for the caption, *arguments).
 
     table: the pattern, below the experiment's folder, of the files without which the figure is not drawn. caption: a
-    template for the facts. extra: drawn where its table was measured, and not missed where it was not.
+    template for the facts.
     """
 
     title: str
     notebook: str
     table: str
     load: Callable
-    extra: bool
     caption: str
     plot: Callable
 
@@ -45,14 +44,14 @@ class Sentence(str):
     __repr__ = str.__str__
 
 
-def figure(title, notebook, table, load, *, extra=False):
+def figure(title, notebook, table, load):
     """Register the function below, which takes what its loader gives and returns a Figure, under its name."""
 
     def register(plot):
         caption = " ".join(plot.__doc__.split())
         for word, text in _WORDS.items():
             caption = caption.replace(f"{{{word}}}", text)
-        REGISTERED[plot.__name__] = FigureSpec(title, notebook, table, load, extra, caption, plot)
+        REGISTERED[plot.__name__] = FigureSpec(title, notebook, table, load, caption, plot)
         return plot
 
     return register

@@ -26,7 +26,7 @@ def load_swap(tables):
     return {"steps": int(table.steps.max()), "n": n, "spread": spread(table, ", no error bars", "steps")}, table
 
 
-@figure("Which part of the error spoils the samples?", NOTEBOOK, "tables/oracle_swap.csv", load_swap, extra=True)
+@figure("Which part of the error spoils the samples?", NOTEBOOK, "tables/oracle_swap.csv", load_swap)
 def oracle_swap(table):
     """Distance from the data of samples drawn by one denoiser at t > T* and another one at t <= T*, against T*, {steps}
     sampling steps, {n} samples: a network with the exact optimum in its place above (solid) or below (broken) T*.
@@ -61,7 +61,7 @@ def load_swap_samples(tables):
     return {"weightings": f"{listed(shown)} and the optimum"}, arrays
 
 
-@figure("Samples of the oracle swap", NOTEBOOK, "tables/oracle_swap_samples.npz", load_swap_samples, extra=True)
+@figure("Samples of the oracle swap", NOTEBOOK, "tables/oracle_swap_samples.npz", load_swap_samples)
 def oracle_swap_samples(arrays):
     """A sample of {weightings}, drawn by one denoiser at t > T* and another one at t <= T*. All start from the same
     noise. The first image, not chosen; no error bars.

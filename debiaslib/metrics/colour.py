@@ -108,37 +108,26 @@ def evaluate_colour(images, reference_images):
 
     colour_w1, colour_energy    `wasserstein` and `energy_distance` of the mean colours, Delta E
     layout_energy               `energy_distance` of 4x4 layouts; between two images: root mean square over the cells
-    mean_red, spread_red, ...   mean and standard deviation over images of the mean colour, in [-1, 1] code values
-    mean_lightness, spread_lightness, mean_chroma    the same of its L*, and the mean of its C*ab = |(a*, b*)|
 
     W1 takes min(N, M, 1000) images of each set and the energy distances 5000 at most, evenly spaced in the order given,
     as files may lie sorted by class; n and n_reference (0 where there is none) say how many. N and M >= 3.
     """
     images = check_images("images", images)
     reference_images = check_images("reference images", reference_images)
-    means = _mean(images)
-    colours, lab = means / 127.5 - 1, to_lab(means / 255)
+    lab = mean_colours_lab(images)
     ours, theirs = _spaced(images, ENERGY_LIMIT), _spaced(reference_images, ENERGY_LIMIT)
     lab_ours, lab_theirs = _spaced(lab, ENERGY_LIMIT), mean_colours_lab(theirs)
     matched = min(*map(len, (lab_ours, lab_theirs)), W1_LIMIT)
     w1 = wasserstein(_spaced(lab_ours, matched), _spaced(lab_theirs, matched))
     # A length divided by sqrt(16) is the root mean square over the 16 cells.
     layouts = [layout_colours_lab(part).reshape(len(part), -1) / GRID for part in (ours, theirs)]
-    in_lab, in_rgb = "mean of sRGB codes, to CIELAB", "mean of sRGB codes, [-1, 1]"
-    in_cells, pair = f"{GRID}x{GRID} area means of sRGB codes, to CIELAB", (len(ours), len(theirs))
-    rows = [
+    in_lab, in_cells = "mean of sRGB codes, to CIELAB", f"{GRID}x{GRID} area means of sRGB codes, to CIELAB"
+    pair = len(ours), len(theirs)
+    return [
         colour_row("colour_w1", (w1, None), in_lab, matched, matched),
         colour_row("colour_energy", energy_distance(lab_ours, lab_theirs), in_lab, *pair),
         colour_row("layout_energy", energy_distance(*layouts), in_cells, *pair),
     ]
-    for name, values, rule in (
-        *((name, colours[:, c], in_rgb) for c, name in enumerate(("red", "green", "blue"))),
-        ("lightness", lab[:, 0], in_lab),
-    ):
-        rows.append(colour_row(f"mean_{name}", mean_with_error(values), rule, len(images)))
-        rows.append(colour_row(f"spread_{name}", spread_with_error(values), rule, len(images)))
-    chroma = mean_with_error(np.hypot(lab[:, 1], lab[:, 2]))
-    return [*rows, colour_row("mean_chroma", chroma, in_lab, len(images))]
 
 
 def colour_row(metric, result, rule, n, n_reference=0):
@@ -151,17 +140,3 @@ def colour_row(metric, result, rule, n, n_reference=0):
 
 def _spaced(items, count):
     return items if len(items) <= count else items[np.arange(count) * len(items) // count]
-
-
-def mean_with_error(values):
-    """(mean, standard error) of independent values (N,), N >= 2."""
-    return values.mean(), values.std(ddof=1) / len(values) ** 0.5
-
-
-def spread_with_error(values):
-    """(standard deviation, its standard error) of independent values (N,), N >= 2, of whatever distribution.
-
-    The error is sqrt(Var s^2) / (2 s), to first order, with Var s^2 = (fourth central moment - s^4) / N.
-    """
-    sd, centred = values.std(ddof=1), values - values.mean()
-    return sd, 0.0 if sd == 0 else max((centred**4).mean() - sd**4, 0.0) ** 0.5 / (2 * sd * len(values) ** 0.5)

@@ -108,9 +108,7 @@ def check_equal_n(table):
     for (metric, features), rows in table.groupby(["metric", "features"]):
         for column in must:
             if rows[column].nunique(dropna=False) > 1:
-                variants = rows.variant.astype(object).fillna("") if "variant" in rows else ""
-                rows = rows.assign(arm=(rows.weighting + "; " + variants).str.removesuffix("; "))
-                arms = {value: ", ".join(part.arm.unique()) for value, part in rows.groupby(column, dropna=False)}
-                differ = "; ".join(f"{str(value):.16} for {arm}" for value, arm in arms.items())
+                kinds = rows.groupby(column, dropna=False).weighting.unique()
+                differ = "; ".join(f"{str(value):.16} for {', '.join(arms)}" for value, arms in kinds.items())
                 raise InputError(f"{metric} ({features}) has not one {column}, so arms cannot be compared: {differ}")
     return table

@@ -32,8 +32,8 @@ def bracketed(value, low, high):
 
 def describe_spread(seeds, log_odds=False):
     """What stands behind ±, or in brackets for a share, in a table of so many seeds."""
-    if seeds in (1, 2):
-        return "one seed, no interval" if seeds == 1 else "mean over 2 seeds, no interval"
+    if seeds == 1:
+        return "one seed, no interval"
     if log_odds:
         return f"mean [95 % t-interval] over {seeds} seeds, both of the log odds"
     return f"mean ± half the 95 % t-interval over {seeds} seeds"

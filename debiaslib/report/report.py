@@ -102,14 +102,7 @@ def _figures(folder):
 
 def _missing(experiment, folder, pages):
     """What the experiment asks for and is not there, a line each."""
-    lines = [
-        f"figure missing: {spec.title} ({name}), which notebook {spec.notebook} draws"
-        for name, spec in FIGURES.items()
-        if spec.notebook in experiment.notebooks
-        and not spec.extra
-        and not (folder / "figures" / f"{name}.json").exists()  # one that is a sentence has it too
-    ]
-    lines += [f"notebook not executed: {name}" for name in experiment.notebooks if name not in pages]
+    lines = [f"notebook not executed: {name}" for name in experiment.notebooks if name not in pages]
     names = ["weights", "mse", *(f"distances-{run_name(*run)}" for run in experiment.runs)]
     return lines + [f"table missing: {name}.csv" for name in names if not (folder / "tables" / f"{name}.csv").exists()]
 

@@ -25,12 +25,10 @@ from .experiment import load_experiment
 _TO_END = 7  # seconds
 
 
-def execute_notebook(name, experiment="quick", dataset="", results="", model=""):
+def execute_notebook(name, experiment="quick", dataset="", results=""):
     """Execute notebooks/<name>.ipynb and return the path of the executed copy in results/<experiment>/notebooks/.
 
-    experiment: a name in config/ or the path of a YAML file; model: a network trained elsewhere in place of the
-    experiment's own, as `study.open_study` takes it; the copy is then in the network's folder. One process executes a
-    notebook at a time.
+    experiment: a name in config/ or the path of a YAML file. One process executes a notebook at a time.
 
     Raises WorkFailed, with the exit status of above, in one line that names the cell, if a cell fails or did not run;
     the copy is then <name>.failed.ipynb. Where the disk is full, an OSError names that file, and none is left.
@@ -41,12 +39,6 @@ def execute_notebook(name, experiment="quick", dataset="", results="", model="")
     folder = check_results_folder(settings.name, results)
     parameters = {"experiment": absolute(experiment), "dataset": absolute(dataset)}
     parameters |= {"results": str(results_root(results))}
-    if model:  # the others do not have this parameter
-        where, separator, more = model.partition(";")
-        parameters["model"] = absolute(where.strip()) + separator + more
-        from .study import open_study  # lazy: it needs torch
-
-        folder = open_study(experiment, dataset, results, parameters["model"]).folder
     target = folder / "notebooks" / f"{name}.ipynb"
     failed, note = target.with_name(f"{name}.failed.ipynb"), target.with_suffix(".json")
     with exclusive(target.with_name(f".{name}.lock"), f"the notebook {target}"):
@@ -107,10 +99,9 @@ def main(arguments=None):
     end_after_signal(_TO_END)
     parser = experiment_parser(__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", help="such as 01_bias_existence")
-    parser.add_argument("--model", default="", help="a network trained elsewhere, by folder, file or hub id")
     options = parser.parse_args(arguments)
     for name in options.names:
-        execute_notebook(name, options.experiment, options.dataset, options.results, options.model)
+        execute_notebook(name, options.experiment, options.dataset, options.results)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from scipy import stats
 from debiaslib.data.minifaces import render
 from debiaslib.diffusion.sampling import to_uint8
 from debiaslib.errors import InputError
-from debiaslib.metrics import colour
 from debiaslib.metrics.colour import (
     energy_distance,
     evaluate_colour,
@@ -149,33 +148,13 @@ def test_rows_have_the_keys_of_the_other_metrics():
     keys = list(evaluate(images, reference, load_extractor("pooled"))[0])
     rows = evaluate_colour(images, reference)
     assert all(list(row)[:11] == keys[:11] and set(row) >= set(keys) for row in rows)
-    assert len({row["metric"] for row in rows}) == len(rows) == 12
+    assert len({row["metric"] for row in rows}) == len(rows) == 3
     for row in rows:
         assert (row["features"], row["dtype"], row["weights_sha256"]) == ("colour", "float64", None)
         assert isinstance(row["value"], float) and (row["se"] is None or isinstance(row["se"], float))
     counts = {row["metric"]: (row["n"], row["n_reference"]) for row in rows}
     assert counts["colour_w1"] == (60, 60)
     assert counts["colour_energy"] == counts["layout_energy"] == (60, 70)
-    assert counts["mean_red"] == counts["spread_lightness"] == (60, 0)
-
-
-def test_mean_and_spread_are_of_the_mean_colours():
-    images = images_of(50) // np.uint8(2)
-    values, colours = value_of(evaluate_colour(images, images)), images.mean((2, 3)) / 127.5 - 1
-    for c, name in enumerate(("red", "green", "blue")):
-        assert values[f"mean_{name}"] == pytest.approx(colours[:, c].mean())
-        assert values[f"spread_{name}"] == pytest.approx(colours[:, c].std(ddof=1))
-    lab = mean_colours_lab(images)
-    assert values["mean_chroma"] == pytest.approx(np.sqrt(lab[:, 1] ** 2 + lab[:, 2] ** 2).mean())
-
-
-@pytest.mark.parametrize("draw", ["standard_normal", "random", "standard_exponential"])
-def test_standard_errors_of_mean_and_spread(draw):
-    sets = getattr(np.random.default_rng(0), draw)((400, 300))
-    for function in (colour.mean_with_error, colour.spread_with_error):
-        values, errors = np.array([function(one) for one in sets]).T
-        assert 0.85 < values.std(ddof=1) / np.median(errors) < 1.25
-    assert colour.spread_with_error(np.full(5, 0.3)) == (0, 0)
 
 
 def test_a_uniform_shift_is_measured_in_delta_e():
@@ -188,7 +167,6 @@ def test_a_uniform_shift_is_measured_in_delta_e():
     assert values["colour_w1"] == pytest.approx(moved, rel=1e-9)
     # A flat image's layout is its mean colour, 16 times.
     assert values["layout_energy"] == pytest.approx(values["colour_energy"], rel=1e-9) and values["layout_energy"] > 1
-    assert values["mean_chroma"] == pytest.approx(0, abs=1e-9)
 
 
 def test_images_sorted_by_class_are_taken_from_all_over():

@@ -127,7 +127,7 @@ def test_tables_of_equal_n_pass():
         ([rows("debiased", 1000), rows("p2(k=1,gamma=1)")], r"one n, .* 500 for constant, p2\(.*\); 1000 for debiased"),
         ([rows("debiased", n_reference=10)], "10 for debiased; 2048 for constant"),
         ([rows("debiased", weights_sha256="ab" * 32)], "weights_sha256.* (ab)+ for debiased"),
-        ([rows("constant", 800, variant="lr=0.1")], "500 for constant; 800 for constant; lr=0.1"),
+        ([rows("constant", 800, variant="lr=0.1")], "500 for constant; 800 for constant"),
     ],
 )
 def test_tables_of_unequal_n_are_refused(others, message):

@@ -61,7 +61,6 @@ COMMANDS = {
         ("", "names", "required"),
         *after("05_training", [*NAMED, *HOME]),
         ("05_trainnig", "notebook '05_trainnig'", "did you mean '05_training'?"),
-        ("05_training --model no/where/at/all", "'no/where/at/all'", "no existing folder or file"),
     ],
     "report.__main__": [
         *NAMED,

@@ -68,7 +68,7 @@ def draw_twice(tmp_path, names):
 
 @pytest.mark.slow
 def test_every_figure_drawn_twice(tmp_path):
-    draw_twice(tmp_path, [name for name, spec in FIGURES.items() if not spec.extra])
+    draw_twice(tmp_path, [name for name in FIGURES if not name.startswith("oracle_swap")])
 
 
 # Trainings, samples, tables
