@@ -50,7 +50,7 @@ def oracle_swap(table):
             ax.axhline(part["mean"].item(), **line, label=f"{short(who)} alone")
         if scale == "log":
             log_axis(ax.yaxis)
-        ax.set(title={**METRICS, **COLOURS}[metric], xlabel="T*")
+        ax.set(title={**METRICS, **COLOURS}[metric].replace(" (", "\n("), xlabel="T*")
 
     return panel_grid(list(filter(None, metrics)), paint, height=2.8)
 
