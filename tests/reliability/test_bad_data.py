@@ -78,7 +78,7 @@ DATASETS = [  # (data set, what else is given, what the line must hold)
     ("holes", {}, "row 1 (from 0)", "holds no image"),
     ("half", {}, "lacks the shard train-00001-of-00002.parquet", "get the whole data set"),
     ("two", {}, "holds several data sets (a, b)", "give the path of one"),
-    ("empty", {}, "'empty' holds no images", ".png .jpg .jpeg .webp"),
+    ("empty", {}, "'empty' holds no images", ".png .jpg .jpeg .jfif .webp"),
     ("heldout", {}, "'heldout' holds held-out images only", "training images"),
     ("one", {}, "one holds 1 images", "at least 2"),
     *[(name, {}, f"{name}/sub/{name}.png", "is broken") for name in BROKEN],

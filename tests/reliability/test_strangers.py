@@ -329,8 +329,7 @@ def test_names_and_values_of_parameters(tmp_path, canary, monkeypatch):
     monkeypatch.setattr(execution, "_cell_that_did_not_run", lambda notebook: "not executed")
     monkeypatch.setattr(execution.nbformat, "read", lambda *path, **more: None)
     for value in values:
-        for asked in ({"experiment": value}, {"model": value}, {"model": f"a.pt; resolution={value}"}):
-            refused(canary, lambda asked=asked: execute_notebook("01_bias_existence", **asked))
+        refused(canary, lambda value=value: execute_notebook("01_bias_existence", experiment=value))
         (tmp_path / "r").mkdir(exist_ok=True)
         with pytest.raises(InputError, match="not executed"):
             execute_notebook("01_bias_existence", dataset=value, results=str(tmp_path / "r" / value.replace("/", "_")))

@@ -62,6 +62,7 @@ shell.run_cell("from debiaslib.study.study import open_notebook\\nstudy = open_n
 """
 
 
+@pytest.mark.slow  # a process with IPython
 def test_a_mistake_stands_in_the_notebook_without_a_traceback():
     environment = {**os.environ, "IPYTHONDIR": os.devnull, "NO_COLOR": "1"}
     started = time.monotonic()
