@@ -60,7 +60,7 @@ def main():
     seen = {arm: estimates(run) for arm, run in ARMS.items()}
     real, frames = render(np.arange(IMAGES)), []
     for k, (t, _) in enumerate(seen["constant"]):
-        said = "the samples" if t is None else f"what each network sees in the noise at t = {t}"
+        said = "the samples" if t is None else f"what each sees in the noise, t = {t}"
         rows = [(label(arm), look(arm).colour, seen[arm][k][1]) for arm in ARMS]
         frames.append(frame([("real", "#777777", real), *rows], said))
     durations = [LAST // 3, *[FRAME] * (len(frames) - 2), LAST]
