@@ -175,12 +175,12 @@ def _controls(seeds, rng):
             ratio, spread = rng.lognormal(-0.8, 0.5), 1.3 if len(seeds) > 1 else np.nan
             row = {"condition": condition, "arm": "debiased", "baseline": "constant", "network": "ema"}
             bounds = {"ratio": ratio, "low": ratio / spread, "high": ratio * spread}
-            ratios.append({**row, "outcome": outcome, **bounds, "n": len(seeds)})
+            ratios.append({**row, "outcome": outcome, **bounds, "n": len(seeds), "share": 1.0})
         for weighting in ("constant", "debiased"):
             for lr in (5e-4, 2e-3, 8e-3):
                 mean = 30 * quality(weighting) * rng.lognormal(0, 0.3)
                 row = {"weighting": weighting, "lr": lr, "outcome": outcome, "mean": mean}
-                rates.append({**row, "low": mean / spread, "high": mean * spread, "n": len(seeds)})
+                rates.append({**row, "low": mean / spread, "high": mean * spread, "n": len(seeds), "share": 1.0})
     return pd.DataFrame(ratios), pd.DataFrame(rates)
 
 

@@ -49,8 +49,8 @@ def outcomes(distances, errors):
 def contrasts(table):
     """The ratio debiased / constant of every outcome under every condition: a DataFrame, a row a condition and outcome.
 
-    Columns: condition, arm, baseline, network, outcome, ratio, low, high (95 % t interval over the seeds), n (seeds).
-    Conditions: the baseline; each at its
+    Columns: condition, arm, baseline, network, outcome, ratio, low, high (95 % t interval over the seeds), n (seeds),
+    share: log ratio over that of the baseline, the part of its gain that is left. Conditions: the baseline; each at its
     best learning rate; each variant of debiased against constant with the same variant; debiased against each variant
     of constant without a counterpart; and the weights of the last step in place of their average.
     """
@@ -60,7 +60,10 @@ def contrasts(table):
             pair = [one if isinstance(one, str) else one[outcome] for one in (arm, baseline)]
             facts = {"condition": condition, "arm": pair[0], "baseline": pair[1], "network": network}
             rows.append({**facts, "outcome": outcome, **_ratio(table, outcome, *pair, network)})
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    whole = found[found.condition == BASE].set_index("outcome").ratio
+    found["share"] = [math.log(r) / math.log(whole[o]) for r, o in zip(found.ratio, found.outcome, strict=True)]
+    return found
 
 
 def _conditions(table):

@@ -71,6 +71,7 @@ def test_a_condition(found, condition, ratio):
     for outcome in controls.OUTCOMES:
         row = found.loc[condition, outcome]
         assert (row.ratio, row.n) == (pytest.approx(ratio), 3)
+        assert row.share == pytest.approx(math.log(ratio) / math.log(1 / 4))
         # The seeds multiply both arms alike, so the paired interval closes on the ratio.
         assert (row.low, row.high) == (pytest.approx(ratio), pytest.approx(ratio))
 
