@@ -180,7 +180,7 @@ def _controls(seeds, rng):
             for lr in (5e-4, 2e-3, 8e-3):
                 mean = 30 * quality(weighting) * rng.lognormal(0, 0.3)
                 row = {"weighting": weighting, "lr": lr, "outcome": outcome, "mean": mean}
-                rates.append({**row, "low": mean / spread, "high": mean * spread, "n": len(seeds), "share": 1.0})
+                rates.append({**row, "low": mean / spread, "high": mean * spread, "n": len(seeds)})
     return pd.DataFrame(ratios), pd.DataFrame(rates)
 
 
