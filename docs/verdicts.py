@@ -147,7 +147,8 @@ def _ratios_to_constant(folder):
     optimum = "distance of one estimate from the optimum"
     rows += [(f"{optimum}, t = {t}", functools.partial(tables.errors, "excess", t)) for t in (900, 50)]
     texts = [[what, *(_interval(*paired_ratio(of(arm), of("constant"))) for arm in others)] for what, of in rows]
-    head = f"{REPEATED[folder.name]}, {tables.seeds.removeprefix('mean of ')}: ratio to constant"
+    seeds = len(tables.errors("excess", 900, "constant"))
+    head = f"{REPEATED[folder.name]}, {seeds} training seeds: ratio to constant"
     return markdown(pd.DataFrame(texts, columns=[head, *map(name_of, others)]))
 
 

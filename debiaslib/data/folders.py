@@ -80,9 +80,12 @@ def _files(root):
     found, seen = [], set()
     for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
         real = os.path.realpath(folder)
-        folders[:] = () if real in seen else [name for name in folders if name[0] != "."]
-        found += () if real in seen else [Path(folder, name) for name in names if name[0] != "."]
-        seen.add(real)  # a link may lead back
+        if real in seen:  # a link leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(folder, name) for name in names if name[0] != "."]
     return sorted(found)
 
 

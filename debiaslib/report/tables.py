@@ -19,7 +19,7 @@ from .notebook_html import describe_commit
 from .numbers_as_text import bracketed, describe_spread, duration, number, with_interval
 from .results_read import ResultTables
 
-_DESCRIPTIVE = ("mean_", "spread_")  # statistics of the samples' colours, neither better nor worse
+_DESCRIPTIVE = ("mean_", "spread_")  # of tables made before: statistics of colours, neither better nor worse
 _SHARES = ("precision", "recall")  # between 0 and 1: their intervals are of the log odds
 _GROUP = ["metric", "features", "sampler", "steps"]
 

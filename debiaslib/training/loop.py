@@ -37,8 +37,8 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     and share each batch; a signal to one stops all, and the first one writes.
 
     Raises InputError, before anything is written, if the folder holds a run made with other settings (naming the first
-    field that differs), if the device is absent and if the batch cannot be shared; and,
-    naming the step, if the loss stops being finite.
+    field that differs), if the device is absent and if the batch cannot be shared; and, naming the step, if the loss
+    stops being finite.
     """
     world = current_world()
     progress = progress and world.first

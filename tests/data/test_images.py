@@ -1,5 +1,6 @@
 """Data sets from folders and parquet: the right images, decoded once, never stale; mistakes are one line."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -15,6 +16,7 @@ from pictures import chw, folder_of, picture, png, save, write_parquet
 from debiaslib.data import gaussian, minifaces
 from debiaslib.data import images as caching
 from debiaslib.data.images import load_images
+from debiaslib.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,6 +106,20 @@ def test_links_are_followed_and_may_lead_back(tmp_path):
     (tmp_path / "y/.hidden").symlink_to(root)
     (root / "back").symlink_to(tmp_path / "y")
     assert len(load_images(tmp_path / "y", 8).images) == len(load_images(root, 8).images) == 3
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    root, scandir = folder_of(tmp_path / "x"), os.scandir
+    (root / "locked").mkdir()
+
+    def refusing(path):
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match="locked' cannot be read: Permission denied"):
+        load_images(root, 8)
 
 
 def test_changed_file_gives_new_images(tmp_path, monkeypatch):
@@ -196,6 +212,7 @@ def test_an_import_and_a_cached_data_set_need_no_heavy_library(tmp_path):
     code = f"""
 import sys
 from debiaslib.data.images import load_images
+from debiaslib.errors import InputError
 load_images({str(tmp_path / "x.parquet")!r}, 8)
 print({{"torch", "datasets", "pyarrow", "pandas"}} & set(sys.modules))
 """
