@@ -55,11 +55,7 @@ class Parser(argparse.ArgumentParser):
 def experiment_parser(description):
     """An argument parser with --experiment, --dataset and --results."""
     parser = Parser(description=description, epilog=_STATUS)
-    parser.add_argument(
-        "--experiment", default="quick", help="an experiment of config/ by name, or the path of a YAML file"
-    )
-    parser.add_argument(
-        "--dataset", default="", help="a data set by name, path or hub id; default: the experiment's own"
-    )
+    parser.add_argument("--experiment", default="quick", help="a name of config/, or the path of a YAML file")
+    parser.add_argument("--dataset", default="", help="a name, path or hub id; default: the experiment's own data set")
     parser.add_argument("--results", default="", help="the folder of all results; default: results/ of the checkout")
     return parser

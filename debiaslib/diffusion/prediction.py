@@ -54,9 +54,8 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     a, s = schedule.scales(t, x_t)
     if prediction_type == "epsilon":
         if _any_zero(0, t, x_t, schedule):
-            raise InputError(
-                "epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'"
-            )
+            other = "prediction_type='v_prediction' or 'sample'"
+            raise InputError(f"epsilon does not determine x0 where SNR = 0; use {other}")
         return (x_t - s * output) / a, output
     if prediction_type == "sample":
         if _any_zero(1, t, x_t, schedule):

@@ -113,9 +113,8 @@ def _table(strategy, snr, prediction_type, max_weight, chosen=True):
         way_out = "leave that timestep out" if least == math.inf else "bound it with max_weight"
         if chosen and prediction_type == "epsilon" and least < math.inf:
             way_out = f"use prediction_type='v_prediction' ('flow_prediction' in flow matching), or {way_out}"
-        raise InputError(
-            f"the {prediction_type} weight of {str(strategy)!r} is infinite where SNR = {least:.3g}; {way_out}"
-        )
+        where = f"is infinite where SNR = {least:.3g}"
+        raise InputError(f"the {prediction_type} weight of {str(strategy)!r} {where}; {way_out}")
     return weight
 
 
@@ -125,7 +124,6 @@ def _x0_weight(strategy, S):
         return _X0_WEIGHTS[parsed.name](S, **dict(parsed.arguments))
     weight = as_float64(f"the weight of {strategy!r}", strategy(S)).to(S)
     if weight.shape != S.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
-        raise InputError(
-            f"the weighting {strategy!r} must give one finite weight >= 0 for each of the {len(S)} timesteps"
-        )
+        wanted = f"one finite weight >= 0 for each of the {len(S)} timesteps"
+        raise InputError(f"the weighting {strategy!r} must give {wanted}")
     return S * weight

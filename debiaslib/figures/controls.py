@@ -77,13 +77,8 @@ def control_ratios(table):
         if ax.get_subplotspec().is_last_row():
             ax.set_xlabel("debiased / constant")
 
-    return panel_grid(
-        list(filter(set(table.outcome).__contains__, OUTCOMES)),
-        paint,
-        height=0.55 + 0.165 * len(conditions),
-        base=0.3,
-        sharey=True,
-    )
+    shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
+    return panel_grid(shown, paint, height=0.55 + 0.165 * len(conditions), base=0.3, sharey=True)
 
 
 def in_words(condition):

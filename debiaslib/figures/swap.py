@@ -71,7 +71,6 @@ def oracle_swap_samples(arrays):
         above, below = str(name).split(" | ")
         if above != below:
             who = below if above == _OPTIMUM else above
-            rows.append(
-                Row(list(swapped[:, 0]), f"{short(above)} above\n{short(below)} below", look(who).colour, gap=True)
-            )
+            name = f"{short(above)} above\n{short(below)} below"
+            rows.append(Row(list(swapped[:, 0]), name, look(who).colour, gap=True))
     return image_grid(rows, [f"{t}" for t in arrays["t_star"]], "T*")

@@ -51,9 +51,8 @@ def layout_colours_lab(images):
     Cells in reading order; where a side is no multiple of 4, neighbours share a row or column (`features` "pooled").
     """
     images = check_images("images", images)
-    rows, columns = (
-        [slice(i * side // GRID, -(-(i + 1) * side // GRID)) for i in range(GRID)] for side in images.shape[2:]
-    )
+    cells = range(GRID)
+    rows, columns = ([slice(i * n // GRID, -(-(i + 1) * n // GRID)) for i in cells] for n in images.shape[2:])
     return to_lab(np.stack([_mean(images[:, :, y, x]) for y in rows for x in columns], 1) / 255)
 
 
@@ -123,19 +122,14 @@ def evaluate_colour(images, reference_images):
     layouts = [layout_colours_lab(part).reshape(len(part), -1) / GRID for part in (ours, theirs)]
     in_lab, in_cells = "mean of sRGB codes, to CIELAB", f"{GRID}x{GRID} area means of sRGB codes, to CIELAB"
     pair = len(ours), len(theirs)
-    return [
-        colour_row("colour_w1", (w1, None), in_lab, matched, matched),
-        colour_row("colour_energy", energy_distance(lab_ours, lab_theirs), in_lab, *pair),
-        colour_row("layout_energy", energy_distance(*layouts), in_cells, *pair),
+    same = {"library": "scipy", "version": scipy.__version__, "weights_sha256": None, "dtype": "float64", "batch": None}
+    rows = [
+        ("colour_w1", float(w1), None, matched, matched, in_lab),
+        ("colour_energy", *energy_distance(lab_ours, lab_theirs), *pair, in_lab),
+        ("layout_energy", *energy_distance(*layouts), *pair, in_cells),
     ]
-
-
-def colour_row(metric, result, rule, n, n_reference=0):
-    """A row of `distances.evaluate`'s keys from `result`, (value, standard error or None)."""
-    value, se = (None if number is None else float(number) for number in result)
-    features = {"features": "colour", "n": n, "n_reference": n_reference, "library": "scipy"}
-    how = {"version": scipy.__version__, "extractor": rule, "weights_sha256": None, "dtype": "float64", "batch": None}
-    return {"metric": metric, "value": value, "se": se, **features, **how}
+    names = ("metric", "value", "se", "n", "n_reference", "extractor")
+    return [{"features": "colour", **dict(zip(names, row, strict=True)), **same} for row in rows]
 
 
 def _spaced(items, count):

@@ -35,9 +35,8 @@ def read_inception():
         )
     found = sha256_file(path)
     if not found.startswith(SHA256):
-        raise InputError(
-            f"{path} is damaged: sha256 {found[:8]}..., expected {SHA256[:8]}...; delete it and fetch it again"
-        )
+        what = f"sha256 {found[:8]}..., expected {SHA256[:8]}..."
+        raise InputError(f"{path} is damaged: {what}; delete it and fetch it again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True), found
     except Exception as error:  # another file makes torch's reader raise nearly anything

@@ -114,12 +114,12 @@ def distance_means(folder, metric=""):
     if not tables.steps:
         return _NOT_MEASURED
     metric, real, steps = metric or tables.feature_distance, tables["distances-real.csv"], tables.steps
-    found = {name_of(arm): [_mean_text(tables.distances(metric, n, arm)) for n in steps] for arm in tables.arms}
+
+    def text(values):
+        mean, low, high = mean_interval(values) if len(values) else (float("nan"),) * 3
+        return with_interval(mean, (high - low) / 2)
+
+    found = {name_of(arm): [text(tables.distances(metric, n, arm)) for n in steps] for arm in tables.arms}
     if real is not None and (real.metric == metric).any():
         found["other real images"] = number(real[real.metric == metric]["value"].mean())
     return pd.DataFrame(found, index=steps).rename_axis("steps").rename_axis(f"{metric}, {tables.seeds}", axis=1)
-
-
-def _mean_text(values):
-    mean, low, high = mean_interval(values) if len(values) else (float("nan"),) * 3
-    return with_interval(mean, (high - low) / 2)

@@ -119,8 +119,7 @@ def main(arguments=None):
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", required=True, help="the experiment's results, such as results/quick")
     parser.add_argument("--to", required=True, help="where they are committed, such as results/reference/quick")
-    default = "its YAML file; default: that of config/ with the folder's name"
-    parser.add_argument("--experiment", default="", help=default)
+    parser.add_argument("--experiment", default="", help="its YAML file; default: config/<name of the folder>.yaml")
     options = parser.parse_args(arguments)
     copied = publish(options.results, options.to, options.experiment)
     print(f"{len(copied)} files, {sum(path.stat().st_size for path in copied) / 1e6:.1f} MB, in {options.to}")

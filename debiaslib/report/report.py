@@ -18,9 +18,8 @@ from ..paths import results_root
 from ..study.experiment import load_experiment
 from ..training.config import run_name
 from . import tables
-from .mathml import markdown_to_html
-from .notebook_html import TEMPLATES, describe_commit, make_page, render_notebook
-from .results_read import ResultTables
+from .notebook_html import TEMPLATES, describe_commit, make_page, markdown_to_html, render_notebook
+from .results_read import ResultTables, name_of
 from .retest import answers, conclusions
 from .verdicts import all_verdicts
 
@@ -59,9 +58,9 @@ def _report_page(experiment, folder, judged, compared):
         experiment=experiment,
         config=config,
         dataset=Path(config.dataset).name,
-        weightings=", ".join(map(tables.label, experiment.weightings)),
-        variants=", ".join(map(tables.label, experiment.variants)),
-        rates=", ".join(f"{tables.label(arm)} {float(rate):g}" for arm, rate in experiment.rates.items()),
+        weightings=", ".join(map(name_of, experiment.weightings)),
+        variants=", ".join(map(name_of, experiment.variants)),
+        rates=", ".join(f"{name_of(arm)} {float(rate):g}" for arm, rate in experiment.rates.items()),
         made=next(iter(trained), None),
         complete=len(trained),
         gate=_gate(experiment, folder),

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..diffusion.strategies import parse_strategy
 from ..errors import InputError
 from ..store import check_file
 from ..study.saved_tables import read_rows
+from ..training.arms import parse_arm
 
 _COLUMNS = ["weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value"]
 
 
 def name_of(arm):
-    """A weighting as a reader knows it, such as "P2 (1, 1)"; the optimum and a network that others trained as it is."""
+    """An arm as a reader knows it, such as "P2 (1, 1)"; the optimum and a network that others trained as it is."""
     try:
-        return parse_strategy(arm).label
+        return parse_arm(arm).label
     except InputError:
         return str(arm)
 

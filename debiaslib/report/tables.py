@@ -17,9 +17,8 @@ from ..training.config import run_name
 from ..training.run import Run
 from .notebook_html import describe_commit
 from .numbers_as_text import bracketed, describe_spread, duration, number, with_interval
-from .results_read import ResultTables
+from .results_read import ResultTables, name_of
 
-_DESCRIPTIVE = ("mean_", "spread_")  # of tables made before: statistics of colours, neither better nor worse
 _SHARES = ("precision", "recall")  # between 0 and 1: their intervals are of the log odds
 _GROUP = ["metric", "features", "sampler", "steps"]
 
@@ -33,7 +32,7 @@ def summarise_distances(table):
     """
     last = table.groupby(["weighting", "seed"]).images_seen.transform("max")
     table = table[(table.images_seen == last) & (table.network == "ema") & (table.variant == "")]
-    table = check_equal_n(table[~table.metric.str.startswith(_DESCRIPTIVE)])
+    table = check_equal_n(table)
     rows = []
     for key, part in table.groupby(_GROUP, sort=False):
         values = part.pivot(index="seed", columns="weighting", values="value")
@@ -107,9 +106,8 @@ def grids(summary, bold):
         judged = f"{better} is better; {n:,} images, {m:,} references"
         spread = describe_spread(many if few == many else f"{few} to {many}", metric in _SHARES)
         part = part.assign(text=[cell(row) for row in part.itertuples()])
-        table = (
-            part.pivot(index="weighting", columns="steps", values="text").loc[style.ordered(part.weighting)].fillna("")
-        )
+        table = part.pivot(index="weighting", columns="steps", values="text").fillna("")
+        table = table.loc[style.ordered(part.weighting)]
         table.columns = [f"{steps:g}" for steps in table.columns]
         yield key, f"{metric} ({features}), {sampler}, by steps: {judged}; {spread}", table.rename(index=style.label)
 
@@ -127,7 +125,7 @@ def gate(table):
     rows = rows.rename(columns={"error": "error of x0", "x_t": "returning x_t"})
     numbers = rows[["error of x0", "limit", "optimum", "returning x_t"]].map(number)
     passes = rows.passes.map({True: "yes", False: "no"})
-    return _frame({"network": rows.arm.map(label), "t": rows.t, **numbers, "passes": passes})
+    return _frame({"network": rows.arm.map(name_of), "t": rows.t, **numbers, "passes": passes})
 
 
 def runs(experiment, folder):
@@ -135,7 +133,7 @@ def runs(experiment, folder):
     rows = []
     for arm, seed in experiment.runs:
         run = Run(folder / "runs" / run_name(arm, seed))
-        row, record = {"weighting": label(arm), "seed": seed}, run.record
+        row, record = {"weighting": name_of(arm), "seed": seed}, run.record
         if record is not None:
             row |= {"images seen": f"{record['images']:,}", "time": duration(record["seconds"])}
             row |= {"images/s": f"{record['images_per_second']:,.0f}", "final loss": _at_end(run.log(), "loss")}
@@ -193,8 +191,3 @@ def provenance(made):
 
 def _two_columns(first, second, rows):
     return pd.Series(rows, name=second).rename_axis(first).to_frame()
-
-
-def label(arm):
-    """The name of an arm in the report."""
-    return parse_arm(arm).label

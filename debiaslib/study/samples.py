@@ -46,12 +46,9 @@ def training_samples(study, arm, seed):
 
 def _grid(study, arm, seed, models):
     """The arrays seeds and images of samples from the same noise. models: [(model, sampling steps)]."""
-    seeds = image_seeds(seed, study.experiment.grid_images)
-    images = [
-        sample(model, study.schedule, seeds, progress=True, **_settings(study, arm, study.experiment.sampler, steps))
-        for model, steps in models
-    ]
-    return {"seeds": np.array(seeds), "images": np.stack(images)}
+    sampler, seeds = study.experiment.sampler, image_seeds(seed, study.experiment.grid_images)
+    drawn = [sample(m, study.schedule, seeds, progress=True, **_settings(study, arm, sampler, n)) for m, n in models]
+    return {"seeds": np.array(seeds), "images": np.stack(drawn)}
 
 
 def image_seeds(seed, count):

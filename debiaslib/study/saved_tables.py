@@ -41,7 +41,7 @@ class Tables:
 
     def arrays(self, path, names):
         """An npz file as a dict of arrays. Raises InputError if it is damaged or lacks one of the names."""
-        return self._read(path, _arrays, "array", names)
+        return self._read(path, read_arrays, "array", names)
 
     def _read(self, path, reader, kind, names):
         self.use(path)
@@ -73,7 +73,8 @@ def read_rows(path):
     return table.assign(variant=table.variant.astype(object).fillna("")) if "variant" in table else table
 
 
-def _arrays(path):
+def read_arrays(path):
+    """An npz file as a dict of arrays."""
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 

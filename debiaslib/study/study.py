@@ -1,5 +1,6 @@
 """A study: an experiment bound to its results folder. What a notebook or a command asks for is found there, or made."""
 
+import ast
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 import torch
 
 from ..data.images import load_images
-from ..errors import InputError
+from ..errors import InputError, check_choice, shown
 from ..files import sha256_json
 from ..paths import checkout, results_root
 from ..provenance import provenance
@@ -19,10 +20,11 @@ from ..training.loop import train
 from ..training.network import build_schedule
 from ..training.published_weights import take_published
 from ..training.run import find_run
-from .check_parameters import check_parameters
 from .experiment import Experiment, load_experiment
 from .pretrained_study import experiment_of_one, run_of_one
-from .saved_tables import read_rows
+from .saved_tables import read_arrays, read_rows
+
+_TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": (list, tuple)}
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,7 @@ class Study:
             with open(path, "wb") as file:  # an open file: numpy would append .npz to a path
                 np.savez_compressed(file, **make())
 
-        with np.load(self.table(name, inputs, write), allow_pickle=False) as file:
-            return dict(file)
+        return read_arrays(self.table(name, inputs, write))
 
 
 @dataclass(frozen=True)
@@ -172,3 +173,30 @@ def open_notebook(namespace):
     torch.set_num_threads(study.config.threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(study.config.threads))
     return study
+
+
+def check_parameters(namespace):
+    """Check the parameters of the running notebook, as papermill does not: `namespace` is its `globals()`.
+
+    The cell that papermill injects begins with "# Parameters"; each name in it must be declared, with its type, in the
+    cell before it, which is the one tagged `parameters`. Raises InputError otherwise.
+    """
+    cells = [cell for cell in namespace.get("In", []) if cell.strip()]
+    injected = next((i for i, cell in enumerate(cells) if cell.lstrip().startswith("# Parameters")), len(cells))
+    found = _statements(cells[:injected], ast.AnnAssign)
+    declared = {ast.unparse(node.target): ast.unparse(node.annotation) for node in found}
+    for node in _statements(cells[injected : injected + 1], ast.Assign):
+        check_choice("parameter", ast.unparse(node.targets[0]), declared)
+    for name, kind in declared.items():
+        value = namespace.get(name)
+        wrong_bool = isinstance(value, bool) and kind != "bool"  # a bool is an int to Python
+        if wrong_bool or not isinstance(value, _TYPES.get(kind, object)):
+            raise InputError(f"parameter {name} is {shown(value)}; it must be of type {kind}")
+
+
+def _statements(cells, kind):
+    for cell in cells:
+        try:
+            yield from (node for node in ast.parse(cell).body if isinstance(node, kind))
+        except SyntaxError:  # a cell with magics declares no parameters
+            continue

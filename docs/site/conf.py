@@ -2,7 +2,7 @@
 
 from docutils import nodes
 
-from debiaslib.report.mathml import to_mathml
+from debiaslib.report.notebook_html import to_mathml
 
 project = "debiaslib"
 author = "the authors of debiaslib"

@@ -14,8 +14,7 @@ from PIL import Image
 
 from debiaslib.errors import InputError
 from debiaslib.paths import notebook_files
-from debiaslib.report.mathml import markdown_to_html, to_mathml
-from debiaslib.report.notebook_html import render_notebook
+from debiaslib.report.notebook_html import markdown_to_html, render_notebook, to_mathml
 
 FORMULAS = [
     r"\hat{x}_0=\frac{x_t-\sqrt{1-\bar\alpha_t}\,\hat\epsilon}{\sqrt{\bar\alpha_t}}",
