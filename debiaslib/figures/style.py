@@ -12,7 +12,7 @@ import numpy as np
 import seaborn
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ..diffusion.strategies import KNOWN, parse_strategy
 
@@ -37,7 +37,7 @@ _LOOKS = {
     "initial": ("#7F7F7F", "x", ":"),
     "real": ("#7F7F7F", "", (0, (7, 2))),
 }
-_LABELLED = {2.5: (1.0,), 1.3: (1.0, 3.0), 0.7: (1.0, 2.0, 5.0), -1: np.arange(1.0, 10.0)}  # above so many decades
+_LABELLED = {2.5: (1.0,), 1.3: (1.0, 3.0), 0.7: (1.0, 2.0, 5.0)}  # above so many decades
 _VARIANT_DASHES = {-1: (0, (2.5, 1)), 1: (0, (5, 1, 1, 1, 1, 1, 1, 1))}
 _SPECIAL_LABELS = {"pretrained": "pretrained network", "optimum": "optimum $E[x_0|x_t]$",
                    "initial": "initial ($x_t$ itself)", "real": "real images"}  # fmt: skip
@@ -158,8 +158,8 @@ def log_axis(axis):
     getattr(axis.axes, f"set_{name}scale")("log")
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    subs = next(subs for least, subs in _LABELLED.items() if decades > least)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    subs = next((subs for least, subs in _LABELLED.items() if decades > least), None)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=9) if subs else MaxNLocator(4, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda value, _: f"{value:g}".replace("e-0", "e-").replace("e+0", "e"))
     axis.set_minor_formatter(NullFormatter())
     if decades > 4:
