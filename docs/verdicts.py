@@ -20,7 +20,7 @@ import pandas as pd
 from debiaslib.metrics.statistics import paired_ratio
 from debiaslib.paths import checkout
 from debiaslib.report.results_read import ResultTables, name_of
-from debiaslib.report.retest import conclusions
+from debiaslib.report.retest import QUESTIONS, conclusions
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
 MARKS = re.compile(r"(<!-- table (\w+): python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -152,6 +152,16 @@ def _ratios_to_constant(folder):
     return markdown(pd.DataFrame(texts, columns=[head, *map(name_of, others)]))
 
 
+def answered():
+    """The answers of `report.retest` to the pre-registered questions, a column for each experiment of `REPEATED`."""
+    columns = {}
+    for name in [name for name in REPEATED if (PUBLISHED / name / "tables/retest.csv").is_file()]:
+        found = conclusions(pd.read_csv(PUBLISHED / name / "tables/retest.csv"))
+        columns[REPEATED[name]] = found.set_index("question").answer
+    asked = pd.Series(QUESTIONS, name="question")
+    return markdown(pd.concat([asked, *columns.values()], axis=1, keys=["question", *columns]).fillna("")) + "\n"
+
+
 def trained():
     """One row for each published experiment: what its records say was trained."""
     rows = []
@@ -208,7 +218,8 @@ def departures():
 
 REPEATED = {"cifar10-16": "CIFAR-10 at 16x16", "quick-seeds": "drawn 16x16 faces"}
 PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md")
-TABLES = {"finding": finding, "verdicts": tables, "retests": retests, "trained": trained, "departures": departures}
+TABLES = {"finding": finding, "answered": answered, "verdicts": tables, "retests": retests, "trained": trained,
+          "departures": departures}  # fmt: skip
 
 
 def with_tables(text):

@@ -125,7 +125,8 @@ def _start_page(chapters):
 def _finding():
     """What was found, as README has it: from the line in bold letters to what is not known yet."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = readme[readme.index("**In miniature") : readme.index("**Not known yet")]
+    start = readme.index("\n**", readme.index("Words used here"))
+    found = readme[start : readme.index("**Not known yet")].strip()
     found = re.sub(r"<!--.*?-->\n", "", found)
     return re.sub(r"\[([^]]+)\]\(results/[^)]+\)", r"\1", found).replace("](docs/", "](")  # tables are not on the site
 
