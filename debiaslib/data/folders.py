@@ -5,6 +5,7 @@ Nor its tables: it would first copy all rows to Arrow files, or, streaming, hold
 """
 
 import collections
+import contextlib
 import hashlib
 import os
 import re
@@ -98,7 +99,8 @@ def _identity(root, files):
     """Changes whenever a file does: sha256 over names, sizes and times, the inode's too, which no tool sets back."""
     digest = hashlib.sha256()
     for file in files:
-        stat = file.stat()
+        with _reading(file):
+            stat = file.stat()
         digest.update(os.fsencode(file) + b"\0")
         digest.update(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode())
     return {"path": str(root), "files": len(files), "state": digest.hexdigest()}
@@ -185,7 +187,7 @@ def _open_shards(files, resolution):
 
     def items():
         for (file, shard), column in zip(shards, columns, strict=True):
-            for row, image in enumerate(_rows(shard, column)):
+            for row, image in enumerate(_rows(file, shard, column)):
                 where = f"row {row} (from 0) of {str(file)!r}"
                 if not image or not image["bytes"]:
                     raise InputError(f"{where} holds no image in its column {column!r}")
@@ -202,21 +204,30 @@ def _shard_labels(files):
         column = label_column(shard.schema_arrow)
         if column is None:
             return None
-        parts.append(whole_labels(shard.read([column], use_threads=False).column(0), repr(str(file))))
+        with _reading(file):
+            labels = shard.read([column], use_threads=False).column(0)
+        parts.append(whole_labels(labels, repr(str(file))))
     return np.concatenate(parts)
 
 
 def _open_shard(file):
     from pyarrow.parquet import ParquetFile
 
-    try:
+    with _reading(file):
         # Buffered and not ahead, and row group by row group below: pyarrow holds the whole file otherwise.
         return ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-    except Exception as error:
-        raise InputError(f"{str(file)!r} is damaged, or no parquet file that can be read: {error}") from None
 
 
-def _rows(shard, column):
-    for group in range(shard.num_row_groups):
-        for batch in shard.iter_batches(64, row_groups=[group], columns=[column], use_threads=False):
-            yield from batch.column(0).to_pylist()
+def _rows(file, shard, column):
+    with _reading(file):
+        for group in range(shard.num_row_groups):
+            for batch in shard.iter_batches(64, row_groups=[group], columns=[column], use_threads=False):
+                yield from batch.column(0).to_pylist()
+
+
+@contextlib.contextmanager
+def _reading(file):
+    try:
+        yield
+    except Exception as error:  # the system's, or one of pyarrow's
+        raise InputError(f"{str(file)!r} is damaged, or cannot be read: {error}") from None

@@ -42,6 +42,7 @@ def images(tally):
         (root / name / "sub" / f"{name}.png").write_bytes(content)
     folder_of(root / "float")
     save(root / "float/float.png", np.zeros((8, 8), np.float32), format="TIFF")
+    (folder_of(root / "dangling") / "9.png").symlink_to(root / "nowhere")
     (root / "array.npy").write_bytes(b"no images")
     write_tables(root)
     return root
@@ -59,7 +60,9 @@ def write_tables(root):
     write_parquet(root / "half/train-00000-of-00002.parquet", [good] * 2)
     for config in "ab":
         write_parquet(root / f"two/{config}/train.parquet", [good] * 2)
-    write_parquet(root / "labelled.parquet", [good] * 3)  # labels 0, 1, 2
+    labelled = write_parquet(root / "labelled.parquet", [good] * 3)  # labels 0, 1, 2
+    whole = labelled.read_bytes()
+    (root / "pages.parquet").write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
 
 
 DATASETS = [  # (data set, what else is given, what the line must hold)
@@ -71,8 +74,11 @@ DATASETS = [  # (data set, what else is given, what the line must hold)
     ("~nobody-of-this-name/x", {}, "'~nobody-of-this-name/x'", "an existing path"),
     ("nul\0", {}, "'nul", "an existing path"),
     ("x" * 3000, {}, "'xxx", "an existing path"),
-    ("array.npy", {}, "array.npy", "no parquet file"),
-    ("no.parquet", {}, "no.parquet", "no parquet file"),
+    ("array.npy", {}, "array.npy", "is damaged, or cannot be read"),
+    ("no.parquet", {}, "no.parquet", "is damaged, or cannot be read"),
+    ("pages.parquet", {}, "pages.parquet", "is damaged, or cannot be read"),
+    ("pages.parquet", {"classes": 3}, "pages.parquet", "is damaged, or cannot be read"),
+    ("dangling", {}, "dangling/9.png", "is damaged, or cannot be read"),
     ("words.parquet", {}, "words.parquet", "no column of images; its columns: label, text"),
     ("rows", {}, "row 20 (from 0)", "train-00000-of-00001.parquet"),
     ("holes", {}, "row 1 (from 0)", "holds no image"),
