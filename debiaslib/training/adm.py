@@ -46,6 +46,8 @@ def read_adm(path, given):
     check_choice("schedule", settings["schedule"], ("linear", "cosine"))  # those that ADM has
     check_choice("new_attention_order", settings["new_attention_order"], (True, False))
     steps = check_number("timesteps", settings["timesteps"], minimum=2, integer=True)
+    for name in filter(given.__contains__, ("resolution", "num_head_channels", "num_heads")):
+        check_number(name, given[name], minimum=1, integer=True)
     try:
         network = convert_adm(_read_state(path), **{name: settings[name] for name in _SHAPE})
         check_channels(network.config)

@@ -241,6 +241,13 @@ def test_networks_of_several_kinds_of_attention_need_both_settings(tmp_path, mon
     assert load_pretrained(path, **SMALL, new_attention_order=False).resolution == 16
 
 
+@pytest.mark.parametrize("setting", ["num_heads=0", "num_head_channels=0", "num_heads=four", "resolution=true"])
+def test_sizes_of_heads_and_images_are_whole_numbers(tmp_path, setting):
+    torch.save(adm_weights.weights(shapes("plain")), tmp_path / "model.pt")
+    line = refused(load_pretrained, f"{tmp_path / 'model.pt'}; {setting}")
+    assert line.startswith(setting.split("=")[0] + " is ") and "it must be a whole number >= 1" in line
+
+
 def test_what_is_assumed_is_said(tmp_path, capsys):
     torch.save(adm_weights.weights(shapes("plain")), tmp_path / "model.pt")
     load_pretrained(tmp_path / "model.pt", **SMALL)
