@@ -18,8 +18,6 @@ from ..paths import results_root
 from ..provenance import provenance
 from .config import TrainConfig, run_name
 
-_RETIRED = {"scale_betas": False}  # settings that runs of earlier versions have, and their defaults
-
 
 @dataclass(frozen=True)
 class Run:
@@ -98,6 +96,8 @@ def run_config(run):
     made = run.config
     if made is None:
         raise InputError(f"{run.folder} holds no run; train it first")
+    if made.get("scale_betas"):  # a setting of earlier versions, off in every experiment
+        raise InputError(f"the run {run.folder} was made with scale_betas=True; use the commit of its record")
     try:
         return TrainConfig(**{key: value for key, value in made.items() if key in TrainConfig.__dataclass_fields__})
     except InputError as error:
@@ -113,9 +113,9 @@ def check_settings(run, wanted, processes=None):
     if run.config is None:
         return
     # A run of an earlier version lacks the settings that have come since.
-    made = {**_RETIRED, **run_config(run).to_dict(), "processes": 1, **run.config}
-    wanted = {**_RETIRED, **wanted, "processes": processes or made["processes"]}
-    ignored = set() if run.record is None else {"device", "threads", "processes"}
+    made = {**run_config(run).to_dict(), "processes": 1, **run.config}
+    wanted = {**wanted, "processes": processes or made["processes"]}
+    ignored = {"scale_betas", *(() if run.record is None else ("device", "threads", "processes"))}
     if made.get("data_fingerprint") == wanted["data_fingerprint"]:
         ignored.add("dataset")
     made, wanted = _flat(made), _flat(wanted)

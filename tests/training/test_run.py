@@ -13,7 +13,7 @@ import pytest
 from debiaslib.errors import InputError
 from debiaslib.files import write_json
 from debiaslib.training.config import TrainConfig
-from debiaslib.training.run import Run, check_settings, find_run
+from debiaslib.training.run import Run, check_settings, find_run, run_config
 
 PACKAGE = Path(__file__).resolve().parents[2] / "debiaslib"
 STATE = "from debiaslib.provenance import git_state; import json; print(json.dumps(git_state()))"
@@ -192,3 +192,12 @@ def test_an_unfinished_run_is_bound_to_its_number_of_processes(run):
     line = refused(check_settings, run, SETTINGS, 2)
     assert "was made with processes=1, not 2; name another results folder" in line
     check_settings(Run(run.folder / "none-s0"), SETTINGS, 2)  # a new folder takes any
+
+
+def test_a_schedule_of_an_earlier_version_is_not_taken_for_another(run):
+    write_json(run.folder / "config.json", {**SETTINGS, "scale_betas": True})
+    for call in (lambda: run_config(run), lambda: check_settings(run, SETTINGS)):
+        assert "was made with scale_betas=True" in refused(call)
+    write_json(run.folder / "config.json", {**SETTINGS, "scale_betas": False})
+    check_settings(run, SETTINGS)
+    assert run_config(run) == CONFIG
