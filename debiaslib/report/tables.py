@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..figures import style
-from ..figures.distances import METRICS
+from ..figures.distances import COLOURS, METRICS
 from ..files import read_json, write_text
 from ..metrics.statistics import HIGHER_IS_BETTER, check_equal_n, logit_interval, mean_interval
 from ..training.arms import parse_arm
@@ -32,7 +32,7 @@ def summarise_distances(table):
     """
     last = table.groupby(["weighting", "seed"]).images_seen.transform("max")
     table = table[(table.images_seen == last) & (table.network == "ema") & (table.variant == "")]
-    table = check_equal_n(table)
+    table = check_equal_n(table[table.metric.isin([*METRICS, *COLOURS])])  # earlier versions had others
     rows = []
     for key, part in table.groupby(_GROUP, sort=False):
         values = part.pivot(index="seed", columns="weighting", values="value")

@@ -45,6 +45,12 @@ def test_bold_where_the_seeds_tell():
     assert "| debiased | **5.0 ± 2.6** |" in markdown(summary(*CLEAR))
 
 
+def test_metrics_of_earlier_versions_are_left_out():
+    assert set(summary(*CLEAR, rows("constant", [0.1], "mean_red"), rows("debiased", [0.2], "spread_red")).metric) == {
+        "fd_pooled"
+    }
+
+
 def test_bold_is_paired():
     """Overlapping intervals of the means, but every seed says the same."""
     assert best(summary(rows("constant", [1.0, 5.0, 9.0]), rows("debiased", [0.5, 4.4, 8.5]))) == ["debiased"]
