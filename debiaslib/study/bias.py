@@ -42,7 +42,7 @@ def bias(study):
             given = (x0, t, noise, study.schedule, study.config.prediction_type)
             for model, networks in models.items():
                 estimates = [one_step_estimate(one, *given, labels=labels).x0_hat for one in networks]
-                parts = _rows(torch.stack(estimates) - best)
+                parts = _rows((torch.stack(estimates) - best).cpu())  # where there is float64
                 found += [{"split": "train", "model": model, "t": t, **row} for row in parts]
         return pd.DataFrame(found, columns=COLUMNS)
 
