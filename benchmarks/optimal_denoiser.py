@@ -90,8 +90,8 @@ def peak_growth(chunk):
     denoiser = OptimalDenoiser(images, Schedule.linear(), chunk)
     denoiser(x_t, T)
     size = 3 * side**2
-    stated = denoiser.chunk * (9 * size + 8 * batch) + 32 * batch * size + 8 * count
-    return denoiser.chunk, (_peak() - before) / 1e6, stated / 1e6
+    expected = denoiser.chunk * (9 * size + 8 * batch) + 32 * batch * size + 8 * count
+    return denoiser.chunk, (_peak() - before) / 1e6, expected / 1e6
 
 
 def _peak():
@@ -117,7 +117,7 @@ def report(pairs):
     count, side, batch = _MEMORY
     whole = count * 3 * side**2 * 8 / 1e6
     print(f"Memory of one call, {count:,} images of 3x{side}x{side} ({whole:,.0f} MB in float64), {batch} queries.\n")
-    print("| chunk | images | peak, MB | as stated, MB |\n|---|---:|---:|---:|", flush=True)
+    print("| chunk | images | peak, MB | expected, MB |\n|---|---:|---:|---:|", flush=True)
     for chunk in CHUNKS:
         print(memory_row(chunk), flush=True)
     print(f"\nOne call at t = {T}, uint8 images, default chunk; products: float64, images converted before.\n")
@@ -139,8 +139,8 @@ def main():
     if arguments.memory_of is None:
         report(arguments.pairs)
     else:
-        chunk, grown, stated = peak_growth(arguments.memory_of or None)
-        print(f"| {'given' if arguments.memory_of else 'default'} | {chunk:,} | {grown:.0f} | {stated:.0f} |")
+        chunk, grown, expected = peak_growth(arguments.memory_of or None)
+        print(f"| {'given' if arguments.memory_of else 'default'} | {chunk:,} | {grown:.0f} | {expected:.0f} |")
 
 
 if __name__ == "__main__":

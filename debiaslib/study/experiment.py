@@ -32,7 +32,6 @@ NOTEBOOKS = (
     "06_fid_evaluation",
 )
 
-
 Weighting = Annotated[str, AfterValidator(lambda text: str(parse_strategy(text)))]
 Arm = Annotated[str, AfterValidator(lambda text: str(parse_arm(text)))]
 _OF_THE_RUN = ("weighting", "variant", "seed", "preset", "dataset")
@@ -78,7 +77,7 @@ class Experiment:
     allow_singular: Flag = False  # a Frechet distance of fewer images than features, which is mostly bias
     raw_weights: Flag = False  # judge the weightings' weights of the last step too, beside their moving average
     further_features: tuple[Literal[FEATURES], ...] = ()  # where their weights are at hand; never fetched
-    # samples by the exact optimum above a timestep and by a network below it, and the reverse (notebook 07)
+    # samples by the exact optimum above a timestep and by a network below it, and the reverse (notebook 03)
     swap_timesteps: tuple[Whole(0), ...] = ()  # none: not measured
     swap_steps: tuple[Whole(1), ...] = (10, 50)
     swap_images: Whole(1) = 500
@@ -137,8 +136,7 @@ class Experiment:
         changes = self.training.get("network", {})
         if isinstance(changes, dict):  # they replace a network of another class, and change one of the same
             base = {} if "_class_name" in changes else preset["network"]
-            # Samples take their size from the network.
-            given["network"] = {**base, **changes, "sample_size": given["resolution"]}
+            given["network"] = {**base, **changes, "sample_size": given["resolution"]}  # samples take their size here
         return TrainConfig(**given)
 
     @property

@@ -116,7 +116,7 @@ class Study:
 
 @dataclass(frozen=True)
 class PretrainedStudy(Study):
-    """A `Study` of one `pretrained.Pretrained`, the only arm of its experiment; `compared` are weightings' formulas."""
+    """A `Study` of one `load.Pretrained`, the only arm of its experiment; `compared` are weightings' formulas."""
 
     given: object
     compared: tuple

@@ -223,7 +223,6 @@ def test_a_zero_terminal_scheduler_of_diffusers(name):
 # SNR = 0
 
 INF = math.inf
-TERMINAL_LAST = float(TERMINAL.snr[-2])  # the last SNR above 0
 
 
 @pytest.mark.parametrize(
