@@ -35,7 +35,8 @@ def image_grid(rows, columns, corner=""):
     rows: list of `Row`; columns: one label for each column; corner: what the labels of columns and rows count.
     """
     # As wide as all others, so that the type is of one size wherever figures are fitted to a width.
-    margin = 0.25 + _CHARACTER * max(_length(text) for text in (corner, *(row.label for row in rows)))
+    lines = "\n".join([corner, *(row.label for row in rows)]).replace("$", "").replace("\\hat ", "").split("\n")
+    margin = 0.25 + _CHARACTER * max(map(len, lines))
     side = min((WIDTH - 0.05 - margin) / len(columns) - _GAP, _LARGEST)
     xs, ys, y = margin + (side + _GAP) * np.arange(len(columns)), [], TITLE + _HEAD
     for row in rows:
@@ -58,10 +59,6 @@ def image_grid(rows, columns, corner=""):
         for x, text in zip(xs, row.notes, strict=False):
             ax.text(x + side / 2, y + side + _SWATCH + 0.02, text, ha="center", va="top", color="0.2")
     return figure
-
-
-def _length(text):
-    return max(len(line.replace("$", "").replace("\\hat ", "")) for line in text.split("\n"))
 
 
 def _show(ax, image, place):

@@ -59,7 +59,10 @@ def contrasts(table):
         for outcome in filter(measured.__contains__, OUTCOMES):
             pair = [one if isinstance(one, str) else one[outcome] for one in (arm, baseline)]
             facts = {"condition": condition, "arm": pair[0], "baseline": pair[1], "network": network}
-            rows.append({**facts, "outcome": outcome, **_ratio(table, outcome, *pair, network)})
+            chosen = table[(table.outcome == outcome) & (table.network == network)]
+            seeds = chosen.pivot(index="seed", columns="arm", values="value")[pair].dropna()
+            ratio, low, high = paired_ratio(*(seeds[one] for one in pair))
+            rows.append({**facts, "outcome": outcome, "ratio": ratio, "low": low, "high": high, "n": len(seeds)})
     found = pd.DataFrame(rows)
     whole = found[found.condition == BASE].set_index("outcome").ratio
     found["share"] = [math.log(r) / math.log(whole[o]) for r, o in zip(found.ratio, found.outcome, strict=True)]
@@ -118,10 +121,3 @@ def sweep(table, default):
         facts = {"weighting": weighting, "lr": lr, "outcome": outcome}
         rows.append({**facts, "mean": mean, "low": low, "high": high, "n": len(part)})
     return pd.DataFrame(rows).sort_values(["outcome", "weighting", "lr"], ignore_index=True)
-
-
-def _ratio(table, outcome, arm, baseline, network):
-    chosen = table[(table.outcome == outcome) & (table.network == network)]
-    pairs = chosen.pivot(index="seed", columns="arm", values="value")[[arm, baseline]].dropna()
-    ratio, low, high = paired_ratio(pairs[arm], pairs[baseline])
-    return {"ratio": ratio, "low": low, "high": high, "n": len(pairs)}

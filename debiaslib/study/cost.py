@@ -25,7 +25,9 @@ def estimate(experiment):
     Raises InputError for a network or a weight that cannot be trained.
     """
     e, costs, first = experiment, {}, experiment.train_config(*experiment.runs[0])
-    rates = _rates(first)
+    kind, half = first.device.partition(":")[0], first.precision == "bfloat16"
+    bfloat16, float32 = ((first.threads if kind == "cpu" else 1) * rate for rate in RATES[kind])
+    rates = {"training": bfloat16 if half else float32, "sampling": float32}  # samples are drawn in float32 always
     calls, hours = dict.fromkeys(rates, 0), dict.fromkeys(rates, 0.0)
     for arm, seed in e.runs:
         config = e.train_config(arm, seed)
@@ -67,13 +69,6 @@ def _drawn(e, config):
     judged, shown = (-(-n // e.sampling_batch_size) * e.sampling_batch_size for n in (e.distance_images, e.grid_images))
     grids = [*e.grid_steps, *[e.snapshot_steps[-1]] * len(config.snapshot_images)]
     return judged * sum(job["steps"] for job in jobs) + shown * sum(grids)
-
-
-def _rates(config):
-    """TFLOP/s {"training", "sampling"}; samples are drawn in float32 always."""
-    kind, half = config.device.partition(":")[0], config.precision == "bfloat16"
-    bfloat16, float32 = ((config.threads if kind == "cpu" else 1) * rate for rate in RATES[kind])
-    return {"training": bfloat16 if half else float32, "sampling": float32}
 
 
 def _short(number):
