@@ -110,6 +110,16 @@ def test_without_tables_there_are_no_verdicts(tmp_path):
     assert all(verdicts(chapter, tmp_path).empty for chapter in range(1, 8))
 
 
+def test_without_constant_nothing_is_said_of_it(tmp_path):
+    (tmp_path / "tables").mkdir()
+    seeds = [{"arm": "debiased", "seed": seed, "t": 900, "error": 0.1, "limit": 1, "passes": True} for seed in (0, 1)]
+    pd.DataFrame(seeds).to_csv(tmp_path / "tables" / "gate.csv", index=False)
+    row = {"split": "train", "model": "debiased", "t": 900, "frequency": None, "weight": 1, "se": 0.1, "n": 8}
+    parts = [{**row, "quantity": name, "value": 1.0} for name in ("excess_common", "excess_between")]
+    pd.DataFrame(parts).to_csv(tmp_path / "tables" / "bias.csv", index=False)
+    assert all_verdicts(tmp_path).empty
+
+
 def test_a_distance_that_is_not_above_0_gives_a_difference_and_no_ratio():
     def judged(ours, base):
         row = paired_claim("c", "r", "d", pd.Series(ours), pd.Series(base))
