@@ -16,8 +16,6 @@ from .arms import parse_arm
 from .config import run_name
 from .run import Run, run_config
 
-_CARD = Path(__file__).with_name("model_card.md")
-
 
 def publish_weights(experiment, folder, target):
     """Write the `published_weights` of an experiment's `folder` below `target`/weights; return the paths written.
@@ -67,9 +65,11 @@ def _card(experiment, runs, weights):
     labels, rows = [parse_arm(run_config(run).arm).label for run in runs], []
     for run, label in zip(runs, labels, strict=True):
         size = next((weights / run.name).glob("*.safetensors")).stat().st_size
-        seen, parameters = run.record["images"], run.record["parameters"]
-        rows.append(f"| `{run.name}` | {label} | {run.config['seed']} | {seen:,} | {parameters:,} | {size:,} |")
-    return _CARD.read_text(encoding="utf-8").format(
+        made, seen, parameters = run.config, run.record["images"], run.record["parameters"]
+        how = f"{label} | {made['prediction_type']} | {made['lr']:g} | {made['seed']}"
+        rows.append(f"| `{run.name}` | {how} | {seen:,} | {parameters:,} | {size:,} |")
+    card = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
+    return card.format(
         title=f"{data['name']}, {config['resolution']}x{config['resolution']}: {', '.join(dict.fromkeys(labels))}",
         experiment=experiment.name,
         rows="\n".join(rows),

@@ -93,8 +93,19 @@ def test_the_card_says_what_they_are(folder):
     publish(folder)
     card = (folder.parent / "out" / "weights" / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: mit\n") and "{" not in card
-    assert "| `debiased-s3` | debiased | 3 | 16 | " in card and 'load_model("weights/debiased-s3")' in card
+    assert "| `debiased-s3` | debiased | epsilon | 0.002 | 3 | 16 | " in card
+    assert 'load_model("weights/debiased-s3")' in card
     assert "minifaces, 8x8: debiased, constant" in card and max(map(len, card.splitlines())) <= 130
+
+
+def test_the_card_says_of_each_network_what_it_predicts_and_its_rate(tmp_path):
+    arm = "constant; prediction_type=v_prediction"
+    more = {"variants": (arm,), "rates": {"constant": 1e-3}, "published_weights": ("debiased", arm)}
+    for one in more["published_weights"]:
+        train(experiment(**more).train_config(one, 3), tmp_path, "tiny", progress=False)
+    publish(tmp_path / "tiny", **more)
+    card = (tmp_path / "out" / "weights" / "README.md").read_text(encoding="utf-8")
+    assert "| debiased | epsilon | 0.002 | 3 |" in card and " | v_prediction | 0.001 | 3 |" in card
 
 
 def test_a_training_that_is_not_complete_is_left_out(folder):
