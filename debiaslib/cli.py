@@ -1,6 +1,7 @@
 """What every command of this package shares: errors in one line, exit codes, the arguments that name an experiment."""
 
 import argparse
+import contextlib
 import errno
 import os
 import re
@@ -36,7 +37,8 @@ def run_command(main):
         status, line = NOT_WRITTEN, one_line(f"{what} cannot be opened or written: {os.strerror(error.errno)}{then}")
     except KeyboardInterrupt:
         sys.exit(130)
-    print(f"error: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the log of a job may be on the disk that is full
+        print(f"error: {line}", file=sys.stderr)
     sys.exit(status)
 
 

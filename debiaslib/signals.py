@@ -31,12 +31,11 @@ class StopFlag:
             self.signal = number
             self._restore()
 
-    def _restore(self):
+    def _restore(self, *error):
         while self._previous:
             signal.signal(*self._previous.popitem())
 
-    def __exit__(self, *error):
-        self._restore()
+    __exit__ = _restore
 
 
 def leave(number):

@@ -10,8 +10,6 @@ from ..store import check_file
 from ..study.saved_tables import read_rows
 from ..training.arms import parse_arm
 
-_COLUMNS = ["weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value"]
-
 
 def name_of(arm):
     """An arm as a reader knows it, such as "P2 (1, 1)"; the optimum and a network that others trained as it is."""
@@ -50,7 +48,8 @@ class ResultTables:
     def judged(self):
         """The distances of all trainings' EMA networks, as distances-<run>.csv have them."""
         parts = [read_rows(path) for path in sorted(self.folder.glob("distances-*-s*.csv"))]
-        table = pd.concat(parts) if parts else pd.DataFrame(columns=_COLUMNS)
+        columns = ["weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value"]
+        table = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
         return table[table.network == "ema"]
 
     @functools.cached_property

@@ -4,6 +4,7 @@ Each command by its `main`, in this process.
 """
 
 import importlib
+import io
 import json
 import os
 import shutil
@@ -167,6 +168,20 @@ def test_the_exit_status_says_what_kind_of_failure_it_was(error, status, line, c
     with pytest.raises(SystemExit) as end:
         run_command(main)
     assert end.value.code == status and line in capsys.readouterr().err
+
+
+def test_the_exit_status_stays_where_the_log_of_a_job_is_on_the_full_disk(monkeypatch):
+    def main():
+        raise OSError(28, "No space left", "a.csv")
+
+    class Full(io.StringIO):
+        def write(self, text):
+            main()
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == 74
 
 
 def test_what_is_no_failure_of_these_stays_a_traceback():
