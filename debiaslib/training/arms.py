@@ -6,7 +6,6 @@ An arm is a string, like the weighting alone, so that YAML, a command line and a
 fields of `config.TrainConfig`, which checks their values.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -78,10 +77,10 @@ def split_settings(what, text):
         name, _, value = (word.strip() for word in part.partition("="))
         if not value or name in settings:
             raise InputError(f"{what} {shown(text)} cannot be read; write it as 'name; setting=value, ...'")
-        settings[name] = value
-        with suppress(ValueError):
-            number = json.loads(value)
-            settings[name] = number if isinstance(number, (int, float)) else value
+        settings[name] = {"true": True, "false": False}.get(value.lower(), value)
+        for kind in (float, int):  # in every spelling of Python's, so that equal arms have equal names
+            with suppress(ValueError):
+                settings[name] = kind(value)
     return head, settings
 
 

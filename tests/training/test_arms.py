@@ -26,6 +26,8 @@ def written(value):
         ("p2", "p2(k=1,gamma=1)", "p2-k1-gamma1", "P2 (1, 1)"),
         ("debiased; lr=5e-4", "debiased; lr=0.0005", "debiased--lr-0.0005", "debiased, lr 0.0005"),
         (" debiased ;lr = 5e-4 ", "debiased; lr=0.0005", "debiased--lr-0.0005", "debiased, lr 0.0005"),
+        ("debiased; lr=.0005", "debiased; lr=0.0005", "debiased--lr-0.0005", "debiased, lr 0.0005"),
+        ("p2; max_weight=5.", "p2(k=1,gamma=1); max_weight=5", "p2-k1-gamma1--max_weight-5", "P2 (1, 1), max_weight 5"),
         (
             "p2(k=1, gamma=.5); normalize_weight=true, max_grad_norm=1",
             "p2(k=1,gamma=0.5); max_grad_norm=1, normalize_weight=true",

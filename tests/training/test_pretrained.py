@@ -151,7 +151,7 @@ def test_its_schedule_is_scaled_as_adm_does(tmp_path):
 
 def test_a_source_and_its_settings():
     assert split_settings("model", "google/ddpm-cifar10-32") == ("google/ddpm-cifar10-32", {})
-    assert split_settings("model", " a.pt ; num_heads=4, new_attention_order=true, schedule=cosine") == (
+    assert split_settings("model", " a.pt ; num_heads=4, new_attention_order=True, schedule=cosine") == (
         "a.pt",
         {"num_heads": 4, "new_attention_order": True, "schedule": "cosine"},
     )
