@@ -50,7 +50,7 @@ reproduce: setup  ## train, measure, run the notebooks and write the report of E
 plan: setup  ## what EXPERIMENT will cost in device hours: a dry run that starts nothing
 	@set -- --experiment "$$EXPERIMENT" --dry-run; \
 	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
-	exec $(PY) -m debiaslib.study.pipeline "$$@" $(ARGS)
+	exec $(PY) -m debiaslib.study.pipeline "$$@"
 
 figures: setup  ## draw every figure of EXPERIMENT again from its saved tables
 	@exec $(PY) -m debiaslib.figures --results "$${RESULTS:-results}/$$EXPERIMENT"
