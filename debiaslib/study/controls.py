@@ -87,7 +87,7 @@ def _conditions(table):
             baseline = str(Arm(parse_arm("constant").strategy, kept))
             if baseline in arms:
                 yield parsed.variant.replace("=", " "), arm, baseline, "ema"
-        elif parsed.settings and f"debiased; {parsed.variant}" not in arms:
+        elif parsed.weighting == "constant" and parsed.settings and f"debiased; {parsed.variant}" not in arms:
             yield f"against constant with {parsed.variant.replace('=', ' ')}", "debiased", arm, "ema"
     if "raw" in set(table.network):
         yield "weights of the last step, no EMA", "debiased", "constant", "raw"

@@ -21,6 +21,7 @@ ARMS = {  # the outcomes' common level of each arm
     "debiased; normalize_weight=true": 2.0,
     "debiased; timestep_sampling=weight": 1.0,
     "constant; prediction_type=sample": 4.0,
+    "p2(k=1,gamma=1); prediction_type=sample": 1.0,  # no control of constant's
 }
 
 
