@@ -42,9 +42,9 @@ def oracle_swap(table):
         found = summarise(rows, ["above", "below", "t_star"], scale=scale)
         for (above, below), part in found[found.t_star >= 0].groupby(["above", "below"]):
             if _OPTIMUM in (above, below):
-                who, dashes = (below, "-") if above == _OPTIMUM else (above, (0, (5, 2)))
-                name = f"{short(above)} above, {short(below)} below"
-                curve(ax, part, "t_star", who, label=name, linestyle=dashes)
+                who, name = below if above == _OPTIMUM else above, f"{short(above)} above, {short(below)} below"
+                hollow = {"markerfacecolor": "white", "markeredgecolor": look(who).colour, "linestyle": (0, (5, 2))}
+                curve(ax, part, "t_star", who, label=name, **({"linestyle": "-"} if above == _OPTIMUM else hollow))
         for who, part in found[found.t_star < 0].groupby("above"):
             line = {"color": look(who).colour, "linewidth": 1.1, "linestyle": look("initial").dashes}
             ax.axhline(part["mean"].item(), **line, label=f"{short(who)} alone")
