@@ -159,7 +159,8 @@ def answered():
         found = conclusions(pd.read_csv(PUBLISHED / name / "tables/retest.csv"))
         columns[REPEATED[name]] = found.set_index("question").answer
     asked = pd.Series(QUESTIONS, name="question")
-    return markdown(pd.concat([asked, *columns.values()], axis=1, keys=["question", *columns]).fillna("")) + "\n"
+    table = pd.concat([asked, *columns.values()], axis=1, keys=["question", *columns])
+    return markdown(table.fillna("not measured")) + "\n"
 
 
 def trained():
