@@ -79,7 +79,8 @@ def add_captions(notebook, figures):
                 record = records.pop(0) if records else {}
                 output.metadata["image/png"] = {"alt": record.get("title", "figure")}
                 if "caption" in record:
-                    caption = {"text/markdown": f"*{record['title']}.* {record['caption']}"}
+                    said = f"*{record['title']}.* {record['caption']}".replace("?.*", "?*", 1)
+                    caption = {"text/markdown": said}
                     outputs.append(nbformat.v4.new_output("display_data", data=caption))
         if cell.cell_type == "code":
             cell.outputs = outputs

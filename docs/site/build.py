@@ -133,7 +133,8 @@ def _finding():
 
 def _figure(record, name):
     image = f'<div class="shown">\n\n![{html.escape(record["title"])}](gallery/{name}.png)\n\n</div>'
-    return f"{image}\n\n*{record['title']}.* {record['caption']}\n"
+    caption = f"*{record['title']}.* {record['caption']}".replace("?.*", "?*", 1)
+    return f"{image}\n\n{caption}\n"
 
 
 def _gallery(folder):
