@@ -95,10 +95,9 @@ def test_a_fresh_clone_reproduces_in_an_odd_folder_offline_and_read_only(source,
     (code, said, errors), folder = sealed_run
     logs = "".join(path.read_text(encoding="utf-8") for path in folder.glob("logs/*.log"))
     assert code == 0, said + errors + logs
-    wanted = {name for name in FIGURES if not name.startswith("oracle_swap")}
     figures = {path.stem for path in (folder / "figures").glob("*.json")}
     notebooks = {path.stem for path in (folder / "notebooks").glob("*.ipynb")}
-    assert figures == wanted and notebooks == set(notebook_files()) and (folder / "report.html").exists()
+    assert figures == set(FIGURES) and notebooks == set(notebook_files()) and (folder / "report.html").exists()
     record = json.loads((folder / "runs" / "constant-s0" / "record.json").read_text(encoding="utf-8"))
     assert record["commit"] == git("rev-parse", "HEAD", cwd=source).strip()
     assert not list(folder.parent.glob("Zwischenspeicher*"))  # relative to the clone, whatever a worker's folder is
