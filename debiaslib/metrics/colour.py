@@ -51,8 +51,7 @@ def layout_colours_lab(images):
     Cells in reading order; where a side is no multiple of 4, neighbours share a row or column (`features` "pooled").
     """
     images = check_images("images", images)
-    cells = range(GRID)
-    rows, columns = ([slice(i * n // GRID, -(-(i + 1) * n // GRID)) for i in cells] for n in images.shape[2:])
+    rows, columns = ([slice(i * n // GRID, -(-(i + 1) * n // GRID)) for i in range(GRID)] for n in images.shape[2:])
     return to_lab(np.stack([_mean(images[:, :, y, x]) for y in rows for x in columns], 1) / 255)
 
 

@@ -1,7 +1,4 @@
-"""An executed notebook as one HTML page that holds all it needs: nothing to load, readable offline. By nbconvert.
-
-Formulas are MathML, which browsers draw with nothing to load.
-"""
+"""An executed notebook as one HTML page that holds all it needs: nothing to load, readable offline. By nbconvert."""
 
 import html
 import re
@@ -79,11 +76,14 @@ def add_captions(notebook, figures):
                 record = records.pop(0) if records else {}
                 output.metadata["image/png"] = {"alt": record.get("title", "figure")}
                 if "caption" in record:
-                    said = f"*{record['title']}.* {record['caption']}".replace("?.*", "?*", 1)
-                    caption = {"text/markdown": said}
-                    outputs.append(nbformat.v4.new_output("display_data", data=caption))
+                    outputs.append(nbformat.v4.new_output("display_data", {"text/markdown": caption_of(record)}))
         if cell.cell_type == "code":
             cell.outputs = outputs
+
+
+def caption_of(record):
+    """The title and caption of a figure's record, as Markdown; a title that is a question has no stop after it."""
+    return f"*{record['title']}.* {record['caption']}".replace("?.*", "?*", 1)
 
 
 def make_page(title, body):

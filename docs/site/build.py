@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+from debiaslib.report.notebook_html import caption_of  # noqa: E402
 from docs import verdicts  # noqa: E402
 
 GUIDES = "verdicts retest reviewers loss_weight flow_matching trainers experiments preregistration cost benchmarks"
@@ -133,8 +134,7 @@ def _finding():
 
 def _figure(record, name):
     image = f'<div class="shown">\n\n![{html.escape(record["title"])}](gallery/{name}.png)\n\n</div>'
-    caption = f"*{record['title']}.* {record['caption']}".replace("?.*", "?*", 1)
-    return f"{image}\n\n{caption}\n"
+    return f"{image}\n\n{caption_of(record)}\n"
 
 
 def _gallery(folder):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from debiaslib.errors import InputError
 from debiaslib.paths import notebook_files
-from debiaslib.report.notebook_html import markdown_to_html, render_notebook, to_mathml
+from debiaslib.report.notebook_html import caption_of, markdown_to_html, render_notebook, to_mathml
 
 FORMULAS = [
     r"\hat{x}_0=\frac{x_t-\sqrt{1-\bar\alpha_t}\,\hat\epsilon}{\sqrt{\bar\alpha_t}}",
@@ -139,3 +139,8 @@ def test_what_is_no_notebook(tmp_path):
     (tmp_path / "01.ipynb").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         render_notebook(tmp_path / "01.ipynb")
+
+
+@pytest.mark.parametrize("title, wanted", [("A bias?", "*A bias?* Text."), ("A bias", "*A bias.* Text.")])
+def test_a_title_that_is_a_question_has_no_stop_after_it(title, wanted):
+    assert caption_of({"title": title, "caption": "Text."}) == wanted
