@@ -140,16 +140,23 @@ def finding():
 
 def _ratios_to_constant(folder):
     tables = ResultTables(folder)
-    others, features = [arm for arm in tables.arms if arm != "constant"], tables.feature_distance
+    varied, features = tables.final[tables.final.variant != ""], tables.feature_distance
+    others = [*tables.arms[1:], *dict.fromkeys(varied.weighting + "; " + varied.variant)]  # constant is the first
     rows = []
     for what, metric in (("colour error of the samples", "layout_energy"), (f"`{features}`", features)):
         rows += [(f"{what}, {steps} steps", functools.partial(tables.distances, metric, steps)) for steps in (50, 10)]
     optimum = "distance of one estimate from the optimum"
     rows += [(f"{optimum}, t = {t}", functools.partial(tables.errors, "excess", t)) for t in (900, 50)]
-    texts = [[what, *(_interval(*paired_ratio(of(arm), of("constant"))) for arm in others)] for what, of in rows]
+    texts = [[what, *(_paired_interval(of(arm), of("constant")) for arm in others)] for what, of in rows]
     seeds = len(tables.errors("excess", 900, "constant"))
     head = f"{REPEATED[folder.name]}, {seeds} training seeds: ratio to constant"
-    return markdown(pd.DataFrame(texts, columns=[head, *map(name_of, others)]))
+    names = [name_of(arm).replace(", prediction_type v_prediction", " on v-prediction") for arm in others]
+    return markdown(pd.DataFrame(texts, columns=[head, *names]))
+
+
+def _paired_interval(ours, base):
+    seeds = ours.index.intersection(base.index)
+    return _interval(*paired_ratio(ours[seeds], base[seeds])) if len(seeds) else "not measured"
 
 
 def answered():

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from docs import verdicts
@@ -30,3 +31,34 @@ def test_no_published_experiment_is_left_out():
     published = {path.parts[-3] for path in verdicts.PUBLISHED.glob("*/tables/verdicts.csv")}
     text = (DOCS / "verdicts.md").read_text(encoding="utf-8")
     assert published == set(re.findall(r"^## (\S+)$", text, re.MULTILINE))
+
+
+def test_an_arm_with_settings_of_its_own_has_a_column_over_the_seeds_that_it_has(tmp_path, monkeypatch):
+    """Three seeds of constant and debiased, two of constant on v, whose errors stand in arm_errors.csv."""
+    folder, on_v = tmp_path / "cifar10-16", "prediction_type=v_prediction"
+    (folder / "tables").mkdir(parents=True)
+    arms = [("constant", "", (0, 1, 2), 4.0), ("debiased", "", (0, 1, 2), 2.0), ("constant", on_v, (0, 1), 1.0)]
+    errors, of_arms = [], []
+    for weighting, variant, seeds, value in arms:
+        for seed in seeds:
+            one = {"weighting": weighting, "variant": variant, "seed": seed, "network": "ema"}
+            judged = [
+                {**one, "sampler": "ddim", "steps": steps, "images_seen": 9, "metric": metric, "value": value + seed}
+                for steps in (10, 50) for metric in ("fd_cifar10", "layout_energy")
+            ]  # fmt: skip
+            name = f"distances-{weighting}{'--v' * bool(variant)}-s{seed}.csv"
+            pd.DataFrame(judged).to_csv(folder / "tables" / name, index=False)
+            for t in (50, 900):
+                of_arms += [{**one, "t": t, "quantity": "excess", "value": value}]
+                of_arms += [{**one, "t": t, "quantity": "excess", "value": 99, "network": "raw"}]
+                row = {"model": weighting, "t": t, "quantity": "excess", "mean": value, "split": "train", "seed": seed}
+                errors += [] if variant else [row]
+    for name, rows in (("mse.csv", errors), ("arm_errors.csv", of_arms)):
+        pd.DataFrame(rows).to_csv(folder / "tables" / name, index=False)
+    monkeypatch.setattr(verdicts, "PUBLISHED", tmp_path)
+    head, _, *lines = verdicts.finding().strip().splitlines()
+    assert head.split(" | ")[1:] == ["debiased", "constant on v-prediction |"]
+    assert "3 training seeds" in head and len(lines) == 6
+    assert lines[-1].endswith("| 0.5 [0.5, 0.5] | 0.25 [0.25, 0.25] |")
+    ratio = (1 / 4 * 2 / 5) ** 0.5  # of the samples, over the two seeds that both have
+    assert lines[0].split(" | ")[-1].startswith(f"{ratio:.3g} [")

@@ -36,13 +36,18 @@ class ResultTables:
             self._read[name] = read_rows(path) if path.is_file() else None
         return self._read[name]
 
-    def errors(self, quantity, t, model):
-        """The mean errors on training images of each seed of a model: a Series by seed; empty where not measured."""
-        table = self["mse.csv"]
+    def errors(self, quantity, t, arm):
+        """The mean errors on training images of each seed of an arm: a Series by seed; empty where not measured."""
+        weighting, _, variant = arm.partition("; ")
+        table, value = (self["arm_errors.csv"], "value") if variant else (self["mse.csv"], "mean")
         if table is None:
             return pd.Series(dtype=float)
-        chosen = (table.split == "train") & (table.quantity == quantity) & (table.t == t) & (table.model == model)
-        return table[chosen].set_index("seed")["mean"].sort_index()
+        chosen = (table.quantity == quantity) & (table.t == t)
+        if variant:
+            chosen &= (table.weighting == weighting) & (table.variant == variant) & (table.network == "ema")
+        else:
+            chosen &= (table.split == "train") & (table.model == arm)
+        return table[chosen].set_index("seed")[value].sort_index()
 
     @functools.cached_property
     def judged(self):
