@@ -9,6 +9,7 @@ runs/<arm>-s<seed>/        config.json               before the first step
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +48,20 @@ class Run:
     def log(self):
         """The training log: a list of dicts, one each few steps. A half-written last line is left out.
 
-        Raises InputError if the log of a complete run is not what its record says.
+        Raises InputError if the log of a complete run is not what its record says, and for a damaged line.
         """
         path, said = self.folder / "log.jsonl", (self.record or {}).get("log")
         if said is not None:
             self._checked(said)
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
-        return [json.loads(line) for line in lines]
+        return [self._row(*line) for line in enumerate(lines, start=1)]
+
+    def _row(self, number, line):
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                return row
+        raise InputError(f"{self.folder / 'log.jsonl'} is damaged in line {number}; going on with the run mends it")
 
     def snapshot(self, images=None):
         """Path of the EMA weights after `images` images (None: the last), checked against the record's sha256.

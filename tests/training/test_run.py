@@ -82,6 +82,13 @@ def test_the_log(run):
     assert run.log() == rows
 
 
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\0\0\0", b"7", b'{"step": 1, "lo{"step": 1}'])
+def test_a_damaged_line_of_an_unfinished_run_is_refused_in_one_line(run, damaged):
+    (run.folder / "log.jsonl").write_bytes(b'{"step": 0}\n' + damaged + b'\n{"step": 2}\n')
+    with pytest.raises(InputError, match=r"log\.jsonl is damaged in line 2; going on with the run mends it"):
+        run.log()
+
+
 @pytest.mark.parametrize("half", [b"", b"{", b'{"step": 2, "loss": 0.', b"\0\0\0", b'{"note": "\xc3'])
 def test_a_half_written_last_line_is_left_out(run, half):
     (run.folder / "log.jsonl").write_bytes(b'{"step": 0}\n{"step": 1}\n' + half)
