@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from ..errors import InputError
 from ..files import atomic_path, sha256_file, write_json, write_text
 from ..paths import without_folders
 from .arms import parse_arm
@@ -22,7 +23,7 @@ def publish_weights(experiment, folder, target):
 
     They are of its first `published_seeds` seeds. A training that is not complete is left out, and weights of an
     earlier one of the same name are removed. Paths are relative to `target`, sorted; a path in a configuration becomes
-    its last part. Raises InputError for damaged weights.
+    its last part. Raises InputError for damaged weights, and for those that are larger than float16's largest number.
     """
     seeds = experiment.seeds[: experiment.published_seeds]
     runs = [Run(folder / "runs" / run_name(arm, seed)) for arm in experiment.published_weights for seed in seeds]
@@ -47,7 +48,7 @@ def take_published(source, run):
 def _publish(run, target):
     source, record = run.snapshot(), run.record
     last = max(record["snapshots"], key=lambda entry: entry["images"])
-    rounded = {name: values.astype(np.float16) for name, values in load_file(source).items()}
+    rounded = {name: _half(name, values, source) for name, values in load_file(source).items()}
     file = target / last["file"]
     for old in target.glob("*.safetensors"):
         old.unlink()
@@ -58,6 +59,13 @@ def _publish(run, target):
     write_json(target / "config.json", without_folders(run.config))
     write_json(target / "record.json", without_folders(said))
     return [file, target / "config.json", target / "record.json"]
+
+
+def _half(name, values, source):
+    largest = np.abs(values).max(initial=0)
+    if not largest <= np.finfo(np.float16).max:
+        raise InputError(f"{name} of {source} reaches {largest:g}; float16, as published, ends at 65504")
+    return values.astype(np.float16)
 
 
 def _card(experiment, runs, weights):

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
+from debiaslib.errors import InputError
 from debiaslib.files import sha256_file
 from debiaslib.study.experiment import Experiment
 from debiaslib.training.load import load_model
@@ -87,6 +88,19 @@ def test_they_load_where_they_lie_and_answer_nearly_the_same(folder):
     x, t = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 900])
     trained = load_model(folder / "runs" / "debiased-s3")(x, t).sample
     assert 0 < (network(x, t).sample - trained).abs().max() < 2e-2 * trained.abs().max()
+
+
+def test_weights_that_float16_cannot_hold_are_refused(folder):
+    file = folder / "runs" / "debiased-s3" / "ema-000000016.safetensors"
+    weights = load_file(file)
+    weights["conv_in.bias"][1] = -7e4
+    save_file(weights, file)
+    record = json.loads((file.parent / "record.json").read_text())
+    record["snapshots"][-1]["sha256"] = sha256_file(file)
+    (file.parent / "record.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"^conv_in\.bias of .*ema-000000016\.safetensors reaches 70000; float16"):
+        publish(folder)
+    assert not (folder.parent / "out" / "weights" / "debiased-s3").exists()
 
 
 def test_the_card_says_what_they_are(folder):
