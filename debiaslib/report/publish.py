@@ -16,6 +16,7 @@ import nbformat
 
 from ..cli import Parser, run_command
 from ..errors import InputError
+from ..figures.draw import FIGURES
 from ..files import as_json, atomic_path, read_json
 from ..paths import cache_root, checkout, without_folders
 from ..study.experiment import load_experiment
@@ -29,7 +30,8 @@ _COPIED = {  # published folder: patterns below the experiment's folder
     "records": ("runs/*/record.json", "notebooks/*.json"),  # as records/<run>.json and records/<notebook>.json
     "": ("report.html",),
 }
-_KINDS = (".ipynb", ".html", ".csv", ".json", ".png", ".md", ".tex")  # .tex: of an earlier version
+_OURS = ("notebooks/*", "tables/*", "figures/*", "records/*", "weights/*", "weights/*/*")
+_KINDS = (".ipynb", ".html", ".csv", ".json", ".png", ".md", ".safetensors", ".tex")  # .tex: of an earlier version
 _PATH_IN_QUOTES = re.compile(r'"/(?:[^"\\\n]|\\.)*"')
 
 
@@ -37,8 +39,9 @@ def publish(folder, target, experiment=""):
     """Copy what is to be committed of results/<experiment> `folder` into `target`; return the paths written, sorted.
 
     With it go the EMA weights that the experiment's `published_weights` names. experiment: its YAML file, where it is
-    not the one of config/ with the folder's name. Old copies that are not made again are removed. Raises InputError if
-    `target` holds something else than an earlier publication, and for a text that names this machine.
+    not the one of config/ with the folder's name. Old copies that are not made again are removed, and figures of
+    `folder` that an earlier version drew are left out. Raises InputError if `target` holds something else than an earlier publication, and
+    for a text that names this machine.
     """
     folder, target = Path(folder), Path(target)
     settings = load_experiment(experiment or folder.name)
@@ -46,18 +49,23 @@ def publish(folder, target, experiment=""):
     contents = {}  # all are checked before one is written
     for name, patterns in _COPIED.items():
         for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
-            # not a file of a lock or a killed writer, a failed notebook, or what `compare` found, of no use to others
-            if not path.name.startswith(".") and ".failed." not in path.name and path.name != "compare.csv":
+            if _is_result(path, name):
                 copy = f"{path.parent.name}.json" if path.name == "record.json" else path.name
                 contents[target / name / copy] = _published(path, folder)
     copied = [target / name for name in publish_weights(settings, folder, target)]
     for copy, content in contents.items():
         with atomic_path(copy) as temporary:
             temporary.write_bytes(content)
-    for old in [path for name in filter(None, _COPIED) for path in (target / name).glob("*")]:
-        if old not in contents and old.suffix in _KINDS:
+    for old in [path for pattern in _OURS for path in target.glob(pattern)]:
+        if old not in {*contents, *copied} and old.suffix in _KINDS:
             old.unlink()
     return sorted([*copied, *contents])
+
+
+def _is_result(path, kind):
+    """Not a file of a lock or a killed writer, a failed notebook, a figure of an earlier version, or what `compare` found."""
+    drawn = kind != "figures" or path.stem in FIGURES
+    return drawn and not path.name.startswith(".") and ".failed." not in path.name and path.name != "compare.csv"
 
 
 def _check_folders(folder, target):

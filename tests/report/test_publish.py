@@ -109,7 +109,11 @@ def test_publishing_again_and_elsewhere(results, tmp_path):
     (folder / "tables" / "compare.csv").write_text("of compare, which judges results and is none")
     (folder / "notebooks" / "02.failed.ipynb").write_text("{}")
     first = {path: path.read_bytes() for path in publish(folder, target, file)}
-    (target / "tables" / "distances-old-s0.csv").write_text("of an earlier time")
+    for old in ("tables/distances-old-s0.csv", "figures/old.png", "weights/README.md", "weights/old-s0/config.json"):
+        (target / old).parent.mkdir(parents=True, exist_ok=True)
+        (target / old).write_text("of an earlier time")
+    (folder / "figures" / "old.png").write_bytes(b"of a version that still drew it")
+    note(folder / "figures" / "old.json", {"title": "Old"})
     assert {path: path.read_bytes() for path in publish(folder, target, file)} == first
     assert sorted(path for path in target.rglob("*") if path.is_file()) == sorted(first)
     other.mkdir()
