@@ -1,8 +1,8 @@
 """What runs on a GPU leaves nothing behind on the CPU and waits for nothing, and gives the CPU's numbers there.
 
 The device "meta" stands for any device that is not the CPU. It holds no values: a tensor that was left on the CPU meets
-one of the device and torch refuses, and so it does where a value is asked for, which would stop a GPU's queue. The
-tests of values run where there is a GPU.
+one of the device and torch refuses, and so it does where a value is asked for, which would stop a GPU's queue.
+`OnApple` stands for Apple's GPUs, which have no float64. The tests of values run where there is a GPU.
 """
 
 import contextlib
@@ -10,20 +10,24 @@ import contextlib
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
 
+from debiaslib.data.images import ImageSet
 from debiaslib.diffusion import sampling
 from debiaslib.diffusion.one_step import one_step_estimate
-from debiaslib.diffusion.optimum import OptimalDenoiser
+from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
 from debiaslib.diffusion.prediction import PREDICTION_TYPES
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
+from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.metrics.distances import evaluate
 from debiaslib.metrics.features import load_extractor
 from debiaslib.study.experiment import SAMPLERS
 from debiaslib.training.config import TrainConfig
+from debiaslib.training.loop import Training
 from debiaslib.training.network import build_network
 from debiaslib.training.objective import Objective
+from debiaslib.training.run import Run
 
 SCHEDULE = Schedule.linear()
 TINY = {"sample_size": 8, "in_channels": 3, "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
@@ -111,6 +115,66 @@ def test_a_training_step_stays_on_the_device(prediction_type, learned_variance, 
     loss.backward()
     assert loss.device.type == mse.device.type == "meta"
     assert {p.grad.device.type for p in model.parameters()} == {"meta"}
+
+
+# Without float64
+
+
+class OnApple(torch.Tensor):
+    """A tensor that says it is on an Apple GPU, and so do results of it; float64 is refused until it is on the CPU."""
+
+    device = property(lambda self: torch.device("mps"))
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def double(self):
+        return self.to(torch.float64)
+
+    def to(self, *what, **more):
+        if torch.float64 in what:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+        return self.cpu().to(*what, **more) if torch.device("cpu") in what or "cpu" in what else super().to(*what, **more)
+
+
+def apple(tensor):
+    return tensor.as_subclass(OnApple)
+
+
+def test_a_loss_weight_on_apple():
+    scheduler = DDPMScheduler(1000)
+    wanted = loss_weight("debiased", scheduler)
+    scheduler.alphas_cumprod = apple(scheduler.alphas_cumprod)  # where `add_noise` leaves it
+    assert torch.equal(loss_weight("debiased", scheduler), wanted)
+    snr = SCHEDULE.snr.float()
+    assert torch.equal(loss_weight("debiased", apple(snr)), loss_weight("debiased", snr))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_optima_on_apple(whole):
+    data = torch.from_numpy(images(9)) if whole else torch.from_numpy(images(9)).float() / 255
+    x_t = SCHEDULE.add_noise(torch.rand(4, 3, 8, 8), torch.randn(4, 3, 8, 8), 500)
+    for given in (data, apple(data)):
+        assert torch.equal(OptimalDenoiser(given, SCHEDULE)(apple(x_t), 500), OptimalDenoiser(data, SCHEDULE)(x_t, 500))
+    law = GaussianDenoiser(torch.zeros(192), torch.eye(192), SCHEDULE)
+    assert torch.equal(law(apple(x_t), 500), law(x_t, 500))
+
+
+def test_a_training_step_on_apple(tmp_path, monkeypatch):
+    """Its loss and gradient norm are summed up in float64 on the CPU."""
+    c = config("cpu")
+    norm = torch.nn.utils.get_total_norm
+
+    def with_kernels(gradients, foreach=None):
+        assert foreach is None  # where torch has no such kernels, it refuses True
+        return apple(norm(gradients))
+
+    monkeypatch.setattr(torch.nn.utils, "get_total_norm", with_kernels)
+    training = Training(Run(tmp_path), c, ImageSet(images(8), "some", "f"))
+    backward = training.backward
+    training.backward = lambda batch: apple(backward(batch))
+    training.one_step()
+    assert training.log.total.dtype == torch.float64 and bool((training.log.total > 0).all())
 
 
 # On a GPU

@@ -19,7 +19,7 @@ class OptimalDenoiser:
     """E[x0 | x_t] for x0 uniform over `images`: the mean of the images, weighted by softmax(-|x_t - a x0|^2 / (2 s^2)).
 
     images: uint8 (N, C, H, W), read as x/127.5 - 1 (an array may be memory-mapped), or floats in [-1, 1]. The work is
-        done where they lie: on the CPU, or on the GPU of a tensor.
+        done where they lie: on the CPU, or on a tensor's GPU that has float64.
     chunk: images in float64 at a time, by default as many as 32 MiB hold.
     labels: the classes of the images, int64 (N,), for E[x0 | x_t, class]: the mean over the images of a query's class.
 
@@ -41,7 +41,8 @@ class OptimalDenoiser:
             raise InputError(f"images are {images.dtype}; they must be uint8, or floats in [-1, 1]")
         self._scale, self._shift = (127.5, 1.0) if whole else (1.0, 0.0)
         self._half_norms = None
-        self._home = images.device if isinstance(images, torch.Tensor) else torch.device("cpu")
+        has_float64 = isinstance(images, torch.Tensor) and images.device.type != "mps"  # Apple's GPUs have no float64
+        self._home = images.device if has_float64 else torch.device("cpu")
         self.labels = None if labels is None else torch.as_tensor(np.array(labels), device=self._home)
         for _, pixels in () if whole else self._chunks():
             if not float(pixels.abs().max()) <= LARGEST:
@@ -55,7 +56,7 @@ class OptimalDenoiser:
         """
         if tuple(x_t.shape[1:]) != self.shape:
             raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
-        queries = check_finite("x_t", x_t.detach()).to(self._home, torch.float64).flatten(1)
+        queries = check_finite("x_t", x_t.detach()).to(self._home).double().flatten(1)
         a, s = self.schedule.scales(t, queries)
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
         if self._half_norms is None:
@@ -95,7 +96,7 @@ class OptimalDenoiser:
             pixels = self.images[part]
             if not isinstance(pixels, torch.Tensor):
                 pixels = torch.from_numpy(np.array(pixels))
-            yield part, room[: part.stop - start].copy_(pixels.flatten(1))
+            yield part, room[: part.stop - start].copy_(pixels.to(self._home).flatten(1))
 
 
 class GaussianDenoiser:
@@ -118,7 +119,7 @@ class GaussianDenoiser:
     @torch.no_grad()
     def __call__(self, x_t, t):
         """x0_hat of x_t's shape, dtype and device. x_t: (B, ...); t: an int or (B,)."""
-        queries = check_finite("x_t", x_t.detach()).to("cpu", torch.float64).flatten(1)
+        queries = check_finite("x_t", x_t.detach()).cpu().double().flatten(1)
         if queries.shape[1] != len(self.mean):
             raise InputError(f"x_t has shape {tuple(x_t.shape)}; the law is of {len(self.mean)} numbers")
         a, s = self.schedule.scales(t, queries)

@@ -99,10 +99,10 @@ class Schedule(ForwardProcess):
         alpha_bar itself is float32 there, which leaves SNR(0) four digits. Where it differs by more than rounding from
         what the betas give, it was changed on purpose and is used as it is; 2^-24 in place of a terminal 0 counts as 0.
         """
-        alpha_bar = scheduler.alphas_cumprod.to(torch.float64)
+        alpha_bar = scheduler.alphas_cumprod.cpu().to(torch.float64)  # `add_noise` has moved it to the images' device
         betas = getattr(scheduler, "betas", None)
         if betas is not None:
-            exact = torch.cumprod(1 - betas.to(torch.float64), dim=0)
+            exact = torch.cumprod(1 - betas.cpu().to(torch.float64), dim=0)
             alpha_bar = exact if torch.allclose(exact, alpha_bar, rtol=1e-4, atol=1e-6) else alpha_bar
         name = getattr(scheduler, "config", {}).get("beta_schedule", type(scheduler).__name__)
         return cls(alpha_bar, str(name))
@@ -155,12 +155,12 @@ def check_table(name, given):
 def as_float64(name, given):
     """A float64 tensor of the real numbers in a tensor, an array, a list or a Series.
 
-    A tensor stays on its device; an array, of any byte order and stride, is copied. Raises InputError, under that name,
-    for what holds no real numbers.
+    A tensor stays on its device, if that has float64; an array, of any byte order and stride, is copied. Raises
+    InputError, under that name, for what holds no real numbers.
     """
     try:
         if isinstance(given, torch.Tensor) and not (given.is_complex() or given.dtype == torch.bool or given.is_meta):
-            return given.to(torch.float64)
+            return (given.cpu() if given.device.type == "mps" else given).to(torch.float64)  # Apple's GPUs have none
         array = np.asarray(given)
         if array.dtype.kind in "iuf" or (array.dtype.kind == "O" and array.ndim):
             return torch.from_numpy(array.astype(np.float64, order="C"))  # at once: torch reads a list as float32

@@ -47,7 +47,7 @@ _UNITS = {  # |error in this unit|^2 / |x0 error|^2
 
 
 def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normalize=False, max_weight=None):
-    """The loss weight at every timestep: float64, shape (T,), on the argument's device. Training indexes it by t.
+    """The loss weight at every timestep: float64, shape (T,), to be indexed by t; on the device of an SNR table.
 
     strategy: "constant", "debiased", "inverse_snr", "p2(k=1,gamma=1)", "min_snr(gamma=5)", "soft_min_snr(gamma=5)",
         "max_snr(gamma=1)", "edm(sigma_data=0.5)", or a callable that maps the SNR table to the weight of the epsilon

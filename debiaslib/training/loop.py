@@ -90,10 +90,10 @@ class Training:
         torch.manual_seed(stream_seed(config.seed, self.world.purpose("dropout"), self.step))
         means = self.backward(self.batches(self.step))
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        norm = torch.nn.utils.get_total_norm(gradients)
         if config.max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, config.max_grad_norm, norm)
-        self.log.add(self.step + 1, torch.cat([self.world.mean(means), norm.double().view(1)]))
+        self.log.add(self.step + 1, torch.cat([self.world.mean(means), norm.view(1)]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.step(self.parameters)

@@ -58,10 +58,14 @@ class World:
         return nullcontext() if self.size == 1 or now else model.no_sync()
 
     def mean(self, values):
-        """The mean over the processes of a tensor on the training's device, in float64."""
+        """The mean over the processes of a tensor on the training's device: in float64, but for one process as it is.
+
+        Apple's GPUs, which one process alone can use, have no float64.
+        """
+        if self.size == 1:
+            return values
         values = values.double()
-        if self.size > 1:
-            dist.all_reduce(values)
+        dist.all_reduce(values)
         return values / self.size
 
     def all_max(self, *numbers):
