@@ -133,8 +133,9 @@ class OnApple(torch.Tensor):
 
     def to(self, *what, **more):
         if torch.float64 in what:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
-        return self.cpu().to(*what, **more) if torch.device("cpu") in what or "cpu" in what else super().to(*what, **more)
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        to_cpu = "cpu" in map(str, what)
+        return self.cpu().to(*what, **more) if to_cpu else super().to(*what, **more)
 
 
 def apple(tensor):

@@ -39,9 +39,9 @@ def publish(folder, target, experiment=""):
     """Copy what is to be committed of results/<experiment> `folder` into `target`; return the paths written, sorted.
 
     With it go the EMA weights that the experiment's `published_weights` names. experiment: its YAML file, where it is
-    not the one of config/ with the folder's name. Old copies that are not made again are removed, and figures of
-    `folder` that an earlier version drew are left out. Raises InputError if `target` holds something else than an earlier publication, and
-    for a text that names this machine.
+    not the one of config/ with the folder's name. Old copies that are not made again are removed, and figures that an
+    earlier version drew are left out. Raises InputError if `target` holds something else than an earlier publication,
+    and for a text that names this machine.
     """
     folder, target = Path(folder), Path(target)
     settings = load_experiment(experiment or folder.name)
@@ -63,7 +63,7 @@ def publish(folder, target, experiment=""):
 
 
 def _is_result(path, kind):
-    """Not a file of a lock or a killed writer, a failed notebook, a figure of an earlier version, or what `compare` found."""
+    """Whether it is no lock, leftover of a killed writer, failed notebook, old figure, nor what `compare` found."""
     drawn = kind != "figures" or path.stem in FIGURES
     return drawn and not path.name.startswith(".") and ".failed." not in path.name and path.name != "compare.csv"
 
