@@ -32,6 +32,8 @@ _COPIED = {  # published folder: patterns below the experiment's folder
 }
 _OURS = ("notebooks/*", "tables/*", "figures/*", "records/*", "weights/*", "weights/*/*")
 _KINDS = (".ipynb", ".html", ".csv", ".json", ".png", ".md", ".safetensors", ".tex")  # .tex: of an earlier version
+# Files of a lock or a killed writer, failed notebooks, and what `compare` found, of no use to others.
+_LEFT_OUT = re.compile(r"^\.|\.failed\.|^compare\.csv$")
 _PATH_IN_QUOTES = re.compile(r'"/(?:[^"\\\n]|\\.)*"')
 
 
@@ -49,7 +51,7 @@ def publish(folder, target, experiment=""):
     contents = {}  # all are checked before one is written
     for name, patterns in _COPIED.items():
         for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
-            if _is_result(path, name):
+            if not _LEFT_OUT.search(path.name) and (name != "figures" or path.stem in FIGURES):
                 copy = f"{path.parent.name}.json" if path.name == "record.json" else path.name
                 contents[target / name / copy] = _published(path, folder)
     copied = [target / name for name in publish_weights(settings, folder, target)]
@@ -60,12 +62,6 @@ def publish(folder, target, experiment=""):
         if old not in {*contents, *copied} and old.suffix in _KINDS:
             old.unlink()
     return sorted([*copied, *contents])
-
-
-def _is_result(path, kind):
-    """Whether it is no lock, leftover of a killed writer, failed notebook, old figure, nor what `compare` found."""
-    drawn = kind != "figures" or path.stem in FIGURES
-    return drawn and not path.name.startswith(".") and ".failed." not in path.name and path.name != "compare.csv"
 
 
 def _check_folders(folder, target):

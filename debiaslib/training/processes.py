@@ -58,12 +58,9 @@ class World:
         return nullcontext() if self.size == 1 or now else model.no_sync()
 
     def mean(self, values):
-        """The mean over the processes of a tensor on the training's device: in float64, but for one process as it is.
-
-        Apple's GPUs, which one process alone can use, have no float64.
-        """
+        """The mean over the processes of a tensor on the training's device, in float64; for one process as it is."""
         if self.size == 1:
-            return values
+            return values  # maybe of an Apple GPU, which has no float64
         values = values.double()
         dist.all_reduce(values)
         return values / self.size

@@ -48,7 +48,11 @@ def take_published(source, run):
 def _publish(run, target):
     source, record = run.snapshot(), run.record
     last = max(record["snapshots"], key=lambda entry: entry["images"])
-    rounded = {name: _half(name, values, source) for name, values in load_file(source).items()}
+    weights = load_file(source)
+    for name, largest in ((name, np.abs(values).max(initial=0)) for name, values in weights.items()):
+        if not largest <= np.finfo(np.float16).max:
+            raise InputError(f"{name} of {source} reaches {largest:g}; float16, as published, ends at 65504")
+    rounded = {name: values.astype(np.float16) for name, values in weights.items()}
     file = target / last["file"]
     for old in target.glob("*.safetensors"):
         old.unlink()
@@ -59,13 +63,6 @@ def _publish(run, target):
     write_json(target / "config.json", without_folders(run.config))
     write_json(target / "record.json", without_folders(said))
     return [file, target / "config.json", target / "record.json"]
-
-
-def _half(name, values, source):
-    largest = np.abs(values).max(initial=0)
-    if not largest <= np.finfo(np.float16).max:
-        raise InputError(f"{name} of {source} reaches {largest:g}; float16, as published, ends at 65504")
-    return values.astype(np.float16)
 
 
 def _card(experiment, runs, weights):

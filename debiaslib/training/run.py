@@ -9,7 +9,6 @@ runs/<arm>-s<seed>/        config.json               before the first step
 """
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +53,13 @@ class Run:
         if said is not None:
             self._checked(said)
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
-        return [self._row(*line) for line in enumerate(lines, start=1)]
-
-    def _row(self, number, line):
-        with suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict):
-                return row
-        raise InputError(f"{self.folder / 'log.jsonl'} is damaged in line {number}; going on with the run mends it")
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append({**json.loads(line)})
+            except (ValueError, TypeError):
+                raise InputError(f"{path} is damaged in line {number}; going on with the run mends it") from None
+        return rows
 
     def snapshot(self, images=None):
         """Path of the EMA weights after `images` images (None: the last), checked against the record's sha256.
