@@ -1,5 +1,6 @@
 """Where and with what a record was made: commit, package versions, machine. Imports no torch."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -44,11 +45,9 @@ def git_state():
 
 @functools.cache
 def package_versions():
-    """Installed versions of the packages that decide a number."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
+    """Installed versions of the packages that decide a number; None for one that is not installed."""
+    versions = dict.fromkeys(_PACKAGES)
+    for name in versions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
     return versions

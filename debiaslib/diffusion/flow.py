@@ -69,10 +69,8 @@ def from_diffusers(scheduler):
     if any(base.__name__.startswith("FlowMatch") for base in type(scheduler).__mro__):
         return FlowSchedule(scheduler.sigmas[: len(scheduler.timesteps)], name)
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
-        raise InputError(
-            f"{name} is flow matching (use_flow_sigmas), without a table of training timesteps; give "
-            "FlowMatchEulerDiscreteScheduler(shift=...) or FlowSchedule.uniform(T, shift)"
-        )
+        lacks = f"{name} is flow matching (use_flow_sigmas), without a table of training timesteps"
+        raise InputError(f"{lacks}; give FlowMatchEulerDiscreteScheduler(shift=...) or FlowSchedule.uniform(T, shift)")
     if not hasattr(scheduler, "alphas_cumprod"):
         raise InputError(f"a {name} holds no SNR; give a Schedule, a diffusers scheduler, or a table of SNR(t)")
     return Schedule.from_diffusers(scheduler)

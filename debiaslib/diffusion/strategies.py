@@ -42,18 +42,18 @@ class Strategy:
     arguments: tuple[tuple[str, float], ...] = ()
 
     def __str__(self):
-        inside = ",".join(f"{key}={_digits(value)}" for key, value in self.arguments)
+        inside = ",".join(f"{key}={digits(value)}" for key, value in self.arguments)
         return f"{self.name}({inside})" if inside else self.name
 
     @property
     def slug(self):
         """The name as part of a file name: `p2-k1-gamma0.5`."""
-        return "-".join([self.name, *(f"{key}{_digits(value)}" for key, value in self.arguments)])
+        return "-".join([self.name, *(f"{key}{digits(value)}" for key, value in self.arguments)])
 
     @property
     def label(self):
         """The name in a figure: `P2 (1, 1)`, `Min-SNR-5`."""
-        label, values = LABELS.get(self.name, self.name), [_digits(value) for _, value in self.arguments]
+        label, values = LABELS.get(self.name, self.name), [digits(value) for _, value in self.arguments]
         if not values:
             return label
         if len(values) == 1:
@@ -61,8 +61,8 @@ class Strategy:
         return f"{label} ({', '.join(values)})"
 
 
-def _digits(value):
-    # Short where that says the same number: a configuration is stored and compared in this form.
+def digits(value):
+    """A number as text, short where that says the same number: configurations are stored and compared in this form."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
@@ -84,9 +84,8 @@ def parse_strategy(text):
         if len(given) < len(pairs):
             raise ValueError("an argument is given twice")
     except (AttributeError, ValueError):
-        raise InputError(
-            f"weighting {shown(text)} cannot be read; write it as 'name' or 'name(argument=value)'"
-        ) from None
+        form = "'name' or 'name(argument=value)'"
+        raise InputError(f"weighting {shown(text)} cannot be read; write it as {form}") from None
     arguments = KNOWN[check_choice("weighting", name, KNOWN)]
     for key in given:
         if not arguments:

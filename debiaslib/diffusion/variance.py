@@ -30,10 +30,8 @@ def split_variance(output, channels):
     The values are None if the output has C channels. Raises InputError for any other number.
     """
     if output.ndim < 2 or output.shape[1] not in (channels, 2 * channels):
-        raise InputError(
-            f"the model answers {tuple(output.shape)}; it must have {channels} channels, or {2 * channels} with "
-            "learned variance"
-        )
+        wanted = f"{channels} channels, or {2 * channels} with learned variance"
+        raise InputError(f"the model answers {tuple(output.shape)}; it must have {wanted}")
     prediction, values = output[:, :channels], output[:, channels:]
     return prediction, values if values.shape[1] else None
 

@@ -21,10 +21,12 @@ from ..errors import InputError
 class FeatureNet(nn.Module):
     """uint8 images (N, 3, H, H) -> float32 features (N, d), on the device of both.
 
-    `side`: the resolution that the network sees; larger images are brought to it by area averages.
+    `side`: the resolution that the network sees; larger images are brought to it by area averages, smaller ones as
+    `enlarge` says.
     """
 
     side: int
+    enlarge = {"mode": "area"}
 
     def forward(self, images):
         with torch.autocast(images.device.type, enabled=False):
@@ -33,7 +35,8 @@ class FeatureNet(nn.Module):
     def pixels(self, images):
         """uint8 (N, 3, H, H) -> float32 (N, 3, side, side) in [-1, 1]."""
         values = images.float() / 127.5 - 1
-        return values if values.shape[-1] == self.side else F.interpolate(values, size=(self.side,) * 2, mode="area")
+        how = {"mode": "area"} if values.shape[-1] > self.side else self.enlarge
+        return values if values.shape[-1] == self.side else F.interpolate(values, size=(self.side,) * 2, **how)
 
 
 class MiniFacesFeatures(FeatureNet):
@@ -69,6 +72,7 @@ class CIFAR10Features(FeatureNet):
     """
 
     side = 32
+    enlarge = {"mode": "bilinear", "align_corners": False}
     classes = 10
 
     def __init__(self, widths=(48, 128, 256), narrowed=80):
@@ -80,12 +84,6 @@ class CIFAR10Features(FeatureNet):
         dimension = sum(widths[:-1]) + narrowed
         self.scale = nn.BatchNorm1d(dimension, affine=False)
         self.head = nn.Linear(dimension, self.classes)
-
-    def pixels(self, images):
-        if images.shape[-1] >= self.side:
-            return super().pixels(images)
-        values = images.float() / 127.5 - 1
-        return F.interpolate(values, size=(self.side,) * 2, mode="bilinear", align_corners=False)
 
     def body(self, values):
         """The features before they are scaled, of what `pixels` returns."""

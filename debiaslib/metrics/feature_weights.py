@@ -29,10 +29,8 @@ def read_inception():
     """(state dict on the CPU, sha256 in hex). Raises InputError if the file is missing, damaged or another one."""
     path = inception_path()
     if not path.is_file():
-        raise InputError(
-            f"{path} is missing (sha256 {SHA256}..., {SIZE}): "
-            f"`python -m debiaslib.metrics.features fetch-inception`, or set {VARIABLE}"
-        )
+        how = f"`python -m debiaslib.metrics.features fetch-inception`, or set {VARIABLE}"
+        raise InputError(f"{path} is missing (sha256 {SHA256}..., {SIZE}): {how}")
     found = sha256_file(path)
     if not found.startswith(SHA256):
         what = f"sha256 {found[:8]}..., expected {SHA256[:8]}..."
@@ -56,7 +54,6 @@ def fetch_inception():
         if not path.is_file():
             torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise InputError(
-            f"no download ({error}); run the same command on a machine with a network and copy {path}"
-        ) from error
+        instead = f"run the same command on a machine with a network and copy {path}"
+        raise InputError(f"no download ({error}); {instead}") from error
     return path

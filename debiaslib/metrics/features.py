@@ -175,10 +175,8 @@ def torch_fidelity_module(name=None):
         return import_module(f"torch_fidelity.{name}" if name else "torch_fidelity")
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         # "operator torchvision::nms does not exist": torchvision's compiled part was built for another torch.
-        raise InputError(
-            f"torch-fidelity cannot be imported ({error}): pip install 'debiaslib[lab]', with torch "
-            "and torchvision from one index"
-        ) from error
+        how = "pip install 'debiaslib[lab]', with torch and torchvision from one index"
+        raise InputError(f"torch-fidelity cannot be imported ({error}): {how}") from error
 
 
 def main(arguments=None):

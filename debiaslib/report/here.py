@@ -73,10 +73,10 @@ def error_ratios(folder, *quantities, timesteps=None):
     return _ratios(tables, "t", known, {q: functools.partial(tables.errors, q) for q in quantities})
 
 
-def distance_ratios(folder, metric=""):
-    """Distances of each weighting over those of the first, by sampling steps: as `error_ratios`."""
+def distance_ratios(folder):
+    """Frechet distances of each weighting over those of the first, by sampling steps: as `error_ratios`."""
     tables = ResultTables(folder)
-    metric = metric or tables.feature_distance
+    metric = tables.feature_distance
     return _ratios(tables, "steps", tables.steps, {metric: functools.partial(tables.distances, metric)})
 
 

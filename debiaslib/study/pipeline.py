@@ -102,10 +102,8 @@ def check_before_start(settings, results=""):
     sets = {split: load_images(*given, split=split, classes=first.classes) for split in ("train", "heldout")}
     for split, found in sets.items():
         if found is not None and len(found.images) < settings.enough_images:
-            raise InputError(
-                f"data set {found.name} has {len(found.images):,} {split} images; features "
-                f"{', '.join(settings.features)} need {settings.enough_images:,} (or allow_singular: true)"
-            )
+            needed = f"{', '.join(settings.features)} need {settings.enough_images:,} (or allow_singular: true)"
+            raise InputError(f"data set {found.name} has {len(found.images):,} {split} images; features {needed}")
     for arm, seed in settings.runs:
         wanted = {**settings.train_config(arm, seed).to_dict(), **sets["train"].identity}
         check_settings(find_run(settings.name, arm, seed, results), wanted)

@@ -27,10 +27,9 @@ class Tables:
 
         Raises InputError, naming the table, if there is none.
         """
+        found = [p for p in sorted(self.folder.glob(pattern)) if "--" not in str(p.relative_to(self.folder))]
         if pattern == PAPER_CURVES:
             found = [*checkout().glob(f"results/{pattern}")]
-        else:
-            found = [p for p in sorted(self.folder.glob(pattern)) if "--" not in str(p.relative_to(self.folder))]
         if not found:
             raise InputError(f"{pattern} is missing in {self.folder}; make reproduce, or its notebook, makes it")
         return found

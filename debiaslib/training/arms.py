@@ -9,7 +9,7 @@ fields of `config.TrainConfig`, which checks their values.
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..diffusion.strategies import Strategy, parse_strategy
+from ..diffusion.strategies import Strategy, digits, parse_strategy
 from ..errors import InputError, shown
 from .settings import check_name
 
@@ -86,6 +86,5 @@ def split_settings(what, text):
 
 def _text(value):
     if isinstance(value, float):
-        short = f"{value:g}"
-        return short if float(short) == value else repr(value)
+        return digits(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
