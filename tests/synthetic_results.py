@@ -43,6 +43,25 @@ def write_synthetic_results(folder, seeds=(0,), weightings=WEIGHTINGS, resolutio
     return folder
 
 
+def write_swap(folder):
+    """Write the two tables of the oracle swap below `folder`, two seeds and two numbers of steps. Returns `folder`."""
+    tables, t_star, who = folder / "tables", (300, 700), ("constant", "debiased", "optimum")
+    tables.mkdir(parents=True, exist_ok=True)
+    alone, pairs = [(one, one) for one in who], list(itertools.permutations(who, 2))
+    rows = [
+        {"above": a, "below": b, "t_star": t, "seed": seed, "steps": steps, "metric": metric, "value": 2.0 + seed,
+         "n": 500}
+        for a, b in (*alone, *pairs) for t in (t_star if a != b else (-1,)) for seed in (0, 1) for steps in (10, 50)
+        for metric in ("colour_w1", "layout_energy", "fd_minifaces")
+    ]  # fmt: skip
+    rows.append({**rows[0], "seed": "mean", "steps": 50, "value": 99.0})
+    pd.DataFrame(rows).to_csv(tables / "oracle_swap.csv", index=False)
+    images = render(range(9 * 2 * 8), 16).reshape(9, 2, 8, 3, 16, 16)
+    names = np.array([" | ".join(pair) for pair in (*alone, *pairs)])
+    np.savez_compressed(tables / "oracle_swap_samples.npz", names=names, t_star=t_star, images=images)
+    return folder
+
+
 def quality(weighting):
     """How wrong a synthetic network is: 1 for constant, less for the others."""
     return _QUALITY.get(parse_strategy(weighting).name, 0.8)

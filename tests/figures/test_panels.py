@@ -1,7 +1,5 @@
 """What single figures draw: which rows, each weighting once, in which scale, with which interval."""
 
-from itertools import permutations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +16,7 @@ from debiaslib.figures.registry import NothingToDraw
 from debiaslib.figures.style import look, style
 from debiaslib.figures.swap import load_swap, oracle_swap
 from debiaslib.study.saved_tables import Tables
-from tests.synthetic_results import write_synthetic_results
+from tests.synthetic_results import write_swap, write_synthetic_results
 
 TWO = ["constant", "debiased"]
 
@@ -144,18 +142,7 @@ def test_controls_are_in_words():
 
 @pytest.fixture
 def swapped(tmp_path):
-    pairs = [("constant", "constant", -1), ("debiased", "debiased", -1), ("optimum", "optimum", -1)]
-    pairs += [(*pair, t) for pair in permutations(["constant", "debiased", "optimum"], 2) for t in (300, 700)]
-    rows = [
-        {"above": a, "below": b, "t_star": t, "seed": seed, "steps": steps, "metric": metric, "value": 2.0 + seed,
-         "n": 500}
-        for a, b, t in pairs for seed in (0, 1) for steps in (10, 50)
-        for metric in ("colour_w1", "layout_energy", "fd_minifaces")
-    ]  # fmt: skip
-    rows.append({**rows[0], "seed": "mean", "steps": 50, "value": 99.0})
-    (tmp_path / "tables").mkdir()
-    pd.DataFrame(rows).to_csv(tmp_path / "tables/oracle_swap.csv", index=False)
-    return tmp_path
+    return write_swap(tmp_path)
 
 
 def test_the_course_of_training_has_the_distance_and_the_shift_of_colours_but_no_kernel_distance(folder):
