@@ -49,6 +49,13 @@ def test_any_answer_is_one_point_on_the_line(kind):
     assert torch.allclose(prediction_target(x0_hat, epsilon_hat, T, LINEAR, kind), output, rtol=0, atol=1e-11)
 
 
+def test_epsilon_is_what_a_network_predicts_unless_it_is_said():
+    x0, noise = pair()
+    assert prediction_target(x0, noise, T, LINEAR) is noise
+    output, x_t = pair(seed=1)
+    assert torch.equal(to_x0_epsilon(output, x_t, T, LINEAR)[1], output)
+
+
 def test_the_target_of_v_is_the_velocity_of_diffusers():
     scheduler = DDPMScheduler(1000)
     x0, noise = pair()

@@ -171,6 +171,8 @@ def test_what_is_no_schedule():
     flow, line = FlowSchedule.uniform(2), "schedule is a FlowSchedule; this needs a Schedule, which has an alpha_bar"
     assert check_schedule(flow) is check_schedule(flow, variance_preserving=False) is flow
     assert refused(check_schedule, flow, variance_preserving=True) == line
+    preserving = Schedule.linear(2)
+    assert check_schedule(preserving) is check_schedule(preserving, variance_preserving=True) is preserving
 
 
 def test_the_tables_are_on_the_cpu_whatever_the_default_device():
