@@ -28,7 +28,7 @@ def bias_or_variance(rows):
     """
     if rows.empty:
         raise NothingToDraw("One training seed: whether the excess is a bias or a variance takes two or more.")
-    panels = {"All frequencies": rows[rows.frequency.isna()], "Mean colour alone": rows[rows.frequency == 0]}
+    panels = {"All pixels": rows[rows.frequency.isna()], "Mean colour alone": rows[rows.frequency == 0]}
 
     def paint(ax, title):
         part = panels[title]

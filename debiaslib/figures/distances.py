@@ -91,8 +91,8 @@ def distance_by_steps(table, real=None):
 @figure("Colour shift by sampling steps", NOTEBOOK, TABLE, by_steps(*COLOURS))
 def colour_by_steps(table, real=None):
     """How far the colours of {n} samples ({samplers}) are from those of the data, in Delta E (CIELAB). Energy distances
-    are unbiased, and zero for equal colours. The Wasserstein distance is by how much the mean colour of an image must
-    move, on average; at this number of images real ones are not at zero. Dots: {spread}.{real}
+    are unbiased, and zero for equal colours. The Wasserstein distance is how far the mean colour of an image must move,
+    on average; real images are not at zero. A logarithmic axis has no place for 0 and below. Dots: {spread}.{real}
     """
     return dot_panels(table, real)
 

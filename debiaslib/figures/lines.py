@@ -108,11 +108,8 @@ def seed_list(seeds):
 
 def number_range(counts):
     """ "500", "500 to 1,000", "?" of a column of counts."""
-    counts = counts.dropna()
-    if counts.empty:
-        return "?"
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    values = sorted(set(counts.dropna().astype(int)))
+    return " to ".join(f"{n:,}" for n in dict.fromkeys(values[:1] + values[-1:])) or "?"
 
 
 def spread(table, alone, who="weighting"):

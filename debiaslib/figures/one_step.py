@@ -33,7 +33,7 @@ def estimate_row(estimates, x0, who, clean=(), **more):
     clean: images without such a number before them.
     """
     errors = np.sqrt(((estimates - x0) ** 2).mean(axis=(1, 2, 3)))
-    notes = [""] * len(clean) + [f"{error:.2g}" for error in errors]
+    notes = [""] * len(clean) + [f"{error:.3f}" for error in errors]
     return Row([*clean, *estimates], short(who), look(who).colour, notes=notes, **more)
 
 

@@ -177,4 +177,4 @@ def count(number):
     """A count as short text: 500, 16k, 102.4M."""
     if number >= 1e6:
         return f"{number / 1e6:.4g}M"
-    return f"{number / 1e3:.4g}k" if number >= 1e4 else f"{number:g}"
+    return f"{round(number / 1e3, 1):g}k" if number >= 1e4 else f"{number:g}"

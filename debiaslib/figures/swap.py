@@ -19,18 +19,18 @@ _MEASURES = (  # of each the first that was measured
 
 def load_swap(tables):
     """(facts, rows of oracle_swap.csv of single networks at the largest number of steps)."""
-    table = tables.frame(*tables.find("tables/oracle_swap.csv"), "above below t_star seed steps metric value")
+    table = tables.frame(*tables.find("tables/oracle_swap.csv"), "above below t_star seed steps metric value n")
     table = table[table.seed.astype(str) != "mean"]  # the answer of all seeds' networks together
     table = table[table.steps == table.steps.max()].assign(seed=pd.to_numeric(table.seed))
-    n = f"{int(table.n.max()):,}" if "n" in table else "equally many"
-    return {"steps": int(table.steps.max()), "n": n, "spread": spread(table, ", no error bars", "steps")}, table
+    over = spread(table, ", no error bars", "steps")
+    return {"steps": int(table.steps.max()), "n": f"{table.n.max():,}", "spread": over}, table
 
 
 @figure("Which part of the error spoils the samples?", NOTEBOOK, "tables/oracle_swap.csv", load_swap)
 def oracle_swap(table):
     """Distance from the data of samples drawn by one denoiser at t > T* and another one at t <= T*, against T*, {steps}
-    sampling steps, {n} samples: a network with the exact optimum in its place above (solid) or below (broken) T*.
-    Horizontal: one denoiser at all t. Lines: {spread}.
+    sampling steps, {n} samples. Filled markers: the exact optimum stands in for the network above T*; hollow markers:
+    below it. Horizontal lines: one denoiser at all t. Markers: {spread}.
     """
     metrics = [next((m for m in group if (table.metric == m).any()), None) for group in _MEASURES]
     if not any(metrics):
@@ -40,17 +40,21 @@ def oracle_swap(table):
         rows = table[table.metric == metric].assign(se=float("nan"))
         scale = "log" if (rows["value"] > 0).all() else "linear"
         found = summarise(rows, ["above", "below", "t_star"], scale=scale)
-        for (above, below), part in found[found.t_star >= 0].groupby(["above", "below"]):
-            if _OPTIMUM in (above, below):
-                who, name = below if above == _OPTIMUM else above, f"{short(above)} above, {short(below)} below"
-                hollow = {"markerfacecolor": "white", "markeredgecolor": look(who).colour, "linestyle": (0, (5, 2))}
-                curve(ax, part, "t_star", who, label=name, **({"linestyle": "-"} if above == _OPTIMUM else hollow))
+        swapped = found[(found.t_star >= 0) & (found[["above", "below"]] == _OPTIMUM).any(axis=1)]
+        times = sorted(swapped.t_star.unique())
+        for i, ((above, below), part) in enumerate(swapped.groupby(["above", "below"])):
+            who, name = below if above == _OPTIMUM else above, f"{short(above)} above, {short(below)} below"
+            hollow = {"markerfacecolor": "white", "markeredgecolor": look(who).colour, "linestyle": (0, (5, 2))}
+            if len(times) == 1:  # a band has no width there: bars, side by side
+                part = part.assign(t_star=part.t_star + 5 * (i - 1.5))
+                ax.vlines(part.t_star, part.low, part.high, color=look(who).colour, linewidth=1.6, alpha=0.7)
+            curve(ax, part, "t_star", who, label=name, **({"linestyle": "-"} if above == _OPTIMUM else hollow))
         for who, part in found[found.t_star < 0].groupby("above"):
             line = {"color": look(who).colour, "linewidth": 1.1, "linestyle": look("initial").dashes}
             ax.axhline(part["mean"].item(), **line, label=f"{short(who)} alone")
         if scale == "log":
             log_axis(ax.yaxis)
-        ax.set(title={**METRICS, **COLOURS}[metric].replace(" (", "\n("), xlabel="T*")
+        ax.set(title={**METRICS, **COLOURS}[metric].replace(" (", "\n("), xlabel="T*", xticks=times)
 
     return panel_grid(list(filter(None, metrics)), paint, height=2.8)
 

@@ -10,8 +10,8 @@ NOTEBOOK, TABLE = "04_weighting_comparison", "tables/weights.csv"
 _PANELS = {  # title: prediction_type and column
     r"$\epsilon$ loss, as defined": ("epsilon", "raw"),
     r"$\epsilon$ loss, divided by its mean": ("epsilon", "normalized"),
-    r"$x_0$ loss, divided by the same": ("sample", "normalized"),
-    "$v$ loss, divided by the same": ("v_prediction", "normalized"),
+    "the same as an $x_0$ loss": ("sample", "normalized"),
+    "the same as a $v$ loss": ("v_prediction", "normalized"),
 }
 
 

@@ -16,6 +16,7 @@ from ..files import read_json
 
 _SHOWN_DATA = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 _DRAWN = re.compile(r"""\bdraw\(\s*["'](\w+)["']""")
+_SIGN = re.compile(r"((?:[(\[]|&#x000(?:28|7B|2C|3D);)</mo>)<mo>(&#x02212;|&#x0002B;)</mo>")  # [-1: no space after it
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
@@ -142,4 +143,5 @@ def to_mathml(tex, display=False):
         why = error or type(error).__name__
         raise InputError(f"the formula {tex!r} cannot be converted to MathML: {why}") from None
     converted = converted.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # \sim is a relation
+    converted = _SIGN.sub(r'\1<mo form="prefix">\2</mo>', converted)
     return converted.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', f' alttext="{html.escape(tex)}"')

@@ -68,18 +68,15 @@ def read_summary(folder, runs):
 
 
 def write_result_tables(folder, runs):
-    """Write tables/results.{csv,md} of results/<experiment> `folder` from its runs' distances; return their paths.
+    """Write tables/results.{csv,md} of results/<experiment> `folder` from its runs' distances.
 
     runs: (arm, seed) of each training of the experiment; tables of others that lie there too are not read. None are
     written where nothing was measured. Raises InputError as `read_summary` does.
     """
-    summary, path = read_summary(folder, runs), folder / "tables" / "results"
-    if summary is None:
-        return []
-    texts = {".csv": summary.to_csv(index=False, float_format="%.6g"), ".md": as_markdown(summary)}
-    for suffix, text in texts.items():
-        write_text(path.with_suffix(suffix), text)
-    return [path.with_suffix(suffix) for suffix in texts]
+    summary = read_summary(folder, runs)
+    if summary is not None:
+        write_text(folder / "tables" / "results.csv", summary.to_csv(index=False, float_format="%.6g"))
+        write_text(folder / "tables" / "results.md", as_markdown(summary))
 
 
 def as_markdown(summary):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from scipy import stats
 
 from debiaslib.data.minifaces import render
@@ -166,3 +167,13 @@ def test_the_oracle_swap_has_a_line_for_each_pair_and_the_interval_over_seeds(sw
     assert drawn.get_ydata() == pytest.approx([6**0.5] * 2) and len(colour.collections) == 4
     one = load_swap(Tables(swapped))[1].query("seed == 0")
     assert not any(ax.collections for ax in oracle_swap(one).axes)
+
+
+def test_the_oracle_swap_at_one_timestep_has_bars_side_by_side(swapped):
+    _, table = load_swap(Tables(swapped))
+    colour = oracle_swap(table[table.t_star.isin((-1, 300))]).axes[0]
+    markers = [one for one in colour.get_lines() if "alone" not in one.get_label()]
+    assert len({one.get_xdata()[0] for one in markers}) == 4
+    bars = [one for one in colour.collections if isinstance(one, LineCollection)]
+    assert len(bars) == 4 and all(len(bar.get_segments()) == 1 for bar in bars)
+    assert colour.get_xticks().tolist() == [300]

@@ -69,6 +69,11 @@ def test_a_formula(tex):
         assert text and "\\" not in text and "&" not in text
 
 
+def test_a_sign_stands_close_to_its_number_and_a_difference_does_not():
+    assert to_mathml("[-1, +1]").count('form="prefix"') == 2
+    assert "prefix" not in to_mathml("(a) - b")
+
+
 def test_a_formula_that_cannot_be_converted_is_named():
     with pytest.raises(InputError) as caught:
         to_mathml(r"\left( a")
