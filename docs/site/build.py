@@ -38,6 +38,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 CARDS = re.compile(r"^\| chapter \|.*\n(?:\|.*\n)+", re.MULTILINE)  # a table that a phone shows as cards
 WIDE = re.compile(r"^!\[.*\]\(figures/(?:trainers|flow_matching)\.png\)$", re.MULTILINE)
 SHOWN = ("constant", "debiased", "optimum")
+PREFERRED = ("quick-seeds", "quick")  # whose executed chapters are shown: six training seeds say more than one
 
 
 def main(arguments=None):
@@ -95,7 +96,7 @@ def _own_links(text, source):
 def _chapter(notebook, source, results):
     """Copy a chapter, executed where it is published, with a line that says so; return its name."""
     copies = [path for path in results.glob(f"reference/*/notebooks/{notebook.name}") if path.is_file()]
-    copies.sort(key=lambda path: (path.parts[-3] != "quick", path.parts[-3]))
+    copies.sort(key=lambda path: (path.parts[-3] not in PREFERRED, path.parts[-3] != PREFERRED[0], path.parts[-3]))
     content, said = (copies or [notebook])[0].read_text(encoding="utf-8"), "The source: no executed copy is published."
     content, said = json.loads(content), f"Executed for `{copies[0].parts[-3]}`." if copies else said
     first = content["cells"][0]
@@ -104,8 +105,17 @@ def _chapter(notebook, source, results):
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = "".join(cell["source"]).replace("../docs/", "")
+        for output in cell.get("outputs", []):
+            _mark_claims(output.get("data", {}))
     (source / notebook.name).write_text(json.dumps(content), encoding="utf-8")
     return notebook.stem
+
+
+def _mark_claims(data):
+    """Give the table of refutations in a cell's output its class, by which a phone shows it as cards."""
+    table = "".join(data.get("text/html", ""))
+    if ">what would refute it<" in table:
+        data["text/html"] = table.replace('class="dataframe"', 'class="dataframe claims"')
 
 
 def _toctree(caption, names, depth=1):
@@ -124,10 +134,9 @@ def _start_page(chapters):
 
 
 def _finding():
-    """What was found, as README has it: from the line in bold letters to what is not known yet."""
+    """What was found, as README has it: from the words that it uses to what is not known yet."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    start = readme.index("\n**", readme.index("Words used here"))
-    found = readme[start : readme.index("**Not known yet")].strip()
+    found = readme[readme.index("Words used here") : readme.index("**Not known yet")].strip()
     found = re.sub(r"<!--.*?-->\n", "", found)
     return re.sub(r"\[([^]]+)\]\(results/[^)]+\)", r"\1", found).replace("](docs/", "](")  # tables are not on the site
 
