@@ -15,6 +15,8 @@ pytest.importorskip("myst_nb")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not BROWSER, reason="needs Chromium")]
 ROOT = Path(__file__).resolve().parent.parent
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update", "--allow-file-access-from-files"]  # fmt: skip
 # Put into a page: it moves the sliders and writes what it finds into the page, which --dump-dom then prints.
 PROBE = """<script>
 const found = { errors: [] };
@@ -64,10 +66,9 @@ def visit(site, page, width, tmp_path):
     """What the probe finds in a page that is shown in a frame of that width."""
     copy = site / f"probe-{page}"
     copy.write_text((site / page).read_text(encoding="utf-8").replace("<head>", "<head>" + PROBE, 1), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/profile"]
     # A window has a least width, which a frame has not.
-    flags += ["--allow-file-access-from-files", f"--window-size={max(width, 600)},1200", "--virtual-time-budget=5000"]
+    size = f"--window-size={max(width, 600)},1200"
+    flags = [*FLAGS, f"--user-data-dir={tmp_path}/profile", size, "--virtual-time-budget=5000"]
     frame = site / "probe-frame.html"
     frame.write_text(
         f'<!doctype html><body style="margin:0">'
@@ -100,6 +101,33 @@ def test_a_browser_shows_it(site, page, width, tmp_path):
         assert found["debiased"] == expected_numbers(0.5)
         assert "t = 500" in found["t"]
         assert found["moved"] and found["canvases"] == 10
+
+
+def test_no_page_is_wider_than_a_phone(site, tmp_path):
+    """All pages, one after the other in one frame of one browser."""
+    pages = sorted(path.name for path in site.glob("*.html") if not path.name.startswith("probe"))
+    frame = site / "probe-widths.html"
+    frame.write_text(
+        '<!doctype html><body><iframe style="width:390px;height:1200px;border:0"></iframe><pre id="answer"></pre>'
+        f"""<script>
+        const pages = {json.dumps(pages)}, wide = [], frame = document.querySelector("iframe");
+        let at = -1;
+        const next = () => {{
+          if (at >= 0 && frame.contentDocument.documentElement.scrollWidth > 390) wide.push(pages[at]);
+          at += 1;
+          if (at < pages.length) frame.src = pages[at];
+          else document.getElementById("answer").textContent = JSON.stringify({{ seen: at, wide }});
+        }};
+        frame.onload = next;
+        next();
+        </script>""",
+        encoding="utf-8",
+    )
+    flags = [*FLAGS, f"--user-data-dir={tmp_path}/profile", "--window-size=600,1200", "--virtual-time-budget=60000"]
+    done = subprocess.run([BROWSER, *flags, "--dump-dom", frame.as_uri()], capture_output=True, text=True, timeout=600)
+    frame.unlink()
+    answer = re.search(r'<pre id="answer">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert answer and json.loads(answer[1]) == {"seen": len(pages), "wide": []}, done.stderr
 
 
 def expected_numbers(gamma):

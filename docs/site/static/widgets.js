@@ -28,7 +28,8 @@ function linearSnr(T = 1000, first = 1e-4, last = 0.02) {
 }
 
 function gammaWidget(parent) {
-  const snr = linearSnr(), T = snr.length, W = 640, H = 300, left = 58, bottom = 44, top = 10;
+  const snr = linearSnr(), T = snr.length, H = 320, left = 58, bottom = 44, top = 30;
+  const W = Math.max(300, Math.min(640, parent.clientWidth - 34)); // so that letters keep their size on a phone
   const decades = [-4, 2];
   const x = (t) => left + (W - left - 10) * t / (T - 1);
   const y = (log) => top + (H - bottom - top) * (decades[1] - log) / (decades[1] - decades[0]);
@@ -43,7 +44,8 @@ function gammaWidget(parent) {
   for (const t of [0, 250, 500, 750, 999]) {
     element(plot, "text", { x: x(t), y: H - bottom + 20, "text-anchor": t === 999 ? "end" : "middle" }, String(t));
   }
-  element(plot, "text", { x: (left + W) / 2, y: H - 6, "text-anchor": "middle" }, "timestep t; the weight has mean 1, logarithmic scale");
+  element(plot, "text", { x: left, y: 14 }, "weight, with mean 1 (logarithmic scale)");
+  element(plot, "text", { x: (left + W) / 2, y: H - 6, "text-anchor": "middle" }, "timestep t");
   element(plot, "line", { x1: x(500), x2: x(500), y1: top, y2: H - bottom, class: "half" });
   const curve = element(plot, "path", { class: "curve" });
   const out = element(parent, "p", { id: "gamma-numbers", "aria-live": "polite" });
