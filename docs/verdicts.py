@@ -35,7 +35,7 @@ SAYS = [  # the beginning of a claim: what the paper says
     ("Constant's excess is a shift", "calls it a colour shift and shows images; no measure of colour seen"),
     ("No network beats", _OWN),
     ("There is a gain at large t", "figure 4: curves of MSE by t; heights not seen"),
-    ("The price at small t", "a review of it: figure 4 shows debiased slightly worse near t = 0"),
+    ("The price at small t", "a public review reads figure 4: debiased is slightly worse near t = 0"),
     ("It is this weight, and not P2", _FIGURE_5),
     ("It is this weight, and not Min-SNR", _FIGURE_5),
     ("It is this weight", "no comparison with this weighting seen"),

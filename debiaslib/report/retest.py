@@ -102,10 +102,7 @@ def _swap_answer(row):
 
 
 def conclusions(found):
-    """The answer to each question by the rules of the pre-registration: a DataFrame question, asked, answer.
-
-    found: as `answers` returns it.
-    """
+    """What `answers` found, as one answer to each question by the registered rules: DataFrame question, asked, answer."""
     rows = []
     for question, part in found.groupby("question"):
         answer = _UNTESTABLE if _UNTESTABLE in set(part.answer) else _CONCLUDE[question](part)
