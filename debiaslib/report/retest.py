@@ -102,7 +102,7 @@ def _swap_answer(row):
 
 
 def conclusions(found):
-    """What `answers` found, as one answer to each question by the registered rules: DataFrame question, asked, answer."""
+    """What `answers` found as one answer to each question, by the registered rules: columns question, asked, answer."""
     rows = []
     for question, part in found.groupby("question"):
         answer = _UNTESTABLE if _UNTESTABLE in set(part.answer) else _CONCLUDE[question](part)
