@@ -2,6 +2,7 @@
 
 import math
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from types import SimpleNamespace
 
@@ -304,6 +305,20 @@ def test_a_table_of_ones_own_keeps_its_digits(kind):
     assert schedule.snr[-1] == 0
 
 
-@pytest.mark.parametrize("given", ["linear", None, [1j], torch.zeros(2, device="meta"), [[0.5], [0.4, 0.3]]])
+@pytest.mark.parametrize("kind", [np.float32, np.float16, object])
+def test_every_table_becomes_float64(kind):
+    wanted = torch.tensor([0.5, 0.25], dtype=torch.float64)
+    array = np.array([Fraction(1, 2), Fraction(1, 4)]).astype(kind)
+    for given in (array, array.tolist(), *([] if kind is object else [torch.from_numpy(array)])):
+        table = Schedule(given).alpha_bar
+        assert table.dtype == torch.float64 and torch.equal(table, wanted)
+    assert Schedule(wanted).alpha_bar is wanted  # on its device, and not copied
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["linear", None, [1j], [True, False], torch.tensor([1j]), torch.tensor([True, False]),
+     torch.zeros(2, device="meta"), [[0.5], [0.4, 0.3]]],
+)  # fmt: skip
 def test_what_holds_no_real_numbers(given):
     assert refused(Schedule, given).endswith("; it must be a table of real numbers")

@@ -4,6 +4,7 @@ The weights of flow matching in closed form, and their limits at both ends, are 
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -209,6 +210,11 @@ def test_a_scheduler_of_diffusers_as_the_argument(name, kind):
         assert close(table, loss_weight(name, schedule, kind), 1e-6)
 
 
+def test_any_scheduler_with_a_table_of_alpha_bar():
+    scheduler = SimpleNamespace(alphas_cumprod=LINEAR.alpha_bar)
+    assert torch.equal(loss_weight("debiased", scheduler), loss_weight("debiased", LINEAR))
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_zero_terminal_scheduler_of_diffusers(name):
     """Their rescaled betas are 1 - alpha in float32, which leaves SNR(0) three digits and some."""
@@ -304,8 +310,9 @@ def test_normalize_by_the_own_mean_or_by_that_of_epsilon(strategy, exponents, bo
 def test_the_own_mean_is_finite_where_that_of_epsilon_is_not():
     for kind in TYPES[1:]:
         assert float(loss_weight("debiased", TERMINAL, kind, normalize=True).mean()) == pytest.approx(1)
-    line = "the epsilon weight of 'debiased' is infinite where SNR = 0;"
-    assert refused("debiased", TERMINAL, "v_prediction", normalize="epsilon").startswith(line)
+    # v is what the caller has chosen, so it is no way out.
+    line = "the epsilon weight of 'debiased' is infinite where SNR = 0; bound it with max_weight"
+    assert refused("debiased", TERMINAL, "v_prediction", normalize="epsilon") == line
 
 
 # arguments
@@ -354,6 +361,7 @@ NOT_REAL = "it must be a table of real numbers"
         (LINEAR, {"prediction_type": "eps"}, "prediction_type 'eps' is unknown; "),
         (LINEAR, {"normalize": "yes"}, "normalize 'yes' is unknown; "),
         (LINEAR, {"strategy": lambda S: 0 * S, "normalize": True}, "normalize divides by the mean weight of '<"),
+        (LINEAR, {"strategy": lambda S: "S"}, "the weight of <function <lambda>"),
         # SNR is nowhere 0 here, so the message must not say so but name the smallest.
         (LINEAR, {"strategy": "p2(k=0.1,gamma=1000)"},
          f"the epsilon weight of 'p2(k=0.1,gamma=1000)' is infinite where SNR = {float(LINEAR.snr[-1]):.3g};"),
