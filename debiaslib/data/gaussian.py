@@ -53,8 +53,7 @@ def gaussian_law(resolution=16):
     _check_resolution(resolution)
     space, colour = _spatial_root(resolution), np.array(_colour_root())
     covariance = np.kron(colour @ colour.T, space @ space.T) + np.eye(3 * resolution**2) / 12
-    mean = np.repeat(np.array(MEAN) / 127.5 - 1, resolution**2)
-    return mean, covariance / 127.5**2
+    return np.repeat(np.array(MEAN) / 127.5 - 1, resolution**2), covariance / 127.5**2
 
 
 def _check_resolution(resolution):

@@ -18,7 +18,7 @@ from .schedule import ForwardProcess, Schedule, check_table
 class FlowSchedule(ForwardProcess):
     """sigma at every training timestep: float64 (T,), in [0, 1], rising or falling. Raises InputError otherwise.
 
-    sigma = 0 is the image, with an infinite SNR; sigma = 1 is noise, with SNR = 0.
+    sigma = 0 is the image, with an infinite SNR; sigma = 1 is noise, with SNR = 0. `uniform` needs T >= 1, shift > 0.
     """
 
     sigma: torch.Tensor

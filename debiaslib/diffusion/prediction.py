@@ -25,7 +25,10 @@ def check_prediction_type(prediction_type, schedule=None):
 
 
 def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
-    """What a perfect network would answer: epsilon, x0, v or u. x0 and noise: (N, ...); t: int or (N,)."""
+    """What a perfect network would answer: epsilon, x0, v or u. x0 and noise: (N, ...); t: int or (N,).
+
+    Raises InputError for an unknown prediction type, for v in flow matching, and, for v alone, for a t outside [0, T).
+    """
     check_prediction_type(prediction_type, schedule)
     if prediction_type == "epsilon":
         return noise

@@ -18,7 +18,7 @@ class ForwardProcess:
     """x_t = a_t x0 + s_t epsilon at whole timesteps. A subclass has `T`, `snr` and `scale_tables`, (a, s)."""
 
     def scales(self, t, like):
-        """(a_t, s_t) in dtype and on the device of `like` (N, ...), to broadcast. t: int or int64 (N,), in [0, T)."""
+        """(a_t, s_t) as `like` (N, ...) is, to broadcast. t: int or int64 (N,). InputError for a t outside [0, T)."""
         try:
             t = torch.as_tensor(t, device="cpu")
         except (TypeError, ValueError, RuntimeError):
@@ -50,7 +50,10 @@ class ForwardProcess:
 
 @dataclass(frozen=True, eq=False)
 class Schedule(ForwardProcess):
-    """alpha_bar at every timestep: float64, shape (T,), in [0, 1) and falling. Raises InputError otherwise."""
+    """alpha_bar at every timestep: float64, shape (T,), in [0, 1) and falling. Raises InputError otherwise.
+
+    The constructors raise it for a T outside 1 .. 1,000,000, for a beta outside (0, 1) and for an s below 0.
+    """
 
     alpha_bar: torch.Tensor
     name: str = "custom"
@@ -127,7 +130,7 @@ class Schedule(ForwardProcess):
         return self.alpha_bar / (1 - self.alpha_bar)
 
     def rescale_zero_terminal_snr(self):
-        """The schedule shifted and scaled so that SNR(T-1) = 0 and SNR(0) is kept (Lin et al. 2024, algorithm 1)."""
+        """Shifted and scaled to SNR(T-1) = 0; SNR(0) is kept (Lin et al. 2024, algorithm 1). InputError for T = 1."""
         if self.T < 2:
             raise InputError("T is 1; a schedule needs two timesteps or more to have both SNR(0) kept and SNR(T-1) = 0")
         root = self.alpha_bar.sqrt()

@@ -5,20 +5,13 @@ A weighting is a string, so that papermill, a YAML file and a command line can c
 """
 
 import re
+from collections import namedtuple
 from dataclasses import dataclass
 
 from ..errors import InputError, check_choice, check_number, shown
 
-
-@dataclass(frozen=True)
-class Argument:
-    """A weighting's argument: its default and the closed or open lower bound of its range."""
-
-    default: float
-    minimum: float | None = None
-    above: float | None = None
-
-
+# A weighting's argument: its default, and the closed or the open lower bound of its range.
+Argument = namedtuple("Argument", "default minimum above", defaults=(None, None))
 KNOWN = {
     "constant": {},
     "debiased": {},

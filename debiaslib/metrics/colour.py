@@ -41,7 +41,7 @@ def to_lab(rgb):
 
 
 def mean_colours_lab(images):
-    """CIELAB of each image's mean colour: uint8 (N, 3, H, W) -> float64 (N, 3)."""
+    """CIELAB of each image's mean colour: uint8 (N, 3, H, W) -> float64 (N, 3). InputError for other images."""
     return to_lab(_mean(check_images("images", images)) / 255)
 
 

@@ -88,7 +88,7 @@ def precision_recall(generated, reference, neighbors=3):
     """(precision, recall): the share of generated images in the reference's manifold, and the other way round.
 
     A manifold is the union of balls about each image's features that reach the `neighbors`-th nearest of its own set
-    (Kynkaanniemi et al. 2019). Both depend on N and M. Needs more than `neighbors` images of each kind.
+    (Kynkaanniemi et al. 2019). Both depend on N and M. Raises InputError for too few images.
     """
     check_number("neighbors", neighbors, minimum=1, below=min(len(generated), len(reference)), integer=True)
     formula = torch_fidelity_module("metric_prc")
@@ -102,7 +102,7 @@ def inception_score(logits, splits=10, seed=SEED):
     """(value, standard error) of exp(mean KL(p(y|x) || p(y))) from Inception's unbiased logits (N, classes).
 
     The mean over `splits` disjoint parts after a shuffle (`seed`), as is usual; the error is the parts' standard
-    deviation over sqrt(splits). Biased by the parts' size, so it compares only at equal N. Needs N >= 2 splits.
+    deviation over sqrt(splits). Biased by the parts' size, so it compares only at equal N. InputError for N < 2 splits.
     """
     _check_subsets("an inception score", splits, len(logits))
     formula = torch_fidelity_module("metric_isc")

@@ -47,7 +47,7 @@ def not_inception(error):
 
 
 def fetch_inception():
-    """Download to `inception_path()` unless it is there, whole and verified or not at all; return the path."""
+    """Download to `inception_path()` unless it is there, and verify it; return the path. InputError if that fails."""
     path = inception_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

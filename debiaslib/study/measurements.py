@@ -86,10 +86,8 @@ def main(arguments=None):
     study = open_study(options.experiment, options.dataset, options.results)
     torch.set_num_threads(study.config.threads)
     for name in options.names:
-        if name in OF_ALL:
-            OF_ALL[name](study)
-        else:
-            OF_ONE[name](study, options.weighting, options.seed)
+        run = () if name in OF_ALL else (options.weighting, options.seed)
+        {**OF_ALL, **OF_ONE}[name](study, *run)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class Study:
         return load_images(config.dataset, config.resolution, split=split, classes=config.classes)
 
     def identity(self, arm, seed):
-        """What decides a complete run's weights: the hash of its configuration and of its last snapshot."""
+        """What decides a complete run's weights: the hashes of its configuration and last snapshot; else InputError."""
         run = find_run(self.experiment.name, arm, seed, self.results)
         record = run.record
         if record is None:

@@ -53,13 +53,12 @@ class Run:
         if said is not None:
             self._checked(said)
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
-        rows = []
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines):
             try:
-                rows.append({**json.loads(line)})
+                lines[number] = {**json.loads(line)}
             except (ValueError, TypeError):
-                raise InputError(f"{path} is damaged in line {number}; going on with the run mends it") from None
-        return rows
+                raise InputError(f"{path} is damaged in line {number + 1}; going on with the run mends it") from None
+        return lines
 
     def snapshot(self, images=None):
         """Path of the EMA weights after `images` images (None: the last), checked against the record's sha256.
