@@ -38,10 +38,7 @@ class NothingToDraw(Exception):
 class Sentence(str):
     """What a notebook shows in the place of a figure that there is nothing to draw for."""
 
-    def _repr_markdown_(self):
-        return str(self)
-
-    __repr__ = str.__str__
+    _repr_markdown_ = __repr__ = str.__str__
 
 
 def figure(title, notebook, table, load):

@@ -34,6 +34,7 @@ _OURS = ("notebooks/*", "tables/*", "figures/*", "records/*", "weights/*", "weig
 _KINDS = (".ipynb", ".html", ".csv", ".json", ".png", ".md", ".safetensors", ".tex")  # .tex: of an earlier version
 # Files of a lock or a killed writer, failed notebooks, and what `compare` found, of no use to others.
 _LEFT_OUT = re.compile(r"^\.|\.failed\.|^compare\.csv$")
+_CHAPTER = re.compile(r"\]\((\d\d_\w+\.ipynb)\)")  # a link to a chapter
 _PATH_IN_QUOTES = re.compile(r'"/(?:[^"\\\n]|\\.)*"')
 
 
@@ -82,7 +83,9 @@ def _published(path, folder):
     elif path.suffix == ".ipynb":
         notebook = clean_notebook(read_notebook(path))
         add_captions(notebook, folder / "figures")
-        text = nbformat.writes(notebook) + "\n"
+        there = {other.name for other in path.parent.glob("*.ipynb")}  # a chapter that was not executed: its source
+        link = "](../../../../notebooks/{})"
+        text = _CHAPTER.sub(lambda m: m[0] if m[1] in there else link.format(m[1]), nbformat.writes(notebook) + "\n")
     else:
         text = path.read_text(encoding="utf-8")
     if path.suffix == ".html":

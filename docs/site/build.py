@@ -104,7 +104,7 @@ def _chapter(notebook, source, results):
     first["source"] = "\n".join([lines[0], "", f"*{said}*", *lines[1:]])
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = "".join(cell["source"]).replace("../docs/", "")
+            cell["source"] = "".join(cell["source"]).replace("../docs/", "").replace("../../../../notebooks/", "")
         for output in cell.get("outputs", []):
             _mark_claims(output.get("data", {}))
     (source / notebook.name).write_text(json.dumps(content), encoding="utf-8")
