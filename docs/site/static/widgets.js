@@ -44,7 +44,7 @@ function gammaWidget(parent) {
   for (const t of [0, 250, 500, 750, 999]) {
     element(plot, "text", { x: x(t), y: H - bottom + 20, "text-anchor": t === 999 ? "end" : "middle" }, String(t));
   }
-  element(plot, "text", { x: left, y: 14 }, "weight, with mean 1 (logarithmic scale)");
+  element(plot, "text", { x: 0, y: 14 }, "weight, with mean 1 (logarithmic scale)");
   element(plot, "text", { x: (left + W) / 2, y: H - 6, "text-anchor": "middle" }, "timestep t");
   element(plot, "line", { x1: x(500), x2: x(500), y1: top, y2: H - bottom, class: "half" });
   const curve = element(plot, "path", { class: "curve" });
