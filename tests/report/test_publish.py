@@ -65,7 +65,7 @@ def test_a_published_notebook_has_outputs_and_nothing_of_its_execution(results, 
             cell.metadata["papermill"] = {"duration": 1.0}
             cell.metadata["execution"] = {"iopub.execute_input": "2026"}
         notebook.cells[2].outputs.append(new_output("stream", name="stderr", text="50%|###"))
-        notebook.cells.append(new_markdown_cell(f"[7](07_controls.ipynb), [1]({CHAPTER}.ipynb)"))
+        notebook.cells.append(new_markdown_cell(f"[8](08_later.ipynb), [1]({CHAPTER}.ipynb)"))
 
     change(folder, edit)
     publish(folder, tmp_path / "out", file)
@@ -73,7 +73,7 @@ def test_a_published_notebook_has_outputs_and_nothing_of_its_execution(results, 
     nbformat.validate(notebook)
     text = json.dumps(notebook)
     # a chapter that was not executed is its source in the repository
-    assert notebook.cells[-1].source == f"[7](../../../../notebooks/07_controls.ipynb), [1]({CHAPTER}.ipynb)"
+    assert notebook.cells[-1].source == f"[8](../../../../notebooks/08_later.ipynb), [1]({CHAPTER}.ipynb)"
     assert "papermill" not in text and "execute_input" not in text and "50%" not in text
     parameters = 'experiment = "tiny.yaml"\ndataset = "my pictures"\nresults = "all results"'
     assert notebook.cells[1].source == parameters
