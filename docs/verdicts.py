@@ -141,7 +141,8 @@ def finding():
 def _ratios_to_constant(folder):
     tables = ResultTables(folder)
     varied, features = tables.final[tables.final.variant != ""], tables.feature_distance
-    others = [*tables.arms[1:], *dict.fromkeys(varied.weighting + "; " + varied.variant)]  # constant is the first
+    arms = [*tables.arms, *dict.fromkeys(varied.weighting + "; " + varied.variant)]
+    others = [arm for arm in arms if arm != "constant"]
     rows = []
     for what, metric in (("colour error of the samples", "layout_energy"), (f"`{features}`", features)):
         rows += [(f"{what}, {steps} steps", functools.partial(tables.distances, metric, steps)) for steps in (50, 10)]
