@@ -1,9 +1,12 @@
 """A training step as written out: batches, loss, gradients, learning rate, moving average; refusals of a bad loss."""
 
+import collections
 import copy
 import dataclasses
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -325,3 +328,25 @@ def test_bfloat16_leaves_the_weights_and_the_output_layer_in_float32(settings, t
     assert {moment["exp_avg"].dtype for moment in state["optimizer"]["state"].values()} == {torch.float32}
     low, full = (results[p].log()[0]["mse"] for p in ("bfloat16", "float32"))
     assert low != full and low == pytest.approx(full, rel=0.02)
+
+
+def test_a_trainings_configuration_is_handed_to_few_files(tmp_path):
+    """The loop hands it on; no file gets it again and again. Its own file is left out."""
+    handed, package = collections.Counter(), Path(loop.__file__).parents[1]
+
+    def watch(frame, event, _):
+        code, caller = frame.f_code, frame.f_back
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        inside = Path(code.co_filename).is_relative_to(package) and code.co_filename != caller.f_code.co_filename
+        if event == "call" and inside and any(isinstance(frame.f_locals.get(n), TrainConfig) for n in names):
+            handed[Path(code.co_filename).relative_to(package).as_posix()] += 1
+
+    given, before = config(), sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        train(given, tmp_path, progress=False)
+    finally:
+        sys.setprofile(before)
+    del handed["training/config.py"]
+    assert handed["training/loop.py"] == 1 and handed["training/network.py"] >= 1
+    assert len(handed) + 1 < 12 and max(handed.values()) <= 3, handed
