@@ -39,14 +39,15 @@ class ResultTables:
     def errors(self, quantity, t, arm):
         """The mean errors on training images of each seed of an arm: a Series by seed; empty where not measured."""
         weighting, _, variant = arm.partition("; ")
-        table, value = (self["arm_errors.csv"], "value") if variant else (self["mse.csv"], "mean")
+        compared = self["mse.csv"] is not None and arm in set(self["mse.csv"].model)  # else one of `variants`
+        table, value = (self["mse.csv"], "mean") if compared else (self["arm_errors.csv"], "value")
         if table is None:
             return pd.Series(dtype=float)
         chosen = (table.quantity == quantity) & (table.t == t)
-        if variant:
-            chosen &= (table.weighting == weighting) & (table.variant == variant) & (table.network == "ema")
-        else:
+        if compared:
             chosen &= (table.split == "train") & (table.model == arm)
+        else:
+            chosen &= (table.weighting == weighting) & (table.variant == variant) & (table.network == "ema")
         return table[chosen].set_index("seed")[value].sort_index()
 
     @functools.cached_property
@@ -78,9 +79,9 @@ class ResultTables:
 
     @property
     def arms(self):
-        """The weightings that were measured, in the order of the table of errors; without it, of the distances."""
-        table = self["mse.csv"]
-        found = self.final.weighting[self.final.variant == ""] if table is None else table.model
+        """The weightings that were measured: those of the table of errors, then those with distances alone."""
+        compared = [] if self["mse.csv"] is None else self["mse.csv"].model
+        found = [*compared, *self.final.weighting[self.final.variant == ""]]
         return [arm for arm in dict.fromkeys(found) if arm not in ("initial", "optimum")]
 
     def timestep(self, near):

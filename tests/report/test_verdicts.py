@@ -72,6 +72,17 @@ def test_what_is_claimed_holds_where_the_tables_say_so_and_is_refuted_where_they
         assert not table["found here"].str.contains("nan").any()
 
 
+def test_an_arm_that_is_not_in_the_curves_of_errors_is_judged_by_the_table_of_all_arms(tmp_path):
+    """As P2 is in cifar10-16, where it is one of `variants`."""
+    wanted = all_verdicts(write_tables(tmp_path, 0.5))
+    errors = pd.read_csv(tmp_path / "tables/mse.csv")
+    own = errors.model == ARMS[2]
+    moved = errors[own].drop(columns="split").rename(columns={"model": "weighting", "mean": "value"})
+    moved.assign(variant="", network="ema").to_csv(tmp_path / "tables/arm_errors.csv", index=False)
+    errors[~own].to_csv(tmp_path / "tables/mse.csv", index=False)
+    assert all_verdicts(tmp_path).equals(wanted) and (wanted.claim == "It is this weight, and not P2 (1, 1).").any()
+
+
 def test_one_seed_gives_directions_only(tmp_path):
     table = all_verdicts(write_tables(tmp_path / "one", 0.5, seeds=(0,)))
     ratios = table[table["found here"].str.contains(" / ")]
