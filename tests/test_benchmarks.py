@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_rows, loops, timing
+from benchmarks import gpu, gpu_rows, loops, side_by_side, timing
 from benchmarks.gpu_table import tables
 from benchmarks.setups import Setup, setups
 
@@ -128,3 +128,12 @@ def test_a_rehearsal_goes_on_where_it_stopped(tmp_path):
     row = rows[wanted[1]]
     assert row["images_per_second"] == pytest.approx(row["batch"] / row["step"]) and row["flops_per_image"] > 0
     assert (tmp_path / "gpu.md").read_text() == tables(rows)
+
+
+@pytest.mark.slow
+def test_two_trainings_run_side_by_side_with_and_without_the_allocators_settings():
+    done = python("benchmarks.side_by_side", "--tiny", "--rounds", "1", "--steps", "5")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| as ")]
+    assert [row[0].strip() for row in rows] == list(side_by_side.KINDS)
+    assert all(float(row[1]) > 0 and float(row[3]) > 100 for row in rows)

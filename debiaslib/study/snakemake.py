@@ -25,7 +25,7 @@ _OPTIONS = ("--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete"
 
 # glibc gives each large block back to the system and asks for it again, which costs a page fault for every 4 KiB. With
 # these it keeps the blocks, and a step of the small network takes 0.87 of the time.
-_ALLOCATOR = {
+ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
@@ -59,7 +59,7 @@ def _environment(threads):
 
     Without PYTHONPATH they would take whatever debiaslib is installed, which need not be that of this checkout.
     """
-    given = {**_ALLOCATOR, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    given = {**ALLOCATOR, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     given |= {name: absolute(value) for name, value in os.environ.items() if name.startswith("DEBIASLIB_")}
     given["DEBIASLIB_CACHE"] = str(cache_root())
     package = Path(__file__).resolve().parents[2]
