@@ -1,7 +1,8 @@
 """Sampling as an animation: at each step, the clean image that a network believes to see in the noise.
 
 The published networks of `quick`, constant, debiased and P2, from the same noise, above them real images. Shown is the
-estimate of x0 at each DDIM step, clipped to the range of images as the sampler does; the last frame is the sample.
+estimate of x0 at each DDIM step, clipped to the range of images as the sampler does. The samples come first: that is
+what a page shows that does not animate.
 
 python docs/animation.py            # writes docs/figures/sampling.png, an animated PNG
 """
@@ -63,8 +64,8 @@ def main():
         said = "the samples" if t is None else f"what each sees in the noise, t = {t}"
         rows = [(label(arm), look(arm).colour, seen[arm][k][1]) for arm in ARMS]
         frames.append(frame([("real", "#777777", real), *rows], said))
-    durations = [LAST // 3, *[FRAME] * (len(frames) - 2), LAST]
-    frames[0].save(OUT, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+    durations = [LAST, LAST // 3, *[FRAME] * (len(frames) - 2)]
+    frames[-1].save(OUT, save_all=True, append_images=frames[:-1], duration=durations, loop=0, optimize=True)
     print(f"{OUT}: {len(frames)} frames, {OUT.stat().st_size:,} bytes")
     return 0
 
