@@ -106,7 +106,7 @@ def flops_per_image(setup):
 
 def _without_memory(setup):
     with torch.device("meta"):  # not ours: there is no autocast to keep its last convolution out of
-        return UNet2DModel(**setup.network)
+        return UNet2DModel(**setup.unet)
 
 
 @torch.no_grad()

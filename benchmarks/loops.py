@@ -104,7 +104,7 @@ class DiffusersLoop:
         from accelerate import Accelerator
 
         self.accelerator = Accelerator(mixed_precision=mixed_precision, cpu=setup.device == "cpu")
-        network = UNet2DModel(**setup.network)
+        network = UNet2DModel(**setup.unet)
         self.ema = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
         self.schedule = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
         settings = {"betas": (0.95, 0.999), "weight_decay": 1e-6, "eps": 1e-8}
@@ -151,7 +151,7 @@ class DenoisingDiffusionLoop:
         from denoising_diffusion_pytorch import GaussianDiffusion, Trainer
 
         diffusion = GaussianDiffusion(
-            _Adapted(setup.network), image_size=setup.resolution, objective="pred_noise", beta_schedule="linear"
+            _Adapted(setup.unet), image_size=setup.resolution, objective="pred_noise", beta_schedule="linear"
         )
         self.trainer = Trainer(
             diffusion, str(setup.folder), train_batch_size=setup.batch_size, train_lr=LR, calculate_fid=False,

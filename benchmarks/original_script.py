@@ -27,8 +27,7 @@ class ScriptLoop:
     def __init__(self, path, setup):
         self.path, self.left = str(path), 0
         self.turn, self.done, self.failure = threading.Semaphore(0), threading.Semaphore(0), None
-        network = {key: value for key, value in setup.network.items() if key not in ("input_skip", "zero_init")}
-        UNet2DModel(**network).save_config(setup.scratch / "network")
+        UNet2DModel(**setup.unet).save_config(setup.scratch / "network")
         options = {
             "train_data_dir": setup.folder, "output_dir": setup.scratch / "script", "cache_dir": setup.scratch,
             "resolution": setup.resolution, "train_batch_size": setup.batch_size, "num_epochs": 10**6,

@@ -36,6 +36,11 @@ class Setup:
     device: str = "cpu"
     workers: int = 0  # of the examples' DataLoader, which has none by default
 
+    @property
+    def unet(self):
+        """The settings that diffusers' `UNet2DModel` knows, for other people's loops."""
+        return {key: value for key, value in self.network.items() if key not in ("input_skip", "zero_init")}
+
     def with_workers(self, workers):
         """The same setup with so many DataLoader workers."""
         return replace(self, workers=workers)

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import platform
+import random
 import statistics
 import time
 
@@ -12,7 +13,9 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def take_turns(loops, rounds, steps, clock="wall"):
-    """Seconds a step of each loop, {name: [one of each round]}: A B C A B C, each `steps` steps at a time, warmed up.
+    """Seconds a step of each loop, {name: [one of each round]}: A B C, B A C, each `steps` steps at a time, warmed up.
+
+    The order of each round is drawn anew, since a loop is slower after some of the others than after itself.
 
     loops: {name: function of a number of steps, which returns when the device has done them}. clock "cpu" counts the
     processor time of this process and all its threads: on a machine shared with others it is the steadier one.
@@ -20,10 +23,10 @@ def take_turns(loops, rounds, steps, clock="wall"):
     now, seconds = CLOCKS[clock], {name: [] for name in loops}
     for run in loops.values():
         run(1)
-    for _ in range(rounds):
-        for name, run in loops.items():
+    for number in range(rounds):
+        for name in random.Random(number).sample(list(loops), len(loops)):
             started = now()
-            run(steps)
+            loops[name](steps)
             seconds[name].append((now() - started) / steps)
     return seconds
 
