@@ -19,7 +19,7 @@ import pandas as pd
 
 from debiaslib.metrics.statistics import paired_ratio
 from debiaslib.paths import checkout
-from debiaslib.report.results_read import ResultTables, name_of
+from debiaslib.report.results_read import ResultTables
 from debiaslib.report.retest import QUESTIONS, conclusions
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
@@ -151,7 +151,7 @@ def _ratios_to_constant(folder):
     texts = [[what, *(_paired_interval(of(arm), of("constant")) for arm in others)] for what, of in rows]
     seeds = len(tables.errors("excess", 900, "constant"))
     head = f"{REPEATED[folder.name]}, {seeds} training seeds: ratio to constant"
-    names = [name_of(arm).replace(", prediction_type v_prediction", " on v-prediction") for arm in others]
+    names = [tables.named(arm).replace(", prediction_type v_prediction", " on v-prediction") for arm in others]
     return markdown(pd.DataFrame(texts, columns=[head, *names]))
 
 

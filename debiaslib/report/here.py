@@ -84,7 +84,7 @@ def _ratios(tables, index, rows, columns):
     """columns: {name: a function of (row, arm) that gives the values by seed}."""
     base, *others = tables.arms
     found = {
-        (name, name_of(other)): {row: _ratio_text(values(row, other), values(row, base)) for row in rows}
+        (name, tables.named(other)): {row: _ratio_text(values(row, other), values(row, base)) for row in rows}
         for name, values in columns.items() for other in others
     }  # fmt: skip
     if not found:
@@ -119,7 +119,7 @@ def distance_means(folder, metric=""):
         mean, low, high = mean_interval(values) if len(values) else (float("nan"),) * 3
         return with_interval(mean, (high - low) / 2)
 
-    found = {name_of(arm): [text(tables.distances(metric, n, arm)) for n in steps] for arm in tables.arms}
+    found = {tables.named(arm): [text(tables.distances(metric, n, arm)) for n in steps] for arm in tables.arms}
     if real is not None and (real.metric == metric).any():
         found["other real images"] = number(real[real.metric == metric]["value"].mean())
     return pd.DataFrame(found, index=steps).rename_axis("steps").rename_axis(f"{metric}, {tables.seeds}", axis=1)

@@ -72,6 +72,12 @@ class ResultTables:
         chosen &= (self.final.weighting == weighting) & (self.final.variant == variant)
         return self.final[chosen].drop_duplicates("seed").set_index("seed").value.sort_index()
 
+    def named(self, arm):
+        """`name_of(arm)`, with its number of training seeds where other arms have more."""
+        seeds = self.final.groupby(self.final.weighting + "; " + self.final.variant).seed.nunique()
+        own = seeds.get(arm if "; " in arm else f"{arm}; ", seeds.max())
+        return name_of(arm) if not own < seeds.max() else f"{name_of(arm)} ({own} seeds)"
+
     @property
     def steps(self):
         """The sampling steps at which the fully trained networks were judged, ascending."""
@@ -112,11 +118,10 @@ class ResultTables:
     @property
     def seeds(self):
         """What the training seeds of these tables are: "one training seed", "mean of 6 training seeds"."""
-        n = (self["mse.csv"] if self["mse.csv"] is not None else self.judged).seed.nunique()
-        return "one training seed" if n == 1 else f"mean of {n} training seeds"
+        table = self.judged if self["mse.csv"] is None else self["mse.csv"]
+        return "one training seed" if (n := table.seed.nunique()) == 1 else f"mean of {n} training seeds"
 
     @property
     def feature_distance(self):
         """The Fréchet distance in the features that look at the drawing, else in pooled pixels."""
-        names = set(self.judged.metric)
-        return next((n for n in ("fid", "fd_cifar10", "fd_minifaces", "fd_pooled") if n in names), "fd_pooled")
+        return next((n for n in ("fid", "fd_cifar10", "fd_minifaces") if n in set(self.judged.metric)), "fd_pooled")

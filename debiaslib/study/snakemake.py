@@ -23,8 +23,7 @@ from ..signals import SUPERVISED, end_with_parent
 _OPTIONS = ("--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--keep-incomplete", "--keep-going",
             "--nolock", "--nocolor")  # fmt: skip
 
-# glibc gives each large block back to the system and asks for it again, which costs a page fault for every 4 KiB. With
-# these it keeps the blocks, and a step of the small network takes 0.87 of the time.
+# glibc gives large blocks back and asks for them again: a page fault for each 4 KiB. With these it keeps the blocks.
 ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
