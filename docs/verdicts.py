@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from debiaslib.figures.style import ordered
 from debiaslib.metrics.statistics import paired_ratio
 from debiaslib.paths import checkout
 from debiaslib.report.results_read import ResultTables
@@ -141,7 +142,7 @@ def finding():
 def _ratios_to_constant(folder):
     tables = ResultTables(folder)
     varied, features = tables.final[tables.final.variant != ""], tables.feature_distance
-    arms = [*tables.arms, *dict.fromkeys(varied.weighting + "; " + varied.variant)]
+    arms = [*ordered(tables.arms), *dict.fromkeys(varied.weighting + "; " + varied.variant)]
     others = [arm for arm in arms if arm != "constant"]
     rows = []
     for what, metric in (("colour error of the samples", "layout_energy"), (f"`{features}`", features)):
