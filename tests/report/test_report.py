@@ -122,7 +122,7 @@ def test_what_differs_between_the_arms_is_said_and_a_longer_training_offered_las
     (tmp_path / "tiny").mkdir()
     words = " ".join(Page(build_report(str(file), "", str(tmp_path))).text.split())
     assert "chosen for each arm on other seeds (constant 0.004), and the seed" in words
-    assert "Further arms change more: constant, batch_size 8." in words
+    assert "Further arms: constant, batch_size 8. It predicts" in words
     assert words.partition("EXPERIMENT=photos")[2] == "</code></p> </main> </body> </html>"
 
 
