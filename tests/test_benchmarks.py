@@ -1,5 +1,6 @@
 """The benchmarks' arithmetic, the loops that are timed, and a rehearsal of the GPU's on tiny networks."""
 
+import io
 import json
 import subprocess
 import sys
@@ -139,3 +140,21 @@ def test_two_trainings_run_side_by_side_with_and_without_the_allocators_settings
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| as ")]
     assert [row[0].strip() for row in rows] == list(side_by_side.KINDS)
     assert all(float(row[1]) > 0 and float(row[3]) > 100 for row in rows)
+
+
+def test_the_allocators_settings_reach_one_kind_of_pair_alone(monkeypatch):
+    """Also where the settings stand in the environment of the benchmark itself."""
+    found = []
+
+    class Child:
+        stdin, stdout = io.StringIO(), io.StringIO("ready\n")
+        communicate = staticmethod(lambda: ("28.5 0 866\n", None))
+
+        def __init__(self, command, env, **pipes):
+            found.append({name: env[name] for name in side_by_side.ALLOCATOR if name in env})
+
+    monkeypatch.setattr(side_by_side.subprocess, "Popen", Child)
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    for settings in side_by_side.KINDS.values():
+        assert side_by_side.pair(5, True, settings) == [(28.5, 0.0, 866.0)] * 2
+    assert found == [{}, {}, side_by_side.ALLOCATOR, side_by_side.ALLOCATOR]

@@ -177,7 +177,7 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
     there.add("{:.3g} [{:.3g}, {:.3g}]".format(*pooled))
     early = natural.judged[(natural.judged.images_seen == 75_008) & (natural.judged.metric == "fd_cifar10")]
     collapsed = early[early.value > 2000].groupby(["weighting", "variant"]).seed.nunique()
-    assert collapsed.to_dict() == {("constant", ""): 2}  # and none of debiased or on v
+    assert collapsed.to_dict() == {("constant", ""): 2}  # and none of any other arm
     said = re.findall(interval, prose)
     assert len(said) > 5 and set(said) <= there, set(said) - there
     gate = pd.read_csv(published / "quick-seeds-tuned/tables/gate.csv")

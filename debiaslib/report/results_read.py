@@ -39,7 +39,7 @@ class ResultTables:
     def errors(self, quantity, t, arm):
         """The mean errors on training images of each seed of an arm: a Series by seed; empty where not measured."""
         weighting, _, variant = arm.partition("; ")
-        compared = self["mse.csv"] is not None and arm in set(self["mse.csv"].model)  # else one of `variants`
+        compared = self["mse.csv"] is not None and arm in set(self["mse.csv"].model)  # else in arm_errors.csv
         table, value = (self["mse.csv"], "mean") if compared else (self["arm_errors.csv"], "value")
         if table is None:
             return pd.Series(dtype=float)
@@ -74,9 +74,9 @@ class ResultTables:
 
     def named(self, arm):
         """`name_of(arm)`, with its number of training seeds where other arms have more."""
-        seeds = self.final.groupby(self.final.weighting + "; " + self.final.variant).seed.nunique()
-        own = seeds.get(arm if "; " in arm else f"{arm}; ", seeds.max())
-        return name_of(arm) if not own < seeds.max() else f"{name_of(arm)} ({own} seeds)"
+        seeds = self.final.groupby(["weighting", "variant"]).seed.nunique()
+        own = seeds.get(tuple(arm.partition("; ")[::2]), seeds.max())
+        return f"{name_of(arm)} ({own} seeds)" if own < seeds.max() else name_of(arm)
 
     @property
     def steps(self):
@@ -124,4 +124,4 @@ class ResultTables:
     @property
     def feature_distance(self):
         """The Fréchet distance in the features that look at the drawing, else in pooled pixels."""
-        return next((n for n in ("fid", "fd_cifar10", "fd_minifaces") if n in set(self.judged.metric)), "fd_pooled")
+        return next((n for n in ("fid", "fd_cifar10", "fd_minifaces") if (self.judged.metric == n).any()), "fd_pooled")

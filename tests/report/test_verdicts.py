@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from debiaslib.report.here import distance_means, distance_ratios
 from debiaslib.report.verdicts import COLUMNS, all_verdicts, paired_claim, ratio_text, verdict_of, verdicts
 
 ARMS = ("constant", "debiased", "p2(k=1,gamma=1)")
@@ -73,7 +74,7 @@ def test_what_is_claimed_holds_where_the_tables_say_so_and_is_refuted_where_they
 
 
 def test_an_arm_that_is_not_in_the_curves_of_errors_is_judged_by_the_table_of_all_arms(tmp_path):
-    """As P2 is in cifar10-16, where it is one of `variants`."""
+    """As P2 and Min-SNR are in the published cifar10-16, whose curves are of constant and debiased."""
     wanted = all_verdicts(write_tables(tmp_path, 0.5))
     errors = pd.read_csv(tmp_path / "tables/mse.csv")
     own = errors.model == ARMS[2]
@@ -81,6 +82,12 @@ def test_an_arm_that_is_not_in_the_curves_of_errors_is_judged_by_the_table_of_al
     moved.assign(variant="", network="ema").to_csv(tmp_path / "tables/arm_errors.csv", index=False)
     errors[~own].to_csv(tmp_path / "tables/mse.csv", index=False)
     assert all_verdicts(tmp_path).equals(wanted) and (wanted.claim == "It is this weight, and not P2 (1, 1).").any()
+
+
+def test_an_arm_with_fewer_seeds_says_so_in_the_tables_of_ratios(tmp_path):
+    (write_tables(tmp_path, 0.5) / "tables/distances-p2-k1-gamma1-s2.csv").unlink()
+    assert [name for _, name in distance_ratios(tmp_path).columns] == ["debiased", "P2 (1, 1) (2 seeds)"]
+    assert list(distance_means(tmp_path).columns) == ["constant", "debiased", "P2 (1, 1) (2 seeds)"]
 
 
 def test_one_seed_gives_directions_only(tmp_path):
