@@ -15,8 +15,8 @@ from ..training.arms import Arm, parse_arm
 
 # name: (metric, sampling steps) of the distances, or (quantity, timestep) of the errors
 OUTCOMES = {
-    "colour, 5 steps": ("colour_w1", 5),
-    "colour, 20 steps": ("colour_w1", 20),
+    "colour error, 5 steps": ("layout_energy", 5),
+    "colour error, 20 steps": ("layout_energy", 20),
     "fd_pooled, 20 steps": ("fd_pooled", 20),
     "fd_minifaces, 20 steps": ("fd_minifaces", 20),
     "x0_mse, t = 50": ("x0_mse", 50),
@@ -30,18 +30,18 @@ BASE = "baseline"  # our own: equal rates, raw weights, no clipping
 def outcomes(distances, errors):
     """The outcomes of every training: arm, weighting, variant, network, seed, outcome, value.
 
-    distances: rows of distances-<run>.csv, of which those of the last snapshot count; errors: arm_errors.csv.
+    distances: rows of distances-<run>.csv, of which those of the last snapshot count; errors: arm_errors.csv. An
+    outcome that is 0 or less in any training, as the unbiased energy distance can be, has no ratios and is left out.
     """
     last = distances.groupby(["weighting", "variant", "seed"]).images_seen.transform("max")
-    distances = distances[distances.images_seen == last]
-    distances = distances[distances.sampler == distances.sampler.iloc[0]]
-    judged = distances.rename(columns={"metric": "what", "steps": "at"})
-    estimated = errors.rename(columns={"quantity": "what", "t": "at"})
+    distances = distances[(distances.images_seen == last) & (distances.sampler == distances.sampler.iloc[0])]
+    renamed = {"metric": "what", "steps": "at", "quantity": "what", "t": "at"}
     columns = ["weighting", "variant", "network", "seed", "what", "at", "value"]
-    rows = pd.concat([judged[columns], estimated[columns]], ignore_index=True)
+    rows = pd.concat([part.rename(columns=renamed)[columns] for part in (distances, errors)], ignore_index=True)
     names = {key: name for name, key in OUTCOMES.items()}
     rows["outcome"] = [names.get(key) for key in zip(rows.what, rows["at"].astype(int), strict=True)]
-    rows = rows[rows.outcome.notna()].drop(columns=["what", "at"]).reset_index(drop=True)
+    rows = rows[rows.outcome.notna()].drop(columns=["what", "at"])
+    rows = rows[rows.groupby("outcome").value.transform("min") > 0].reset_index(drop=True)
     arms = [f"{w}; {v}" if v else w for w, v in zip(rows.weighting, rows.variant, strict=True)]
     return rows.assign(arm=arms)
 

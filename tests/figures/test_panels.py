@@ -131,7 +131,7 @@ def test_controls_are_in_words():
     conditions = ["baseline", "lr 0.0005", "each at its best learning rate",
                   "max_grad_norm 1, normalize_weight true", "against constant with prediction_type sample",
                   "learned_variance true", "weights of the last step, no EMA", "something new"]  # fmt: skip
-    table = pd.DataFrame({"condition": conditions, "outcome": "colour, 5 steps", "ratio": 0.5, "low": np.nan,
+    table = pd.DataFrame({"condition": conditions, "outcome": "colour error, 5 steps", "ratio": 0.5, "low": np.nan,
                           "high": np.nan, "n": 1})  # fmt: skip
     [ax] = control_ratios(table).axes
     names = [text.get_text() for text in ax.get_yticklabels()]

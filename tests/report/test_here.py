@@ -48,14 +48,14 @@ def test_other_ways_to_train_are_no_weightings(folder):
 
 def test_a_control_is_named_as_a_reader_knows_it(tmp_path):
     row = {"condition": f"against constant with {VARIANT}", "arm": "debiased", "baseline": f"constant; {VARIANT}",
-           "outcome": "colour, 5 steps", "ratio": 0.5, "low": 0.4, "high": 0.6, "n": 6}  # fmt: skip
+           "outcome": "colour error, 5 steps", "ratio": 0.5, "low": 0.4, "high": 0.6, "n": 6}  # fmt: skip
     (tmp_path / "tables").mkdir()
     rows = pd.DataFrame([row, {**row, "condition": "baseline", "baseline": "constant", "low": None, "high": None}])
     rows.to_csv(tmp_path / "tables" / "controls.csv", index=False)
     frame = here.verdicts(7, tmp_path).frame
     assert frame.verdict.tolist() == ["holds", "one seed: yes"]
     assert frame["found here"][0] == "debiased / constant, prediction_type v_prediction: 0.5 [0.4, 0.6], 6 seeds"
-    assert frame.claim[1] == "There is a gain in colour, 5 steps."
+    assert frame.claim[1] == "There is a gain in colour error, 5 steps."
 
 
 def test_without_the_errors_distances_are_compared(tmp_path):
@@ -67,8 +67,8 @@ def test_without_the_errors_distances_are_compared(tmp_path):
 
 def test_controls_are_shown_in_the_order_of_their_table(tmp_path):
     frame = here.control_ratios(write_synthetic_results(tmp_path, seeds=(0, 1, 2))).frame
-    assert frame.columns[:2].tolist() == ["condition", "colour, 5 steps"] and frame.condition[0] == "baseline"
-    assert "[" in frame["colour, 5 steps"][0]
+    assert frame.columns[:2].tolist() == ["condition", "colour error, 5 steps"] and frame.condition[0] == "baseline"
+    assert "[" in frame["colour error, 5 steps"][0]
 
 
 def test_one_network_has_nothing_to_be_compared_with(tmp_path):

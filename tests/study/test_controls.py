@@ -33,7 +33,7 @@ def tables(arms=ARMS, raw=True):
             for network in ("ema", "raw") if raw else ("ema",):
                 facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, "network": network}
                 value = level * factor * (2.0 if network == "raw" and parsed.weighting == "constant" else 1.0)
-                for metric in ("colour_w1", "fd_pooled", "fd_minifaces", "precision"):
+                for metric in ("layout_energy", "fd_pooled", "fd_minifaces", "precision"):
                     for steps in (5, 20):
                         row = {"metric": metric, "steps": steps, "value": value, "sampler": "ddim", "images_seen": 640}
                         distances += [{**facts, **row}, {**facts, **row, "images_seen": 64, "value": 99.0}]
@@ -81,8 +81,18 @@ def test_nothing_else_is_compared(found):
     assert len(set(found.index.get_level_values(0))) == 9
 
 
+def test_an_outcome_without_a_logarithm_is_left_out():
+    errors = [{"weighting": arm, "variant": "", "seed": seed, "network": "ema", "quantity": "x0_mse", "t": t, "n": 9,
+               "value": 1.0 if t == 900 else -0.01 * seed} for arm in ("constant", "debiased")
+              for seed in (0, 1) for t in (50, 900)]  # fmt: skip
+    none = pd.DataFrame(columns=["weighting", "variant", "seed", "network", "metric", "steps", "value", "sampler",
+                                 "images_seen"])  # fmt: skip
+    none.loc[0] = ["constant", "", 0, "ema", "precision", 5, 1.0, "ddim", 640]
+    assert set(controls.outcomes(none, pd.DataFrame(errors)).outcome) == {"x0_mse, t = 900"}
+
+
 def test_the_best_learning_rate_is_each_arms_own(found):
-    row = found.loc["each at its best learning rate", "colour, 20 steps"]
+    row = found.loc["each at its best learning rate", "colour error, 20 steps"]
     assert (row.arm, row.baseline) == ("debiased", "constant; lr=0.008")
 
 
