@@ -137,7 +137,7 @@ def _finding():
     """What was found, as README has it: its sentence, and from the words that it uses to what is not known yet."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     sentence = next(line for line in readme.splitlines() if line.startswith("**With "))
-    found = sentence + "\n\n" + readme[readme.index("Words used here") : readme.index("**Not known yet")].strip()
+    found = sentence + "\n\n" + readme[readme.index("Words used here") : readme.index("- **Not known yet")].strip()
     found = re.sub(r"<!--.*?-->\n", "", found)
     return re.sub(r"\[([^]]+)\]\(results/[^)]+\)", r"\1", found).replace("](docs/", "](")  # tables are not on the site
 
