@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from debiaslib.report.verdicts import all_verdicts
 from docs import verdicts
+from tests.synthetic_results import write_synthetic_results
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -31,6 +33,17 @@ def test_no_published_experiment_is_left_out():
     published = {path.parts[-3] for path in verdicts.PUBLISHED.glob("*/tables/verdicts.csv")}
     text = (DOCS / "verdicts.md").read_text(encoding="utf-8")
     assert published == set(re.findall(r"^## (\S+)$", text, re.MULTILINE))
+
+
+def test_the_controls_have_a_row_for_each_condition(tmp_path):
+    folder = write_synthetic_results(tmp_path / "controls", seeds=(0, 1, 2))
+    path = folder / "tables/verdicts.csv"
+    all_verdicts(folder).to_csv(path, index=False)
+    claims, said, controls = verdicts.table(path).split("\n\n")
+    assert "| 3 | There is a gain at large t. |" in claims and "| 7 |" not in claims
+    assert "no such control seen" in said
+    conditions = pd.read_csv(folder / "tables/controls.csv").condition.unique()
+    assert [line.split(" | ")[0] for line in controls.splitlines()[2:]] == [f"| {one}" for one in conditions]
 
 
 def test_an_arm_with_settings_of_its_own_has_a_column_over_the_seeds_that_it_has(tmp_path, monkeypatch):
