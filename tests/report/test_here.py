@@ -50,7 +50,9 @@ def test_a_control_is_named_as_a_reader_knows_it(tmp_path):
     row = {"condition": f"against constant with {VARIANT}", "arm": "debiased", "baseline": f"constant; {VARIANT}",
            "outcome": "colour error, 5 steps", "ratio": 0.5, "low": 0.4, "high": 0.6, "n": 6}  # fmt: skip
     (tmp_path / "tables").mkdir()
-    rows = pd.DataFrame([row, {**row, "condition": "baseline", "baseline": "constant", "low": None, "high": None}])
+    no_claims = [{**row, "condition": "max_grad_norm 1"}, {**row, "outcome": "x0_mse, t = 50"}]
+    base = {**row, "condition": "baseline", "baseline": "constant", "low": None, "high": None}
+    rows = pd.DataFrame([row, *no_claims, base])
     rows.to_csv(tmp_path / "tables" / "controls.csv", index=False)
     frame = here.verdicts(7, tmp_path).frame
     assert frame.verdict.tolist() == ["holds", "one seed: yes"]
