@@ -73,14 +73,14 @@ def _conditions(table):
     """(condition, arm, baseline, network); arm and baseline are {outcome: arm} where they depend on the outcome."""
     arms = list(dict.fromkeys(table.arm))
     if not {"constant", "debiased"} <= set(arms):
-        has = "; ".join(arms) or "no arms"
-        raise InputError(f"the controls compare constant and debiased; the experiment has {has}")
+        raise InputError(f"controls compare constant and debiased; the experiment has {'; '.join(arms) or 'no arms'}")
     yield BASE, "debiased", "constant", "ema"
     swept = {who: [arm for arm in arms if _swept(arm, who)] for who in ("debiased", "constant")}
-    if min(map(len, swept.values())) > 1:
+    if both := min(map(len, swept.values())) > 1:
         best = {who: {o: best_arm(table, o, swept[who]) for o in set(table.outcome)} for who in swept}
         yield "each at its best learning rate", best["debiased"], best["constant"], "ema"
-    for arm in arms:
+    # A rate that constant alone has been given is one of those for its best, and no condition by itself.
+    for arm in [arm for arm in arms if not (both and arm in swept["constant"])]:
         parsed = parse_arm(arm)
         if parsed.weighting == "debiased" and parsed.settings:
             kept = tuple((key, value) for key, value in parsed.settings if key not in _OF_THE_WEIGHT)

@@ -15,6 +15,7 @@ ARMS = {  # the outcomes' common level of each arm
     "debiased": 2.0,
     "constant; lr=0.008": 5.0,
     "debiased; lr=0.008": 2.5,
+    "constant; lr=0.004": 7.0,  # debiased has no such arm
     "constant; max_grad_norm=1": 6.0,
     "debiased; max_grad_norm=1": 3.0,
     "debiased; max_grad_norm=1, normalize_weight=true": 1.5,
@@ -100,12 +101,17 @@ def test_the_sweep():
     table = controls.sweep(tables(), default=0.002)
     row = table[(table.weighting == "constant") & (table.lr == 0.008) & (table.outcome == "fd_pooled, 20 steps")]
     assert row["mean"].item() == pytest.approx(5 * math.prod(SEEDS.values()) ** (1 / 3))
-    assert set(table.lr) == {0.002, 0.008} and (table.n == 3).all() and (table.low < table.high).all()
+    assert set(table.lr) == {0.002, 0.004, 0.008} and (table.n == 3).all() and (table.low < table.high).all()
 
 
 def test_without_raw_weights_or_variants():
     found = controls.contrasts(tables({"constant": 2.0, "debiased": 1.0}, raw=False))
     assert set(found.condition) == {"baseline"} and found.ratio.tolist() == pytest.approx([0.5] * 6)
+
+
+def test_a_rate_of_constant_alone_is_a_condition_where_debiased_has_one_rate():
+    found = controls.contrasts(tables({"constant": 2.0, "debiased": 1.0, "constant; lr=0.004": 4.0}, raw=False))
+    assert set(found.condition) == {"baseline", "against constant with lr 0.004"}
 
 
 def test_arms_that_cannot_be_compared():
