@@ -172,6 +172,8 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
         answers = pd.read_csv(tables / "retest.csv")
         there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in answers.itertuples()}
         there |= set(re.findall(interval, (tables / "verdicts.csv").read_text(encoding="utf-8")))
+    controls = pd.read_csv(published / "controls/tables/controls.csv")
+    there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in controls.itertuples()}
     natural = ResultTables(published / "cifar10-16")
     pooled = paired_ratio(*(natural.distances("fd_pooled", 50, arm) for arm in ("debiased", "constant")))
     there.add("{:.3g} [{:.3g}, {:.3g}]".format(*pooled))
