@@ -102,7 +102,7 @@ def control_ratios(folder):
     rows = ResultTables(folder)["controls.csv"]
     rows["text"] = [bracketed(row.ratio, row.low, row.high) for row in rows.itertuples()]
     shown = rows.pivot(index="condition", columns="outcome", values="text")
-    return Table(shown.loc[rows.condition.unique(), rows.outcome.unique()].reset_index())
+    return Table(shown.loc[rows.condition.unique(), rows.outcome.unique()].reset_index().rename_axis(columns=None))
 
 
 def distance_means(folder, metric=""):

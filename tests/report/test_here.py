@@ -70,6 +70,7 @@ def test_without_the_errors_distances_are_compared(tmp_path):
 def test_controls_are_shown_in_the_order_of_their_table(tmp_path):
     frame = here.control_ratios(write_synthetic_results(tmp_path, seeds=(0, 1, 2))).frame
     assert frame.columns[:2].tolist() == ["condition", "colour error, 5 steps"] and frame.condition[0] == "baseline"
+    assert frame.columns.name is None  # it would stand above an empty column
     assert "[" in frame["colour error, 5 steps"][0]
 
 
