@@ -52,7 +52,7 @@ def contrasts(table):
     Columns: condition, arm, baseline, network, outcome, ratio, low, high (95 % t interval over the seeds), n (seeds),
     share: log ratio over that of the baseline, the part of its gain that is left. Conditions: the baseline; each at its
     best learning rate; each variant of debiased against constant with the same variant; debiased against each variant
-    of constant without one but further rates; and the weights of the last step in place of their average.
+    of constant that it lacks, except further rates; and the weights of the last step in place of their average.
     """
     rows, measured = [], set(table.outcome)
     for condition, arm, baseline, network in _conditions(table):
