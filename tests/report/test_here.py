@@ -5,7 +5,9 @@ import pytest
 
 from debiaslib.report import here
 from debiaslib.report.verdicts import all_verdicts
+from debiaslib.study import controls
 from tests.report.test_verdicts import write_tables
+from tests.study.test_controls import tables as controlled
 from tests.synthetic_results import WEIGHTINGS, write_synthetic_results
 
 VARIANT = "prediction_type=v_prediction"
@@ -58,6 +60,16 @@ def test_a_control_is_named_as_a_reader_knows_it(tmp_path):
     assert frame.verdict.tolist() == ["holds", "one seed: yes"]
     assert frame["found here"][0] == "debiased / constant, prediction_type v_prediction: 0.5 [0.4, 0.6], 6 seeds"
     assert frame.claim[1] == "There is a gain in colour error, 5 steps."
+
+
+def test_the_claims_of_the_controls_are_found_among_the_conditions_that_are_written(tmp_path):
+    """By the words of `study.controls`: the comparison, the best rates, and debiased against another prediction."""
+    (tmp_path / "tables").mkdir()
+    controls.contrasts(controlled()).to_csv(tmp_path / "tables" / "controls.csv", index=False)
+    judged = here.verdicts(7, tmp_path).frame.claim
+    of = [claim.partition(": ")[2].rstrip(".") for claim in judged if "fd_pooled" in claim]
+    assert of == ["", "each at its best learning rate", "against constant with prediction_type sample"]
+    assert len(judged) == 3 * 4
 
 
 def test_without_the_errors_distances_are_compared(tmp_path):
