@@ -40,9 +40,9 @@ def estimate_row(estimates, x0, who, clean=(), **more):
 @figure("One-step estimates and the exact optimum", NOTEBOOK, TABLE, load_one_step)
 def one_step_estimates(arrays, shown, images=3):
     """One-step estimates x0_hat of the same training images with the same noise, for {weightings} (paper, figure 3).
-    The optimum E[x0|x_t], where it is shown, is exact over the training images: no network can have a smaller mean
-    squared error on them. {CLIPPED} Below each estimate: its mean colour, and the root mean square of its error x0_hat
-    - x0 before clipping, in [-1, 1]. The first images, not chosen; no error bars.
+    The optimum E[x0|x_t], where it is shown, is exact over the training images, or under their law where that is known:
+    no network has a smaller expected squared error. {CLIPPED} Below each estimate: its mean colour, and the root mean
+    square of its error x0_hat - x0 before clipping, in [-1, 1]. The first images, not chosen; no error bars.
     """
     rows = []
     for image, x0 in enumerate(arrays["x0"][:images]):

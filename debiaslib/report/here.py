@@ -41,9 +41,9 @@ def verdicts(chapter, folder):
 
 
 def verdict(chapter, folder, claim):
-    """The verdicts of a chapter whose claims begin with `claim`, as one sentence: what was found, and what it says."""
+    """The verdicts of a chapter whose claims contain `claim`, as one sentence: what was found, and what it says."""
     frame = judged.verdicts(chapter, folder)
-    rows = frame[frame.claim.str.startswith(claim)].to_dict("records")
+    rows = frame[frame.claim.str.contains(claim, regex=False)].to_dict("records")
     if not rows:
         return _NOT_MEASURED
     return Sentence("Here: " + " ".join(f"{row['found here']}. *{row['claim']}* **{row['verdict']}**." for row in rows))

@@ -1,8 +1,12 @@
 """What a chapter says of its own results: the numbers of the tables, whichever way they fall."""
 
+import re
+
+import nbformat
 import pandas as pd
 import pytest
 
+from debiaslib.paths import checkout
 from debiaslib.report import here
 from debiaslib.report.verdicts import all_verdicts
 from debiaslib.study import controls
@@ -145,3 +149,17 @@ def test_one_verdict_is_a_sentence_of_its_row(folder):
     )
     assert said == f"Here: {row['found here'].item()}. *The weight mends it.* **{row.verdict.item()}**."
     assert here.verdict(1, folder, "No claim begins so").startswith("Here: the tables of this experiment do not")
+
+
+def test_every_claim_that_a_chapter_asks_for_is_made(tmp_path):
+    """A claim that is renamed would leave the sentence behind a figure without its numbers."""
+    folder = write_synthetic_results(tmp_path, range(3))
+    swapped(folder, 0.2, 1.1, seeds=range(3))
+    for path in (folder / "tables").glob("distances-*-s*.csv"):
+        path.write_text(path.read_text().replace("colour_w1", "colour_energy"))
+    asked = set()
+    for path in (checkout() / "notebooks").glob("*.ipynb"):
+        source = "\n".join(cell.source for cell in nbformat.read(path, 4).cells)
+        asked |= set(re.findall(r'here\.verdict\((\d), study\.folder, "(.*?)"\)', source))
+    missing = {claim for chapter, claim in asked if "do not hold" in here.verdict(int(chapter), folder, claim)}
+    assert len(asked) > 10 and not missing
