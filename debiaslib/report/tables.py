@@ -6,7 +6,6 @@ weighting lies on its side. Intervals are not corrected for the number of compar
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
 from ..figures import style
 from ..figures.distances import COLOURS, METRICS
@@ -145,12 +144,12 @@ def _at_end(log, name):
 
 
 def distances(experiment, folder):
-    """(title, caption, table) of each metric, features and sampler: weightings by sampling steps, fully trained."""
+    """(title, caption, table of HTML) of each metric, features and sampler: weightings by steps, fully trained."""
     summary, real = read_summary(folder, experiment.runs), ResultTables(folder)["distances-real.csv"]
     if summary is None:
         return
     summary = summary[summary.metric.isin([*METRICS, "colour_w1"])]
-    for (metric, features, sampler), title, frame in grids(summary, Markup("<b>{}</b>")):
+    for (metric, features, sampler), title, frame in grids(summary, "<b>{}</b>"):
         name, said = f"{METRICS.get(metric, 'Mean colours, W1 in Delta E')} ({features}, {sampler})", ""
         if real is not None and len(rows := real[(real.metric == metric) & (real.features == features)]):
             mean = number(rows["value"].mean())

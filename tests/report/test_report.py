@@ -63,6 +63,7 @@ def test_an_interval_needs_three_seeds(built, tmp_path):
     page = Page(build_report(str(file), str(data), str(results)))
     assert all("±" in cell for cell in page.tables[FD][1][1:])
     assert "mean ± half the 95 % t-interval over 3 seeds" in page.text
+    assert "<td><b>" in page.text and "&lt;b&gt;" not in page.text  # the best of a column, where the seeds tell
 
 
 def test_times_and_origin(built):
