@@ -109,7 +109,8 @@ def tables():
     """A section for each published experiment that has verdicts, those of repeated seeds first."""
     paths = PUBLISHED.glob("*/tables/verdicts.csv")
     paths = sorted(paths, key=lambda path: (not (path.parent / "retest.csv").exists(), path.parts[-3]))
-    return "\n\n".join(f"## {path.parts[-3]}\n\n{counted(path)}\n\n{table(path)}" for path in paths) + "\n"
+    heads = {path: f"## {path.parts[-3]}\n\n{_of_config(path.parts[-3])}" for path in paths}
+    return "\n\n".join(f"{head}\n\n{counted(path)}\n\n{table(path)}" for path, head in heads.items()) + "\n"
 
 
 def retests():
@@ -178,6 +179,24 @@ def answered():
     return markdown(table.fillna("not measured")) + "\n"
 
 
+def networks():
+    """Debiased / constant with each published network of the small presets, everything else being equal."""
+    rows = []
+    for name, words in [(name, words) for name, words in NETWORKS.items() if (PUBLISHED / name).is_dir()]:
+        found = ResultTables(PUBLISHED / name)
+        ratios = found["controls.csv"].query("condition == 'baseline'").set_index("outcome")
+        gate = found["gate.csv"].query("arm == 'constant' or arm == 'debiased'").groupby(["arm", "seed"]).passes.all()
+        record = json.loads((PUBLISHED / name / "records/constant-s0.json").read_text(encoding="utf-8"))
+        row = {"network": words, "experiment": f"[{name}](../results/reference/{name})"}
+        row |= {"parameters": f"{record['parameters']:,}", "pass the gate": f"{gate.sum()} of {len(gate)}"}
+        for arm in ("constant", "debiased"):
+            row[f"colour error, {arm}"] = f"{found.distances('layout_energy', 20, arm).mean():.3g}"
+        for outcome in ("colour error, 20 steps", "fd_minifaces, 20 steps", "x0_mse, t = 900", "x0_mse, t = 50"):
+            row[f"{outcome}: ratio"] = _interval(*ratios.loc[outcome, ["ratio", "low", "high"]])
+        rows.append({**row, "n": ratios.n.max()})
+    return markdown(pd.DataFrame(rows)) + "\n"
+
+
 def trained():
     """One row for each published experiment: what its records say was trained."""
     rows = []
@@ -233,9 +252,15 @@ def departures():
 
 
 REPEATED = {"cifar10-16": "CIFAR-10 at 16x16", "quick-seeds": "drawn 16x16 faces"}
+NETWORKS = {
+    "network-no-skip": "the U-Net without the input skip",
+    "controls": "the U-Net of all other experiments",
+    "network-wider": "the U-Net of twice the width",
+    "network-transformer": "a DiT with the input skip",
+}
 PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md")
 TABLES = {"finding": finding, "answered": answered, "verdicts": tables, "retests": retests, "trained": trained,
-          "departures": departures}  # fmt: skip
+          "departures": departures, "networks": networks}  # fmt: skip
 
 
 def with_tables(text):
