@@ -2,9 +2,9 @@
 
 A claim is about the ratio of debiased to another arm, paired by training seed:
 
-    holds          the 95 % interval lies on the claimed side of 1
+    no difference  the 95 % interval lies within 0.9 to 1.1
+    holds          else: it lies on the claimed side of 1
     refuted        it lies on the other side
-    no difference  it lies within 0.9 to 1.1
     open           none of these
     one seed: yes, one seed: no    a single seed has no interval; it can show what happens, not what usually happens
 
