@@ -192,7 +192,8 @@ def networks():
         for arm in ("constant", "debiased"):
             row[f"colour error, {arm}"] = f"{found.distances('layout_energy', 20, arm).mean():.3g}"
         for outcome in ("colour error, 20 steps", "fd_minifaces, 20 steps", "x0_mse, t = 900", "x0_mse, t = 50"):
-            row[f"{outcome}: ratio"] = _interval(*ratios.loc[outcome, ["ratio", "low", "high"]])
+            bounds = ["ratio", "low", "high"]  # a distance of 0 or less in any training has none
+            row[f"{outcome}: ratio"] = _interval(*ratios.loc[outcome, bounds]) if outcome in ratios.index else "none"
         rows.append({**row, "n": ratios.n.max()})
     return markdown(pd.DataFrame(rows)) + "\n"
 

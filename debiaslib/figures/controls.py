@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..study.controls import BASE, OUTCOMES
-from .lines import curves, dots, number_range
+from .lines import curves, dots, listed, number_range
 from .registry import figure
 from .style import log_axis, look, panel_grid, ticks_at
 
@@ -18,13 +18,14 @@ _WORDS = {
     "timestep_sampling weight": "weight as density",
     "learned_variance true": "variance learned",
     "weights of the last step, no EMA": "last step, no EMA",
-    "lr ": "both at ",
+    "lr ": "rate ",
 }
 
 
 def load_learning_rates(tables):
     table = tables.frame(*tables.find(RATES), "weighting lr outcome mean low high n")
-    return _facts(table, "bands: 95 % t-intervals of its logarithm"), table
+    facts = _facts(table, "bands and bars: 95 % t-intervals of its logarithm")
+    return {**facts, "weightings": listed(table.weighting.unique())}, table
 
 
 def load_controls(tables):
@@ -39,7 +40,7 @@ def _facts(table, drawn):
 
 @figure("The outcomes by learning rate", NOTEBOOK, RATES, load_learning_rates)
 def learning_rates(table):
-    """Every outcome against the learning rate, for constant and debiased; all else is equal. Lines: {spread}"""
+    """Every outcome against the learning rate, for {weightings}; all else is equal. Lines: {spread}"""
 
     def paint(ax, outcome):
         rows = table[table.outcome == outcome].replace([np.inf, -np.inf], np.nan).sort_values("lr")
@@ -56,7 +57,7 @@ def learning_rates(table):
 
 @figure("How much of the gain is the weighting?", NOTEBOOK, CONTROLS, load_controls)
 def control_ratios(table):
-    """Ratio debiased / constant of every outcome (lower is better) under every control, paired by training seed;
+    """Ratio debiased / constant of outcomes that are above 0 in all trainings (lower is better), paired by seed;
     dotted: the ratio of the baseline. Squares: {spread} Each arm's best learning rate is chosen on the same seeds.
     """
     conditions = list(dict.fromkeys(table.condition))

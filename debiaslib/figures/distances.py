@@ -31,7 +31,7 @@ IN_TRAINING = (*DISTANCES, "layout_energy")
 
 
 def load_distances(tables):
-    """(rows of all distances-<run>.csv of EMA networks, those of real images or None)."""
+    """(rows of all distances-<run>.csv of EMA networks by the first sampler, those of real images or None)."""
     columns = "weighting seed sampler steps images_seen metric value se features n n_reference"
     table = pd.concat([tables.frame(path, columns) for path in tables.find(TABLE)], ignore_index=True)
     path = tables.folder / "tables" / "distances-real.csv"
@@ -39,18 +39,18 @@ def load_distances(tables):
     table[["value", "se"]] = table[["value", "se"]].apply(pd.to_numeric, errors="coerce")
     table = check_equal_n(table[table.network == "ema"] if "network" in table else table)
     seen = table.images_seen.fillna(table.images_seen.max()).fillna(0)
-    return table.assign(images_seen=seen)[table["value"].notna()], real
+    table = table.assign(images_seen=seen)[table["value"].notna()]
+    # The sampler that the snapshots were sampled by too, or else the first in the table.
+    return table[table.sampler.isin([table.sampler[table.images_seen.idxmin()]])], real
 
 
 def by_steps(*metrics):
-    """A loader of (facts, rows of these metrics by fully trained networks and the first sampler, real or None)."""
+    """A loader of (facts, rows of these metrics by fully trained networks, real or None)."""
 
     def load(tables):
         table, real = load_distances(tables)
-        # The sampler that the snapshots were sampled by too, or else the first in the table.
-        sampler = table.sampler[table.images_seen.idxmin()]
         last = table.groupby(["weighting", "seed"]).images_seen.transform("max")
-        return _of(table[(table.images_seen == last) & (table.sampler == sampler)], real, metrics)
+        return _of(table[table.images_seen == last], real, metrics)
 
     return load
 

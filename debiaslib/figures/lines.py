@@ -43,9 +43,10 @@ def curves(ax, rows, x, who="weighting"):
 
 
 def band(ax, x, low, high, colour):
-    """Shade between low and high, where there are such."""
+    """Shade between low and high, where there are such; at a single x a band has no width, and a bar stands there."""
     if pd.notna(low).any():
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        shade = ax.fill_between if len(x) > 1 else ax.vlines
+        shade(x, low, high, color=colour, **({"alpha": 0.18, "lw": 0} if len(x) > 1 else {"alpha": 0.7, "lw": 1.6}))
 
 
 def dots(ax, found, groups, column):
@@ -122,4 +123,5 @@ def spread(table, alone, who="weighting"):
         return f"{seed_list(table.seed.dropna())}{alone}"
     some = [f"{label(one)} ({counts[one]})" for one in ordered(counts.index[counts < counts.max()])]
     fewer = f", but for those with fewer seeds: {', '.join(some)}" if some else ""
-    return f"mean over {seed_list(table.seed.dropna())}; intervals: 95 % t-intervals over them{fewer}"
+    seeds = seed_list(table.seed.dropna())
+    return f"mean (geometric on a logarithmic axis) over {seeds}; intervals: 95 % t-intervals over them{fewer}"

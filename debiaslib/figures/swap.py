@@ -45,9 +45,8 @@ def oracle_swap(table):
         for i, ((above, below), part) in enumerate(swapped.groupby(["above", "below"])):
             who, name = below if above == _OPTIMUM else above, f"{short(above)} above, {short(below)} below"
             hollow = {"markerfacecolor": "white", "markeredgecolor": look(who).colour, "linestyle": (0, (5, 2))}
-            if len(times) == 1:  # a band has no width there: bars, side by side
+            if len(times) == 1:  # bars in place of bands: side by side
                 part = part.assign(t_star=part.t_star + 5 * (i - 1.5))
-                ax.vlines(part.t_star, part.low, part.high, color=look(who).colour, linewidth=1.6, alpha=0.7)
             curve(ax, part, "t_star", who, label=name, **({"linestyle": "-"} if above == _OPTIMUM else hollow))
         for who, part in found[found.t_star < 0].groupby("above"):
             line = {"color": look(who).colour, "linewidth": 1.1, "linestyle": look("initial").dashes}

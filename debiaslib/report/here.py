@@ -55,7 +55,7 @@ def errors(folder, quantity, *timesteps):
     for near in timesteps:
         t = tables.timestep(near)
         values = {arm: tables.errors(quantity, t, arm).mean() for arm in (*tables.arms, "optimum")}
-        said = [f"{name_of(arm)} {value:.3g}" for arm, value in values.items() if value == value]
+        said = [f"{tables.named(arm)} {value:.3g}" for arm, value in values.items() if value == value]
         lines.append(f"at t = {t} {', '.join(said)}")
     if not said:
         return _NOT_MEASURED

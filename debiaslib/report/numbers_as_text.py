@@ -27,7 +27,8 @@ def bracketed(value, low, high):
     """`0.45 [0.31, 0.65]`; without brackets where there is no interval, as for one seed, and a dash for NaN."""
     if not math.isfinite(value):
         return "–"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low) and math.isfinite(high) else f"{value:.2f}"
+    texts = [f"{one:.2f}" if abs(one) >= 0.1 else f"{one:.2g}" for one in (value, low, high)]
+    return "{} [{}, {}]".format(*texts) if math.isfinite(low) and math.isfinite(high) else texts[0]
 
 
 def describe_spread(seeds, log_odds=False):

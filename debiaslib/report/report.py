@@ -103,7 +103,9 @@ def _missing(experiment, folder, pages):
     """What the experiment asks for and is not there, a line each."""
     lines = [f"notebook not executed: {name}" for name in experiment.notebooks if name not in pages]
     names = ["weights", "mse", *(f"distances-{run_name(*run)}" for run in experiment.runs)]
-    return lines + [f"table missing: {name}.csv" for name in names if not (folder / "tables" / f"{name}.csv").exists()]
+    lines += [f"table missing: {name}.csv" for name in names if not (folder / "tables" / f"{name}.csv").exists()]
+    others = [path for path in sorted(folder.glob("tables/distances-*-s*.csv")) if path.stem not in names]
+    return lines + [f"of no training of this experiment, and counted until it is removed: {one.name}" for one in others]
 
 
 def _heading(page):

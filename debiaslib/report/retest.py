@@ -77,7 +77,7 @@ def _compared(question, outcome, against, ours, base):
         bounds, p = paired_ratio(ours, base), paired_test(ours, base)
     else:
         p = float(ttest_1samp(ours - base, 0).pvalue) if len(seeds) > 1 else math.nan
-        bounds = ours.mean() / base.mean(), math.nan, math.nan
+        bounds = 1 + (ours - base).mean() / abs(base.mean()), math.nan, math.nan
     return question, outcome, against, *bounds, len(seeds), p, math.nan, ""
 
 

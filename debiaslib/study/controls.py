@@ -42,8 +42,7 @@ def outcomes(distances, errors):
     rows["outcome"] = [names.get(key) for key in zip(rows.what, rows["at"].astype(int), strict=True)]
     rows = rows[rows.outcome.notna()].drop(columns=["what", "at"])
     rows = rows[rows.groupby("outcome").value.transform("min") > 0].reset_index(drop=True)
-    arms = [f"{w}; {v}" if v else w for w, v in zip(rows.weighting, rows.variant, strict=True)]
-    return rows.assign(arm=arms)
+    return rows.assign(arm=rows.weighting + ("; " + rows.variant).where(rows.variant != "", ""))
 
 
 def contrasts(table):
@@ -58,12 +57,11 @@ def contrasts(table):
     for condition, arm, baseline, network in _conditions(table):
         for outcome in filter(measured.__contains__, OUTCOMES):
             pair = [one if isinstance(one, str) else one[outcome] for one in (arm, baseline)]
-            facts = {"condition": condition, "arm": pair[0], "baseline": pair[1], "network": network}
             chosen = table[(table.outcome == outcome) & (table.network == network)]
             seeds = chosen.pivot(index="seed", columns="arm", values="value")[pair].dropna()
-            ratio, low, high = paired_ratio(*(seeds[one] for one in pair))
-            rows.append({**facts, "outcome": outcome, "ratio": ratio, "low": low, "high": high, "n": len(seeds)})
-    found = pd.DataFrame(rows)
+            rows.append((condition, *pair, network, outcome, *paired_ratio(*(seeds[one] for one in pair)), len(seeds)))
+    columns = ["condition", "arm", "baseline", "network", "outcome", "ratio", "low", "high", "n"]
+    found = pd.DataFrame(rows, columns=columns)
     whole = found[found.condition == BASE].set_index("outcome").ratio
     found["share"] = [math.log(r) / math.log(whole[o]) for r, o in zip(found.ratio, found.outcome, strict=True)]
     return found
@@ -107,17 +105,14 @@ def best_arm(table, outcome, arms):
     return chosen.assign(log=chosen.value.map(math.log)).groupby("arm", sort=False).log.mean().idxmin()
 
 
-def sweep(table, default):
-    """Every outcome by learning rate: weighting, lr, outcome, mean, low, high (t interval over the seeds of log), n.
+def sweep(table, rate):
+    """Every outcome by learning rate: outcome, weighting, lr, mean, low, high (t interval over the seeds of log), n.
 
-    default: the learning rate of the arms without a variant.
+    rate: a function that gives the learning rate of an arm.
     """
     swept = table[table.network == "ema"]
     swept = swept[[_swept(arm, parse_arm(arm).weighting) for arm in swept.arm]]
-    rates = [dict(parse_arm(arm).settings).get("lr", default) for arm in swept.arm]
-    rows = []
-    for (weighting, lr, outcome), part in swept.assign(lr=rates).groupby(["weighting", "lr", "outcome"], sort=False):
-        mean, low, high = (math.exp(bound) for bound in mean_interval(part.value.map(math.log)))
-        facts = {"weighting": weighting, "lr": lr, "outcome": outcome}
-        rows.append({**facts, "mean": mean, "low": low, "high": high, "n": len(part)})
-    return pd.DataFrame(rows).sort_values(["outcome", "weighting", "lr"], ignore_index=True)
+    rows, by = [], ["outcome", "weighting", "lr"]
+    for key, part in swept.assign(lr=swept.arm.map(rate)).groupby(by, sort=False):
+        rows.append((*key, *map(math.exp, mean_interval(part.value.map(math.log))), len(part)))
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"]).sort_values(by, ignore_index=True)

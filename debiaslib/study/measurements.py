@@ -56,8 +56,9 @@ def control_ratios(study):
 
 def learning_rates(study):
     """Every outcome by learning rate, tables/learning_rates.csv: a DataFrame, see `controls.sweep`."""
-    outcomes, default = arm_outcomes(study), study.experiment.train_config("debiased", study.experiment.seeds[0]).lr
-    return study.csv("learning_rates.csv", _outcome_inputs(study), lambda: controls.sweep(outcomes, default), digits=6)
+    outcomes, e = arm_outcomes(study), study.experiment
+    inputs = {**_outcome_inputs(study), "rates": {arm: e.train_config(arm, e.seeds[0]).lr for arm in e.arms}}
+    return study.csv("learning_rates.csv", inputs, lambda: controls.sweep(outcomes, inputs["rates"].get), digits=6)
 
 
 def _outcome_inputs(study):

@@ -8,7 +8,7 @@ from scipy import stats
 
 from debiaslib.data.minifaces import render
 from debiaslib.figures.bias import bias_or_variance, load_bias
-from debiaslib.figures.controls import control_ratios
+from debiaslib.figures.controls import control_ratios, learning_rates, load_learning_rates
 from debiaslib.figures.distances import distance_by_images, dot_panels, load_by_images
 from debiaslib.figures.existence import samples_by_steps
 from debiaslib.figures.mse_curves import error_and_ratio
@@ -135,7 +135,7 @@ def test_controls_are_in_words():
                           "high": np.nan, "n": 1})  # fmt: skip
     [ax] = control_ratios(table).axes
     names = [text.get_text() for text in ax.get_yticklabels()]
-    assert names[:2] == ["baseline", "both at 0.0005"] and len(names) == len(conditions)
+    assert names[:2] == ["baseline", "rate 0.0005"] and len(names) == len(conditions)
     assert not any("_" in name.replace("$x_0$", "") for name in names)
     dots = [one for one in ax.get_lines() if one.get_marker() == "s"]
     assert len(dots) == 1 and sorted(dots[0].get_ydata()) == list(range(len(conditions)))
@@ -177,3 +177,27 @@ def test_the_oracle_swap_at_one_timestep_has_bars_side_by_side(swapped):
     bars = [one for one in colour.collections if isinstance(one, LineCollection)]
     assert len(bars) == 4 and all(len(bar.get_segments()) == 1 for bar in bars)
     assert colour.get_xticks().tolist() == [300]
+
+
+def test_the_course_of_training_is_by_one_sampler(tmp_path):
+    """A second sampler of the last networks is no second seed."""
+    folder = write_synthetic_results(tmp_path, (0, 1))
+    _, before, _ = load_by_images(Tables(folder))
+    for path in (folder / "tables").glob("distances-*-s*.csv"):
+        rows = pd.read_csv(path)
+        last = rows[rows.images_seen == rows.images_seen.max()].assign(sampler="ddpm", value=100.0)
+        pd.concat([rows, last]).to_csv(path, index=False)
+    _, after, _ = load_by_images(Tables(folder))
+    pd.testing.assert_frame_equal(before.reset_index(drop=True), after.reset_index(drop=True))
+
+
+def test_an_arm_with_one_rate_has_a_bar(tmp_path):
+    rows = [{"weighting": arm, "lr": lr, "outcome": "fd_pooled, 20 steps", "mean": 1.0, "low": 0.5, "high": 2.0, "n": 3}
+            for arm, lr in (("constant", 1e-3), ("constant", 2e-3), ("inverse_snr", 2e-3))]  # fmt: skip
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "tables" / "learning_rates.csv", index=False)
+    facts, table = load_learning_rates(Tables(tmp_path))
+    [ax] = learning_rates(table).axes
+    assert facts["weightings"] == "constant, 1/SNR"
+    [bar] = [one for one in ax.collections if isinstance(one, LineCollection)]
+    assert np.array(bar.get_segments()).tolist() == [[[2e-3, 0.5], [2e-3, 2.0]]]

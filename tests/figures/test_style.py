@@ -49,7 +49,9 @@ def test_words_of_captions():
     assert [number_range(pd.Series(v)) for v in ([500, 500], [500, 1000], [None])] == ["500", "500 to 1,000", "?"]
     table = pd.DataFrame({"model": ["constant", "constant", "debiased"], "seed": [0, 1, 0]})
     assert spread(table, "; alone", "model").endswith("debiased (1)")
-    assert spread(table[:2], "; alone", "model") == "mean over seeds 0, 1; intervals: 95 % t-intervals over them"
+    assert spread(table[:2], "; alone", "model") == (
+        "mean (geometric on a logarithmic axis) over seeds 0, 1; intervals: 95 % t-intervals over them"
+    )
     assert spread(table[2:], "; alone", "model") == "seed 0; alone"
 
 

@@ -28,6 +28,10 @@ def test_one_seed_has_no_brackets():
     assert bracketed(math.nan, math.nan, math.nan) == "–"
 
 
+def test_a_small_ratio_keeps_two_digits():
+    assert bracketed(0.0211, 0.000798, 0.556) == "0.021 [0.0008, 0.56]"
+
+
 def test_an_interval_needs_three_seeds():
     assert describe_spread(1) == "one seed, no interval"
     assert describe_spread(2) == "mean ± half the 95 % t-interval over 2 seeds"

@@ -25,8 +25,9 @@ def built(tmp_path_factory):
 def test_the_report_holds_everything(built):
     page, folder, root = built
     assert loads(page.text) == [] and str(root) not in page.text and "nan" not in page.text.lower().split()
-    captions = re.findall(r"<figcaption><b>Figure (\d+)\. (.*?)\.</b> <p>(.*?)</p>", page.text)
+    captions = re.findall(r"<figcaption><b>Figure (\d+)\. ([^<]*?)\.?</b> <p>(.*?)</p>", page.text)
     assert [html.unescape(title) for _, title, _ in captions] == [spec.title for spec in FIGURES.values()]
+    assert "?.</b>" not in page.text
     assert captions[0][2].startswith("About snr &lt; all.") and "missing" not in page.text.partition("<body>")[2]
     assert "425,859 parameters is trained 4 times on 500 images of my pictures, 16x16 pixels" in page.text
     assert "constant, debiased, P2 (1, 1), Min-SNR-5" in page.text and "the seed (0)" in page.text
@@ -83,6 +84,10 @@ def test_what_is_missing_is_said(tmp_path):
         (folder / name).unlink()
     page = Page(build_report(str(file), "", str(results)))
     assert "table missing: mse.csv" in page.text
+    stale = folder / "tables" / "distances-debiased-s1.csv"  # of a seed that the experiment had before
+    stale.write_text((folder / "tables" / "distances-debiased-s0.csv").read_text())
+    page = Page(build_report(str(file), "", str(results)))
+    assert "of no training of this experiment, and counted until it is removed: distances-debiased-s1.csv" in page.text
     assert "table missing: distances-constant-s0.csv" in page.text and page.tables["Trainings"][2][2:] == [""] * 6
     assert "Of the 4 trainings, 3 are complete." in page.text
 

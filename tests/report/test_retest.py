@@ -141,3 +141,17 @@ def test_what_was_not_measured_has_no_row(tmp_path):
     (folder / "tables" / "oracle_swap.csv").unlink()
     (folder / "tables" / "mse.csv").unlink()
     assert set(answers(folder).question) == {"Q2", "Q3"}
+
+
+@pytest.mark.parametrize(("ours", "said"), [((0.30, 0.34, 0.28), "higher"), ((-0.12, -0.11, -0.10), "lower")])
+def test_a_distance_below_zero_keeps_its_order(tmp_path, ours, said):
+    write(tmp_path, seeds=range(3))
+    base = (-0.02, 0.01, -0.03)
+    for arm, values in (("deb", ours), ("con", base)):
+        for seed, value in enumerate(values):
+            path = tmp_path / "tables" / f"distances-{arm}0-s{seed}.csv"
+            table = pd.read_csv(path)
+            table.loc[table.metric == "layout_energy", "value"] = value
+            table.to_csv(path, index=False)
+    found = answers(tmp_path)
+    assert set(found.answer[found.outcome.str.startswith("layout_energy,") & (found.question == "Q2")]) == {said}

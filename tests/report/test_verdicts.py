@@ -147,3 +147,24 @@ def test_a_distance_that_is_not_above_0_gives_a_difference_and_no_ratio():
     assert judged([-0.1, 0.0, 0.1], [1.0, 1.1, 1.0])[0] == "holds"
     assert judged([1.0, 1.1, 1.0], [-0.1, 0.0, 0.1])[0] == "refuted"
     assert judged([0.0, 1.0, -1.0], [0.1, 0.0, 0.0])[0] == "open"
+
+
+def test_weightings_are_ordered_by_the_seeds_that_all_have(tmp_path):
+    """By position, P2's seeds 0 and 1 would be paired with constant's 1 and 2."""
+    write_tables(tmp_path, 0.5)
+    tables = tmp_path / "tables"
+    (tables / "distances-constant-s0.csv").unlink()
+    (tables / "distances-p2-k1-gamma1-s2.csv").unlink()
+    share = {"constant": 0.5, "debiased": 0.03, ARMS[2]: 0.3}
+    rows = [{"weighting": arm, "prediction_type": "epsilon", "t": 500, "share": value} for arm, value in share.items()]
+    pd.DataFrame(rows).to_csv(tables / "weights.csv", index=False)
+    assert verdicts(4, tmp_path).verdict.tolist() == ["one seed: no"]  # seed 1: constant is better than P2
+
+
+@pytest.mark.parametrize("fails", ["constant", "debiased"])
+def test_both_arms_must_have_learned(tmp_path, fails):
+    write_tables(tmp_path, 0.5)
+    rows = [{"arm": arm, "seed": 0, "t": t, "error": 1.0, "limit": 1.0, "passes": arm != fails}
+            for arm in ARMS[:2] for t in (600, 900)]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "tables" / "gate.csv", index=False)
+    assert verdicts(1, tmp_path).verdict[0] == "refuted"

@@ -98,7 +98,7 @@ def test_the_best_learning_rate_is_each_arms_own(found):
 
 
 def test_the_sweep():
-    table = controls.sweep(tables(), default=0.002)
+    table = controls.sweep(tables(), lambda arm: dict(parse_arm(arm).settings).get("lr", 0.002))
     row = table[(table.weighting == "constant") & (table.lr == 0.008) & (table.outcome == "fd_pooled, 20 steps")]
     assert row["mean"].item() == pytest.approx(5 * math.prod(SEEDS.values()) ** (1 / 3))
     assert set(table.lr) == {0.002, 0.004, 0.008} and (table.n == 3).all() and (table.low < table.high).all()
