@@ -32,8 +32,7 @@ def git_state():
     def git(*arguments):
         # A checkout of another user, as in a container, is one that we run code of already: git may read it.
         command = ["git", "-c", f"safe.directory={here.parent}", "-C", str(here), *arguments]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        return run.stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
 
     try:
         if Path(git("rev-parse", "--show-toplevel")) != here.parent:

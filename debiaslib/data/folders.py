@@ -21,7 +21,8 @@ from ..paths import user_path
 from .decode import SUFFIXES, decode_all
 
 HELD_OUT = ("test", "validation")
-_SPLIT_NAMES = {name: name for name in ("train", *HELD_OUT)} | {"valid": "validation", "val": "validation"}
+_SPLIT_NAMES = {name: name for name in ("train", *HELD_OUT)}
+_SPLIT_NAMES |= {"training": "train", "testing": "test", "valid": "validation", "val": "validation"}
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,10 @@ def _of_split(files, root, split):
 
 
 def _split_of(path):
-    """By the first folder; of a shard, such as data/train-00000-of-00003.parquet, by its name and then its folders."""
-    names = path.parts[:-1][:1]
+    """By its folders; of a shard, such as data/train-00000-of-00003.parquet, by its name and then its folders."""
+    names = path.parts[:-1]
     if path.suffix.lower() == ".parquet":
-        names = re.split(r"[^a-z]", path.name.lower())[:1] + [*reversed(path.parent.parts)]
+        names = re.split(r"[^a-z]+", path.stem.lower()) + [*reversed(path.parent.parts)]
     return next((_SPLIT_NAMES[name.lower()] for name in names if name.lower() in _SPLIT_NAMES), None)
 
 
@@ -127,9 +128,9 @@ def _folder_labels(files, trained, root):
     """int64 (N,): each image's folder below train/ and the like as a number, in the order of their names; or None."""
 
     def classes(files):
-        paths = [file.relative_to(root) for file in files]
-        folders = [path.parts[1 if _split_of(path) else 0 : -1] for path in paths]
-        return [below[0] if below else None for below in folders]
+        paths = [file.relative_to(root).parts[:-1] for file in files]
+        starts = [next((i for i, name in enumerate(path, 1) if name.lower() in _SPLIT_NAMES), 0) for path in paths]
+        return [path[start] if start < len(path) else None for path, start in zip(paths, starts, strict=True)]
 
     names, known = classes(files), set(classes(trained))
     if None in names or None in known:

@@ -56,7 +56,7 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
     output = check_finite(f"the model's answers at t = {t}", torch.cat(outputs).to(x_t))
     x0_hat, epsilon_hat = to_x0_epsilon(output, x_t, t, schedule, prediction_type)
     root_snr = schedule.snr[t].sqrt().item()
-    return OneStepEstimate(x_t, x0_hat, epsilon_hat, (epsilon_hat - noise) / root_snr)
+    return OneStepEstimate(x_t, x0_hat, epsilon_hat, (epsilon_hat - noise) / root_snr if root_snr else x0 - x0_hat)
 
 
 def _check_images(x0, labels):
@@ -95,8 +95,8 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
     """
     import pandas as pd
 
-    if not isinstance(models, dict):
-        raise InputError(f"models is {shown(models)}; it must be {{name: model}}")
+    if not isinstance(models, dict) or {"initial", "optimum"} & set(models):
+        raise InputError(f"models is {shown(models)}; it must be {{name: model}}, and no name initial or optimum")
     timesteps = list(timesteps)
     if not timesteps:
         raise InputError("timesteps is []; it must list at least one")
@@ -104,7 +104,7 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
         check_number("t", t, minimum=0, below=check_schedule(schedule).T, integer=True)
     check_number("seed", seed, minimum=0, integer=True)
     _check_images(x0, labels)
-    tables = []
+    x0, tables = x0.to(torch.promote_types(x0.dtype, torch.float32)), []  # a square in half precision overflows
     for t in timesteps:
         noise, best = curve_noise(x0, t, seed), None
         if optimal is not None:

@@ -62,7 +62,7 @@ class OptimalDenoiser:
         if self._half_norms is None:
             self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
         if class_labels is not None:
-            class_labels = class_labels.to(self._home)
+            class_labels = torch.as_tensor(class_labels, device=self._home)
             absent = class_labels[~torch.isin(class_labels, self.labels)]
             if len(absent):
                 raise InputError(f"none of the {len(self.images)} images is of class {int(absent[0])}")

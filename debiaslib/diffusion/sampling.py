@@ -139,7 +139,7 @@ def to_float(images):
 def _image_shape(model, shape):
     if shape is None:
         config = getattr(model, "config", None)
-        if not hasattr(config, "sample_size"):
+        if getattr(config, "sample_size", None) is None:
             raise InputError("shape is not given and the model does not say it; give shape=(channels, height, width)")
         size = config.sample_size
         shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))

@@ -46,7 +46,7 @@ _UNITS = {  # |error in this unit|^2 / |x0 error|^2
 }
 
 
-def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normalize=False, max_weight=None):
+def loss_weight(strategy, schedule_or_snr, prediction_type=None, *, normalize=False, max_weight=None):
     """The loss weight at every timestep: float64, shape (T,), to be indexed by t; on the device of an SNR table.
 
     strategy: "constant", "debiased", "inverse_snr", "p2(k=1,gamma=1)", "min_snr(gamma=5)", "soft_min_snr(gamma=5)",
@@ -55,7 +55,7 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     schedule_or_snr: a `Schedule`, a `FlowSchedule`, a diffusers scheduler, or a 1-D table of SNR, such as that of a
         batch's timesteps: a tensor, an array, a list or a Series.
     prediction_type: what the network predicts and the squared error is of: "epsilon", "sample" (x0), "v_prediction" or
-        "flow_prediction" (u = epsilon - x0).
+        "flow_prediction" (u = epsilon - x0). None: what a scheduler says; else "epsilon", for a flow "flow_prediction".
     max_weight: upper bound on the weight of the epsilon loss, applied before the conversion.
     normalize: True divides the table by its own mean, so that a loss keeps its size and a learning rate can stay;
         "epsilon" divides by the mean of the epsilon table, so that one objective has one scale in all units. The two
@@ -65,6 +65,8 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
     weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
     """
     given, snr = _snr_table(schedule_or_snr)
+    own = getattr(getattr(schedule_or_snr, "config", None), "prediction_type", "epsilon")
+    prediction_type = prediction_type or ("flow_prediction" if isinstance(given, FlowSchedule) else own)
     check_prediction_type(prediction_type, given)
     check_choice("normalize", normalize, (True, False, "epsilon"))
     if max_weight is not None:
@@ -80,8 +82,7 @@ def loss_weight(strategy, schedule_or_snr, prediction_type="epsilon", *, normali
 
 def _snr_table(given):
     """(what is given, a scheduler of diffusers as a schedule; its SNR, float64 (T,))."""
-    if hasattr(given, "alphas_cumprod") or hasattr(given, "set_timesteps"):
-        given = from_diffusers(given)
+    given = from_diffusers(given) if hasattr(given, "alphas_cumprod") or hasattr(given, "set_timesteps") else given
     snr = check_table("the SNR table", given.snr if isinstance(given, (Schedule, FlowSchedule)) else given)
     if not bool((snr >= 0).all()):
         raise InputError("the SNR table has values that are negative or NaN")

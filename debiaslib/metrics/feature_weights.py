@@ -56,4 +56,4 @@ def fetch_inception():
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         instead = f"run the same command on a machine with a network and copy {path}"
         raise InputError(f"no download ({error}); {instead}") from error
-    return path
+    return read_inception() and path

@@ -14,7 +14,6 @@ from .numbers_as_text import bracketed, number, with_interval
 from .results_read import ResultTables, name_of
 
 _NOT_MEASURED = Sentence("Here: the tables of this experiment do not hold these numbers.")
-_NOTHING_TO_COMPARE = Sentence("One network is shown, so there is nothing to compare it with.")
 _CELL = 'style="text-align: left; vertical-align: top; white-space: normal"'
 
 
@@ -88,7 +87,7 @@ def _ratios(tables, index, rows, columns):
         for name, values in columns.items() for other in others
     }  # fmt: skip
     if not found:
-        return _NOTHING_TO_COMPARE
+        return Sentence("One network is shown, so there is nothing to compare it with.")
     return pd.DataFrame(found).rename_axis(index).rename_axis([f"ratio to {name_of(base)}", tables.seeds], axis=1)
 
 

@@ -119,7 +119,7 @@ class Training:
         shown = {"desc": self.run.name, "unit": "image", "unit_scale": True, "mininterval": 5}
         total = config.steps * config.batch_size
         bar = tqdm(total=total, initial=self.images_seen, disable=not progress, **shown)
-        with torch.enable_grad(), StopFlag(patient=world.size > 1) as stop, bar:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), StopFlag(patient=world.size > 1) as stop, bar:
             while self.step < config.steps:
                 started = time.monotonic()
                 self.one_step()

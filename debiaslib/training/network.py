@@ -1,6 +1,6 @@
 """The network of a configuration: diffusers' U-Net or transformer, with an input skip if asked, and made fast."""
 
-import types
+import functools
 
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DModel
@@ -19,7 +19,7 @@ class InputSkipUNet(UNet2DModel):
     """`UNet2DModel` f with an input skip: scale[t] x_t + f(x_t, t). Its weights have the names of f's.
 
     At large t, epsilon is nearly x_t, which a small network without the skip copies with an error that 1/sqrt(SNR)
-    amplifies.
+    amplifies. diffusers' own class would load the weights and leave the skip out: `load_model` is there for them.
     """
 
     skip = None  # scale: float32 (T,), no weight and no buffer; `build_network` sets it
@@ -33,9 +33,9 @@ class InputSkipUNet(UNet2DModel):
 
 def _with_skip(output, x_t, t, scale):
     """`output` plus scale[t] x_t in its first C channels, C being x_t's. t: int or (B,)."""
-    scale = scale.to(x_t.device)[torch.as_tensor(t, device=x_t.device)].view(-1, 1, 1, 1)
+    scale = scale.to(x_t.device)[torch.as_tensor(t, device=x_t.device).round().long()].view(-1, 1, 1, 1)
     prediction, *values = output.split(x_t.shape[1], dim=1)
-    return torch.cat([prediction + scale * x_t, *values], dim=1)
+    return torch.cat([(prediction + scale * x_t).to(output), *values], dim=1)
 
 
 class Transformer(DiTTransformer2DModel):
@@ -46,7 +46,7 @@ class Transformer(DiTTransformer2DModel):
     def forward(self, sample, timestep, class_labels=None, return_dict=True):
         """The output (B, C, H, W) or (B, 2C, H, W), as `InputSkipUNet`'s."""
         timestep = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        output = super().forward(sample, timestep, torch.zeros_like(timestep), return_dict=False)[0]
+        output = super().forward(sample, timestep, torch.zeros_like(timestep).long(), return_dict=False)[0]
         if self.skip is not None:
             output = _with_skip(output, sample, timestep, self.skip)
         return UNet2DOutput(sample=output) if return_dict else (output,)
@@ -72,8 +72,7 @@ def build_network(config, *, initialise=True):
     zero = check_choice("zero_init of the network", settings.pop("zero_init", False), (True, False))
     if config.learned_variance:
         settings["out_channels"] = 2 * settings.get("out_channels", 3)
-    if kind == "DiTTransformer2DModel":
-        settings = {"num_embeds_ada_norm": 1, **settings}
+    settings = {"num_embeds_ada_norm": 1, **settings} if kind == "DiTTransformer2DModel" else settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init") if initialise else 0)
         try:
@@ -83,9 +82,10 @@ def build_network(config, *, initialise=True):
     last = network.conv_out if kind == "UNet2DModel" else network.proj_out_2
     if zero:
         _zero_outputs(network, last)
-    if skips:
-        network.skip = skip_scale(config)
-    last.forward = types.MethodType(_float32_forward, last)
+    network.skip = skip_scale(config) if skips else None
+    for block in getattr(network, "transformer_blocks", ()):
+        block.norm1.emb.class_embedder.dropout_prob = 0  # diffusers' 0.1 would draw a second class in training
+    last.forward = functools.partial(_float32_forward, last)
     return network
 
 
@@ -111,7 +111,7 @@ def _zero_outputs(network, last):
 
 def _float32_forward(layer, x):
     with torch.autocast(x.device.type, enabled=False):
-        return type(layer).forward(layer, x.float())
+        return type(layer).forward(layer, x.to(layer.weight.dtype))
 
 
 def build_schedule(config):

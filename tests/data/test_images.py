@@ -79,7 +79,8 @@ def test_folders_by_split(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("plain_text/train-00000-of-00001", "plain_text/test-00000-of-00001"),
-                                   ("default/train/0000", "default/validation/0000"), ("train", "valid")])  # fmt: skip
+                                   ("default/train/0000", "default/validation/0000"), ("train", "valid"),
+                                   ("faces-train", "faces-test"), ("training", "testing")])  # fmt: skip
 def test_parquet_by_split(tmp_path, names):
     for first, name in zip((0, 5), names, strict=True):
         write_parquet(tmp_path / f"x/{name}.parquet", [png(picture(first + i)) for i in range(2)])

@@ -81,12 +81,13 @@ def test_folders_are_classes_in_the_order_of_their_names(tmp_path):
     assert load_images(root, 8).labels is None
 
 
-def test_a_class_has_one_number_in_both_splits(tmp_path):
-    folders(tmp_path / "x/train", ["ant", "bee", "cat"])
-    folders(tmp_path / "x/test", ["cat", "ant"], 2)
+@pytest.mark.parametrize("train, test", [("train", "test"), ("training", "testing"), ("pets2/train", "pets2/val")])
+def test_a_class_has_one_number_in_both_splits(tmp_path, train, test):
+    folders(tmp_path / "x" / train, ["ant", "bee", "cat"])
+    folders(tmp_path / "x" / test, ["cat", "ant"], 2)
     assert load_images(tmp_path / "x", 8, classes=3).labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert load_images(tmp_path / "x", 8, "heldout", classes=3).labels.tolist() == [0, 0, 2, 2]
-    folders(tmp_path / "x/test", ["dog"], 2)
+    folders(tmp_path / "x" / test, ["dog"], 2)
     assert "'dog'" in message(load_images, tmp_path / "x", 8, "heldout", classes=3)
 
 

@@ -65,7 +65,7 @@ def test_an_end_without_a_finite_weight():
     ends = FlowSchedule([0.0, 0.5, 1.0])
     line = "the sample weight of 'constant' is infinite where SNR = inf; leave that timestep out"
     assert refused(loss_weight, "constant", ends, "sample") == line
-    assert "'flow_prediction' in flow matching" in refused(loss_weight, "debiased", ends)
+    assert "'flow_prediction' in flow matching" in refused(loss_weight, "debiased", ends, "epsilon")
 
 
 # the path

@@ -1,6 +1,7 @@
 """The one-step estimate and its errors, against the formulas written out and identities that hold for any model."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -217,6 +218,21 @@ def test_the_excess_of_a_clipped_estimate():
     assert QUANTITIES[-1] == "clipped_excess" and set(table.quantity) == set(QUANTITIES)
 
 
+@pytest.mark.parametrize("kind", ["sample", "v_prediction"])
+def test_the_amplified_error_where_no_signal_is_left(kind):
+    x0 = images(5)
+    one = one_step_estimate(wavy, x0, 999, normal(5, 3, 4, 4), SCHEDULE.rescale_zero_terminal_snr(), kind)
+    assert torch.allclose(one.x0_hat + one.amplified_error, x0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_images_in_half_precision_are_measured_in_float32(dtype):
+    x0, zero = images(4).to(dtype), lambda x, t: torch.zeros_like(x)
+    half, whole = (mse_by_timestep({"zero": zero}, x, [999], SCHEDULE) for x in (x0, x0.float()))
+    pd.testing.assert_frame_equal(half, whole)
+    assert np.isfinite(half["value"]).all() and half["value"].max() > 1e4  # a square of this size overflows in float16
+
+
 ONE, ZERO = normal(2, 3, 4, 4), images(2)
 
 
@@ -232,6 +248,7 @@ ONE, ZERO = normal(2, 3, 4, 4), images(2)
         (lambda: mse_by_timestep({"wavy": wavy}, images(0), [5], SCHEDULE), "x0 holds no images"),
         (lambda: mse_by_timestep({"wavy": wavy}, ZERO, [], SCHEDULE), "timesteps is ..; it must list at least one"),
         (lambda: mse_by_timestep(wavy, ZERO, [5], SCHEDULE), "models is <function"),
+        (lambda: mse_by_timestep({"initial": wavy}, ZERO, [5], SCHEDULE), "no name initial or optimum"),
     ],
 )  # fmt: skip
 def test_what_is_refused(call, line):

@@ -15,6 +15,7 @@ from diffusers.training_utils import compute_snr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from debiaslib.diffusion.flow import FlowSchedule
 from debiaslib.diffusion.prediction import ALL_PREDICTION_TYPES as TYPES
 from debiaslib.diffusion.prediction import prediction_target, to_x0_epsilon
 from debiaslib.diffusion.schedule import Schedule
@@ -210,6 +211,13 @@ def test_a_scheduler_of_diffusers_as_the_argument(name, kind):
         assert close(table, loss_weight(name, schedule, kind), 1e-6)
 
 
+def test_what_is_predicted_is_the_schedulers_own_if_not_said():
+    v, flow = DDPMScheduler(1000, prediction_type="v_prediction"), FlowSchedule.uniform(1000)
+    assert torch.equal(loss_weight("debiased", v), loss_weight("debiased", v, "v_prediction"))
+    assert torch.equal(loss_weight("debiased", flow), loss_weight("debiased", flow, "flow_prediction"))
+    assert torch.equal(loss_weight("debiased", LINEAR), loss_weight("debiased", LINEAR, "epsilon"))
+
+
 def test_any_scheduler_with_a_table_of_alpha_bar():
     scheduler = SimpleNamespace(alphas_cumprod=LINEAR.alpha_bar)
     assert torch.equal(loss_weight("debiased", scheduler), loss_weight("debiased", LINEAR))
@@ -223,7 +231,7 @@ def test_a_zero_terminal_scheduler_of_diffusers(name):
     assert table.isfinite().all() and (table[-1] == 0) == (ours[-1] == 0)
     assert close(table, ours, 2e-3)
     if name in ("debiased", "inverse_snr", "max_snr", "edm"):
-        assert "infinite where SNR = 0" in refused(name, scheduler)
+        assert "infinite where SNR = 0" in refused(name, scheduler, "epsilon")
 
 
 # SNR = 0

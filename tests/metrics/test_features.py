@@ -234,7 +234,7 @@ def test_other_files_are_refused_and_never_executed(tmp_path, monkeypatch, capsy
 def served(tmp_path, monkeypatch):
     """A small file at a file:// address in the place of the real one."""
     path = tmp_path / "served.pth"
-    path.write_bytes(b"weights" * 100)
+    torch.save({}, path)
     expect(monkeypatch, hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     monkeypatch.setattr(feature_weights, "URL", path.as_uri())
     monkeypatch.setenv(feature_weights.VARIABLE, str(tmp_path / "new" / "folder" / "weights.pth"))
@@ -249,6 +249,8 @@ def test_fetch(served, capsys):
     served.unlink()
     assert feature_weights.fetch_inception() == path  # it is there already
     assert [entry.name for entry in path.parent.iterdir()] == ["weights.pth"]
+    path.write_bytes(b"cut off")
+    assert "is damaged" in error_of(feature_weights.fetch_inception)
 
 
 def test_a_wrong_download_leaves_nothing(served):

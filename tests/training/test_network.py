@@ -1,5 +1,7 @@
 """Networks: the published sizes, the input skip, the zero start, the transformer; precision and memory layout."""
 
+import copy
+
 import pytest
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DModel
@@ -126,6 +128,7 @@ def test_the_transformer_is_diffusers_own():
     with torch.no_grad():
         wanted = stock(x_t(), timestep=T, class_labels=torch.zeros(4, dtype=torch.long)).sample
         assert torch.equal(network(x_t(), T).sample, wanted)
+        assert torch.equal(network.train()(x_t(), T).sample, wanted)  # diffusers drops 10 % of the classes in training
     with pytest.raises(InputError, match="_class_name of the network 'DiT' is unknown"):
         build_network(config(network={**TRANSFORMER, "_class_name": "DiT"}))
 
@@ -161,3 +164,16 @@ def test_compilation_is_in_place(monkeypatch, compilation, device, modes):
     network = build_network(made)
     names = list(network.state_dict())
     assert prepare_network(network, made) is network and asked == modes and list(network.state_dict()) == names
+
+
+@pytest.mark.parametrize("base", [SKIP, TRANSFORMER])
+def test_it_is_copied_saved_asked_in_half_precision_and_at_a_float_timestep(base, tmp_path):
+    network = build_network(config(network=base)).eval()
+    torch.save(network, tmp_path / "network.pt")
+    with torch.no_grad():
+        wanted = network(x_t(), T).sample
+        for one in (copy.deepcopy(network), torch.load(tmp_path / "network.pt", weights_only=False)):
+            assert torch.equal(one(x_t(), T).sample, wanted)
+        assert torch.equal(network(x_t(), T.float()).sample, wanted)
+        half = network.to(torch.bfloat16)(x_t().bfloat16(), T).sample
+    assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), wanted, atol=0.1)
