@@ -303,6 +303,16 @@ def test_a_late_fetch_changes_no_bit_and_misses_nothing(delay, tmp_path):
         made.flush()
 
 
+def test_the_callers_random_state_is_left_alone(settings, tmp_path):
+    """A cell that trains and then draws must give the same numbers when the training is there already."""
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        train(TrainConfig(**settings), tmp_path, progress=False)
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+
+
 # Precision
 
 

@@ -107,6 +107,7 @@ def test_the_card_says_what_they_are(folder):
     publish(folder)
     card = (folder.parent / "out" / "weights" / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: mit\n") and "{" not in card
+    assert "Stock diffusers loads these weights without a warning and leaves that out" in card
     assert "| `debiased-s3` | debiased | epsilon | 0.002 | 3 | 16 | " in card
     assert 'load_model("weights/debiased-s3")' in card
     assert "minifaces, 8x8: debiased, constant" in card and max(map(len, card.splitlines())) <= 130
