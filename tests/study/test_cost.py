@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from debiaslib.paths import checkout
 from debiaslib.study import cost as module
 from debiaslib.study.cost import estimate, network_cost
 from debiaslib.study.experiment import Experiment, load_experiment
@@ -126,3 +127,10 @@ def test_every_row_of_the_paper_has_an_experiment_that_can_be_planned(preset, co
     assert "inception" in experiment.features and experiment.distance_images == 10_000
     found = estimate(experiment)
     assert "hours of cuda" in found.line and sum(found.hours.values()) > 0
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (checkout() / "config").glob("*.yaml")))
+def test_every_experiment_can_be_planned(name):
+    """The pipeline says first what an experiment costs, of whatever class its network is."""
+    found = estimate(load_experiment(name))
+    assert found.hours["training"] > 0 and f"estimate of {name}: " in found.line
