@@ -43,8 +43,8 @@ class Source:
 def local_source(path, split):
     """The `Source` of the folder or parquet file at `path`, or None where it has no held-out images.
 
-    A folder holds images, in sub-folders or not, or parquet shards in the hub's layout. "train" is what lies in train/ or
-    training/ at any depth (shards: or has it in its name), else what is not held out; "heldout" is test or testing, else
+    A folder holds images, in sub-folders or not, or parquet shards in the hub's layout. "train" is what lies in train/
+    or training/ at any depth (shards: or has it in its name), else what is not held out; "heldout" is test(ing), else
     validation, valid or val. Raises InputError if there is nothing to read, or a shard is missing.
     """
     root = user_path(path).resolve()
