@@ -172,8 +172,12 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
         answers = pd.read_csv(tables / "retest.csv")
         there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in answers.itertuples()}
         there |= set(re.findall(interval, (tables / "verdicts.csv").read_text(encoding="utf-8")))
-    controls = pd.read_csv(published / "controls/tables/controls.csv")
-    there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in controls.itertuples()}
+    for name in ("controls", "network-transformer", "network-no-skip"):
+        ratios = pd.read_csv(published / name / "tables/controls.csv")
+        there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in ratios.itertuples()}
+    for name in ("controls", "network-transformer"):
+        level = ResultTables(published / name).distances("layout_energy", 20, "constant").mean()
+        assert re.search(rf"\b{level:.3g}\b", prose), (name, level)
     natural = ResultTables(published / "cifar10-16")
     pooled = paired_ratio(*(natural.distances("fd_pooled", 50, arm) for arm in ("debiased", "constant")))
     there.add("{:.3g} [{:.3g}, {:.3g}]".format(*pooled))
