@@ -79,7 +79,7 @@ def mse_by_timestep(models, x0, timesteps, schedule, *, prediction_type="epsilon
     """Squared errors of one-step estimates: a DataFrame with a row for each model, t, image and quantity.
 
     models: {name: model}. All models see the same noise, drawn from (seed, t) for all images at once, so rows pair.
-    x0: float (N, C, H, W) in [-1, 1]; timesteps: whole numbers in [0, T).
+    x0: float (N, C, H, W) in [-1, 1]; half precision is raised to float32, for the models too. timesteps: in [0, T).
     prediction_type: of all models, or {name: prediction type}.
     optimal: an x0-predictor such as `OptimalDenoiser`; adds the rows that compare with it, and its own as "optimum".
     labels: the classes of the images, int64 (N,), for models, and an optimum, that take `class_labels`.

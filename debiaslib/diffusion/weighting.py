@@ -65,8 +65,9 @@ def loss_weight(strategy, schedule_or_snr, prediction_type=None, *, normalize=Fa
     weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
     """
     given, snr = _snr_table(schedule_or_snr)
-    own = getattr(getattr(schedule_or_snr, "config", None), "prediction_type", "epsilon")
-    prediction_type = prediction_type or ("flow_prediction" if isinstance(given, FlowSchedule) else own)
+    config = getattr(schedule_or_snr, "config", None)
+    own = "flow_prediction" if isinstance(given, FlowSchedule) else getattr(config, "prediction_type", "epsilon")
+    prediction_type = own if prediction_type is None else prediction_type
     check_prediction_type(prediction_type, given)
     check_choice("normalize", normalize, (True, False, "epsilon"))
     if max_weight is not None:

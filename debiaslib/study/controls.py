@@ -106,10 +106,7 @@ def best_arm(table, outcome, arms):
 
 
 def sweep(table, rate):
-    """Every outcome by learning rate: outcome, weighting, lr, mean, low, high (t interval over the seeds of log), n.
-
-    rate: a function that gives the learning rate of an arm.
-    """
+    """Every outcome by learning rate, rate(arm): outcome, weighting, lr, mean, low, high (t interval of its log), n."""
     swept = table[table.network == "ema"]
     swept = swept[[_swept(arm, parse_arm(arm).weighting) for arm in swept.arm]]
     rows, by = [], ["outcome", "weighting", "lr"]

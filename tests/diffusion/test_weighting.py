@@ -216,6 +216,7 @@ def test_what_is_predicted_is_the_schedulers_own_if_not_said():
     assert torch.equal(loss_weight("debiased", v), loss_weight("debiased", v, "v_prediction"))
     assert torch.equal(loss_weight("debiased", flow), loss_weight("debiased", flow, "flow_prediction"))
     assert torch.equal(loss_weight("debiased", LINEAR), loss_weight("debiased", LINEAR, "epsilon"))
+    assert "prediction_type '' is unknown" in refused("debiased", LINEAR, "")
 
 
 def test_any_scheduler_with_a_table_of_alpha_bar():
