@@ -1,6 +1,7 @@
 """The pages of docs/: their code runs, their numbers and tables are computed anew, their links lead somewhere."""
 
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.metrics.statistics import paired_ratio
 from debiaslib.report.results_read import ResultTables
 from docs import flow_weights, trainers
+from docs.site.docstrings import to_html
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -190,3 +192,27 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
     failed = gate.groupby(["arm", "seed"]).passes.all().groupby("arm").agg(lambda passes: (~passes).sum())
     assert failed.to_dict() == {"constant": 0, "debiased": 2, "min_snr(gamma=5)": 0, "p2(k=1,gamma=1)": 2}
     assert prose.count("2 of 6") == 2
+
+
+def test_the_site_shows_docstrings_as_paragraphs_arguments_and_formulas():
+    text = """Draw `x` where a < b:
+
+        x = a + b     (eq. 1)
+
+    The rest of
+    the paragraph.
+
+    steps, seeds: how many; none
+        is zero.
+    t: an int.
+        a     first
+    Raises InputError for none."""
+    assert to_html(inspect.cleandoc(text).split("\n")).split("\n") == [
+        "<p>Draw <code>x</code> where a &lt; b:</p>",
+        '<pre class="docstring">x = a + b     (eq. 1)</pre>',
+        "<p>The rest of the paragraph.</p>",
+        '<p class="argument"><b>steps, seeds</b>: how many; none is zero.</p>',
+        '<p class="argument"><b>t</b>: an int.</p>',
+        '<pre class="docstring">a     first</pre>',
+        "<p>Raises InputError for none.</p>",
+    ]

@@ -25,7 +25,7 @@ from docs import verdicts  # noqa: E402
 
 GUIDES = "verdicts retest reviewers loss_weight flow_matching trainers experiments preregistration cost benchmarks"
 GUIDES = (*GUIDES.split(), "reliability", "authors_flags", "fd_cifar10_at_16")
-ROOMS = {  # the modules whose public names the API pages show
+SUBPACKAGES = {  # the modules whose public names the API pages show
     "diffusion": "schedule flow strategies weighting prediction one_step optimum sampling variance",
     "data": "images minifaces gaussian",
     "training": "config loop load objective arms",
@@ -192,7 +192,7 @@ def _pixels(images):
 
 
 def _api(source):
-    """The page of the public names, which leads to a page for each room; these are written too."""
+    """The page of the public names, which leads to a page for each subpackage; these are written too."""
     import debiaslib  # this takes torch
 
     parts = ["# API reference\n", "These names are imported from `debiaslib` itself.\n"]
@@ -200,11 +200,11 @@ def _api(source):
         kind = "autoexception" if name.endswith("Error") else "autoclass" if name[0].isupper() else "autofunction"
         members = "\n   :members:" if kind == "autoclass" else ""
         parts.append(f"```{{eval-rst}}\n.. {kind}:: debiaslib.{name}{members}\n```\n")
-    for room, modules in ROOMS.items():
-        page = [f"# debiaslib.{room}\n", f"The main functions of the room `{room}`.\n"]
-        page += [_autodoc(f"debiaslib.{room}.{module}", debiaslib.__all__) for module in modules.split()]
-        (source / f"api_{room}.md").write_text("\n".join(page))
-    return "\n".join([*parts, _toctree("Rooms", [f"api_{room}" for room in ROOMS])])
+    for package, modules in SUBPACKAGES.items():
+        page = [f"# debiaslib.{package}\n", "The names of `debiaslib` itself are in the [API reference](api.md).\n"]
+        page += [_autodoc(f"debiaslib.{package}.{module}", debiaslib.__all__) for module in modules.split()]
+        (source / f"api_{package}.md").write_text("\n".join(page))
+    return "\n".join([*parts, _toctree("Subpackages", [f"api_{package}" for package in SUBPACKAGES])])
 
 
 def _autodoc(module, elsewhere):

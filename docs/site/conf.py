@@ -3,6 +3,7 @@
 from docutils import nodes
 
 from debiaslib.report.notebook_html import to_mathml
+from docs.site.docstrings import to_html
 
 project = "debiaslib"
 author = "the authors of debiaslib"
@@ -54,12 +55,19 @@ def _display(self, node):
     raise nodes.SkipNode
 
 
-def _as_written(app, what, name, thing, options, lines):
-    """Our docstrings are plain text, not reStructuredText: show their lines as they stand."""
-    lines[:] = [".. code-block:: none", "   :class: docstring", "", *("   " + line for line in lines), ""]
+def _docstring(app, what, name, thing, options, lines):
+    """Our docstrings are plain text and not reStructuredText."""
+    if any(lines):
+        lines[:] = [".. raw:: html", "", *("   " + line for line in to_html(lines).split("\n")), ""]
+
+
+def _skip(app, what, name, thing, skip, options):
+    """The fields of a NamedTuple, whose own docstrings say only "Alias for field number 0"."""
+    return True if type(thing).__name__ == "_tuplegetter" else None
 
 
 def setup(app):
     """Formulas become MathML while the site is built, so that no page needs a script for them."""
-    app.connect("autodoc-process-docstring", _as_written)
+    app.connect("autodoc-process-docstring", _docstring)
+    app.connect("autodoc-skip-member", _skip)
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
