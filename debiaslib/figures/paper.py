@@ -61,7 +61,7 @@ def paper_fid(table, ratios):
         log_axis(ax.xaxis)
         ticks_at(ax.xaxis, rows.steps, limit=6)
         ax.set_xlabel("sampling steps")
-    training.set(title="(a) T = 1000; hollow: T = 100", xlabel="iterations (thousands)", ylabel="FID-10k of the paper")
+    training.set(title="(a) 1,000 steps; hollow: 100", xlabel="iterations (thousands)", ylabel="FID-10k of the paper")
     steps.set_title("(b) after 500k iterations")
     paper.set(title="(c) paper / its constant", ylabel="ratio (below 1: better)")
     legend_below(drawn)

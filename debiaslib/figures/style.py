@@ -159,7 +159,7 @@ def log_axis(axis):
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
     subs = next((subs for least, subs in _LABELLED.items() if decades > least), None)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=9) if subs else MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=9) if subs else MaxNLocator(6, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda value, _: f"{value:g}".replace("e-0", "e-").replace("e+0", "e"))
     axis.set_minor_formatter(NullFormatter())
     if decades > 4:

@@ -23,8 +23,8 @@ def load_weights(tables):
 @figure("Loss weights", NOTEBOOK, TABLE, load_weights)
 def weights(table):
     """Weight of the squared error by timestep for {weightings}: of epsilon, as defined (paper, figure 5 left) and
-    divided by its mean over the {T} timesteps; and the same objectives as weights of a squared error of x0 (weight
-    times SNR) and of v (weight times SNR / (1 + SNR)). {NO_DATA}
+    divided by its mean over the {T} timesteps; and the divided one as a weight of a squared error of x0 (times SNR)
+    and of v (times SNR / (1 + SNR)). {NO_DATA}
     """
 
     def paint(ax, title):

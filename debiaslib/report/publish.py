@@ -35,7 +35,9 @@ _KINDS = (".ipynb", ".html", ".csv", ".json", ".png", ".md", ".safetensors", ".t
 # Files of a lock or a killed writer, failed notebooks, and what `compare` found, of no use to others.
 _LEFT_OUT = re.compile(r"^\.|\.failed\.|^compare\.csv$")
 _CHAPTER = re.compile(r"\]\((\d\d_\w+\.ipynb)\)")  # a link to a chapter
-_PATH_IN_QUOTES = re.compile(r'"/(?:[^"\\\n]|\\.)*"')
+# Where the published chapters that are not of this experiment were executed: chapters 1 to 6, and 7.
+_ELSEWHERE = ("](../../quick-seeds/notebooks/{})", "](../../controls/notebooks/{})")
+_PATH_IN_QUOTES = re.compile(r'"(?:/(?:[^"\\\n/]|\\.)*)*/((?:[^"\\\n/]|\\.)*?)(?:\.yaml)?"')
 
 
 def publish(folder, target, experiment=""):
@@ -83,9 +85,9 @@ def _published(path, folder):
     elif path.suffix == ".ipynb":
         notebook = clean_notebook(read_notebook(path))
         add_captions(notebook, folder / "figures")
-        there = {other.name for other in path.parent.glob("*.ipynb")}  # a chapter that was not executed: its source
-        link = "](../../../../notebooks/{})"
-        text = _CHAPTER.sub(lambda m: m[0] if m[1] in there else link.format(m[1]), nbformat.writes(notebook) + "\n")
+        here = {other.name for other in path.parent.glob("*.ipynb")}
+        text = nbformat.writes(notebook) + "\n"
+        text = _CHAPTER.sub(lambda m: m[0] if m[1] in here else _ELSEWHERE[m[1][:2] == "07"].format(m[1]), text)
     else:
         text = path.read_text(encoding="utf-8")
     if path.suffix == ".html":
@@ -98,14 +100,14 @@ def clean_notebook(notebook):
     """The executed notebook, changed in place, without what is of one machine or execution.
 
     Times, papermill's metadata and stderr (progress bars, warnings) go. A parameter that is an absolute path becomes
-    its last part.
+    its last part, and an experiment's file the experiment's name.
     """
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "widgets", "execution"):
             part.metadata.pop(key, None)
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.source = _PATH_IN_QUOTES.sub(lambda path: f'"{path[0][:-1].rpartition("/")[2]}"', cell.source)
+            cell.source = _PATH_IN_QUOTES.sub(r'"\1"', cell.source)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return notebook

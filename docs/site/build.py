@@ -35,6 +35,7 @@ SUBPACKAGES = {  # the modules whose public names the API pages show
     "report": "verdicts retest here report publish",
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
+ELSEWHERE = re.compile(r"\]\((?:\.\./)+[\w/-]+/notebooks/")  # a chapter that was executed for another experiment
 CARDS = re.compile(r"^\| chapter \|.*\n(?:\|.*\n)+", re.MULTILINE)  # a table that a phone shows as cards
 WIDE = re.compile(r"^!\[.*\]\(figures/(?:trainers|flow_matching)\.png\)$", re.MULTILINE)
 SHOWN = ("constant", "debiased", "optimum")
@@ -104,7 +105,7 @@ def _chapter(notebook, source, results):
     first["source"] = "\n".join([lines[0], "", f"*{said}*", *lines[1:]])
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = "".join(cell["source"]).replace("../docs/", "").replace("../../../../notebooks/", "")
+            cell["source"] = ELSEWHERE.sub("](", "".join(cell["source"]).replace("../docs/", ""))
         for output in cell.get("outputs", []):
             _mark_claims(output.get("data", {}))
     (source / notebook.name).write_text(json.dumps(content), encoding="utf-8")

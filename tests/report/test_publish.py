@@ -72,10 +72,10 @@ def test_a_published_notebook_has_outputs_and_nothing_of_its_execution(results, 
     notebook = nbformat.read(tmp_path / "out" / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
     nbformat.validate(notebook)
     text = json.dumps(notebook)
-    # a chapter that was not executed is its source in the repository
-    assert notebook.cells[-1].source == f"[8](../../../../notebooks/08_later.ipynb), [1]({CHAPTER}.ipynb)"
+    # a chapter of another experiment is where that was published
+    assert notebook.cells[-1].source == f"[8](../../quick-seeds/notebooks/08_later.ipynb), [1]({CHAPTER}.ipynb)"
     assert "papermill" not in text and "execute_input" not in text and "50%" not in text
-    parameters = 'experiment = "tiny.yaml"\ndataset = "my pictures"\nresults = "all results"'
+    parameters = 'experiment = "tiny"\ndataset = "my pictures"\nresults = "all results"'
     assert notebook.cells[1].source == parameters
     png = notebook.cells[2].outputs[0]
     assert png.data["image/png"] == picture() and png.metadata["image/png"]["alt"] == "figure"
