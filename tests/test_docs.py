@@ -108,6 +108,7 @@ def test_the_lines_of_the_flow_matching_page():
     noise_scheduler, indices = FlowMatchEulerDiscreteScheduler(), torch.tensor([0, 500, 900])
     x0, noise, model_pred = torch.randn(3, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     names = {"noise_scheduler": noise_scheduler, "indices": indices, "x0": x0, "noise": noise, "model_pred": model_pred}
+    names["device"] = "cpu"
     names["sigma"] = noise_scheduler.sigmas[indices].double()
     before, within, batch = blocks("flow_matching.md")
     exec(before + within, names)

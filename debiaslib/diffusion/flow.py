@@ -40,7 +40,7 @@ class FlowSchedule(ForwardProcess):
         check_number("T", T, minimum=1, integer=True)
         check_number("shift", shift, above=0)
         sigma = torch.arange(1, T + 1, dtype=torch.float64, device="cpu") / T
-        return cls(shift * sigma / (1 + (shift - 1) * sigma))
+        return cls(shift * sigma / (shift * sigma + (1 - sigma)))  # in this form exactly 1 at sigma = 1
 
     @property
     def T(self):
@@ -67,7 +67,8 @@ def from_diffusers(scheduler):
     """
     name, config = type(scheduler).__name__, getattr(scheduler, "config", None) or {}
     if any(base.__name__.startswith("FlowMatch") for base in type(scheduler).__mro__):
-        return FlowSchedule(scheduler.sigmas[: len(scheduler.timesteps)], name)
+        sigma = scheduler.sigmas[: len(scheduler.timesteps)].double()
+        return FlowSchedule(torch.where(sigma > 1 - 1e-6, 1.0, sigma), name)  # its float32 rounds 1 up and down
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         lacks = f"{name} is flow matching (use_flow_sigmas), without a table of training timesteps"
         raise InputError(f"{lacks}; give FlowMatchEulerDiscreteScheduler(shift=...) or FlowSchedule.uniform(T, shift)")

@@ -65,8 +65,8 @@ def _check_images(x0, labels):
         raise InputError(f"x0 {what} shape {tuple(x0.shape)}; it must be (N, C, H, W) with N >= 1")
     if labels is not None and len(labels) != len(x0):
         raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(x0)} images")
-    if x0.is_floating_point() and not float(x0.abs().max()) <= LARGEST:
-        raise InputError(f"x0 reaches {float(x0.abs().max()):g}; images must be in [-1, 1]")
+    if not (x0.is_floating_point() and float(x0.abs().max()) <= LARGEST):
+        raise InputError(f"x0 reaches {float(x0.double().abs().max()):g} ({x0.dtype}); images must be in [-1, 1]")
 
 
 def curve_noise(x0, t, seed=0):

@@ -43,7 +43,8 @@ class OptimalDenoiser:
         self._half_norms = None
         has_float64 = isinstance(images, torch.Tensor) and images.device.type != "mps"  # Apple's GPUs have no float64
         self._home = images.device if has_float64 else torch.device("cpu")
-        self.labels = None if labels is None else torch.as_tensor(np.array(labels), device=self._home)
+        labels = labels if isinstance(labels, torch.Tensor) else np.array([] if labels is None else labels)
+        self.labels = torch.as_tensor(labels).to(self._home)
         for _, pixels in () if whole else self._chunks():
             if not float(pixels.abs().max()) <= LARGEST:
                 raise InputError(f"images reach {float(pixels.abs().max()):g}; floats must be in [-1, 1]")
@@ -58,6 +59,7 @@ class OptimalDenoiser:
             raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
         queries = check_finite("x_t", x_t.detach()).to(self._home).double().flatten(1)
         a, s = self.schedule.scales(t, queries)
+        s = s.clamp(min=1e-9)  # at sigma = 0 the answer is the nearest image, x_t itself
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
         if self._half_norms is None:
             self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])
@@ -109,8 +111,9 @@ class GaussianDenoiser:
     def __init__(self, mean, covariance, schedule):
         self.mean = check_finite("mean", as_float64("mean", mean).cpu()).flatten()
         covariance = check_finite("covariance", as_float64("covariance", covariance).cpu())
-        if covariance.shape != (len(self.mean),) * 2:
-            raise InputError(f"covariance has shape {tuple(covariance.shape)}; the mean has {len(self.mean)} entries")
+        if covariance.shape != (len(self.mean),) * 2 or not torch.allclose(covariance, covariance.T):
+            side = f"the mean has {len(self.mean)} entries"
+            raise InputError(f"covariance has shape {tuple(covariance.shape)}; {side}, and it must be symmetric")
         self.variances, self.axes = torch.linalg.eigh((covariance + covariance.T) / 2)
         if self.variances.min() < -1e-9 * self.variances.abs().max():
             raise InputError(f"covariance has the eigenvalue {self.variances.min():g}; it must not be negative")
@@ -123,6 +126,6 @@ class GaussianDenoiser:
         if queries.shape[1] != len(self.mean):
             raise InputError(f"x_t has shape {tuple(x_t.shape)}; the law is of {len(self.mean)} numbers")
         a, s = self.schedule.scales(t, queries)
-        gain = a * self.variances / (a**2 * self.variances + s**2)
+        gain = a * self.variances / (a**2 * self.variances + s**2).clamp(min=1e-300)  # 0 where all is known
         x0_hat = self.mean + ((queries - a * self.mean) @ self.axes * gain) @ self.axes.T
         return x0_hat.view(x_t.shape).to(x_t)

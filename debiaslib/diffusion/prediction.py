@@ -43,7 +43,8 @@ def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
 def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     """(x0_hat, epsilon_hat) from the network's output at x_t, both of x_t's shape; nothing is clipped.
 
-    schedule: a `Schedule`, a `FlowSchedule`, or a diffusers scheduler, whose t is the index of its own tables.
+    schedule: a `Schedule`, a `FlowSchedule`, or a diffusers scheduler, whose t is the index of its own tables. x_t is
+        a x0 + s epsilon, and not the x0 + sigma epsilon of the Euler schedulers' own `add_noise`.
     Raises InputError for an unknown prediction type and where the output does not determine the pair: "epsilon" where
     SNR = 0, "sample" where sigma = 0.
     """
@@ -57,7 +58,7 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     a, s = schedule.scales(t, x_t)
     if prediction_type == "epsilon":
         if _any_zero(0, t, x_t, schedule):
-            other = "prediction_type='v_prediction' or 'sample'"
+            other = "prediction_type='v_prediction' (in flow matching 'flow_prediction') or 'sample'"
             raise InputError(f"epsilon does not determine x0 where SNR = 0; use {other}")
         return (x_t - s * output) / a, output
     if prediction_type == "sample":

@@ -151,11 +151,11 @@ def _image_shape(model, shape):
 def _image_labels(model, seeds, labels):
     """int64 (N,) on the CPU, or None for a model that is not told the class."""
     config = getattr(model, "config", None)
-    classes = getattr(config, "num_class_embeds", None)
+    classes = getattr(config, "num_class_embeds", None) or getattr(config, "num_embeds_ada_norm", None)
     if labels is None:
         return None if classes is None else torch.tensor([seed % classes for seed in seeds], dtype=torch.int64)
     if config is not None and classes is None:
-        raise InputError("labels are given, but the model takes no classes (its num_class_embeds is not set)")
+        raise InputError("labels are given, but the model's num_class_embeds (U-Net) or num_embeds_ada_norm is not set")
     labels = torch.as_tensor(labels).tolist()
     for label in labels:
         check_number("label", label, minimum=0, below=classes, integer=True)

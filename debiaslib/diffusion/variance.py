@@ -63,8 +63,9 @@ def variational_bound(prediction, variance_values, x0, x_t, t, schedule, predict
     """
     if variance_values is None:
         raise InputError("the network has no variance channels; give it twice as many output channels")
-    if variance_values.shape != x0.shape:  # torch would stretch it
-        raise InputError(f"variance_values has shape {tuple(variance_values.shape)}; it must be {tuple(x0.shape)}")
+    for name, tensor in (("variance_values", variance_values), ("x_t", x_t)):
+        if tensor.shape != x0.shape:  # torch would stretch it
+            raise InputError(f"{name} has shape {tuple(tensor.shape)}; it must be {tuple(x0.shape)}")
     dtype = torch.promote_types(x0.dtype, torch.float32)
     prediction, values, x0, x_t = (tensor.to(dtype) for tensor in (prediction.detach(), variance_values, x0, x_t))
     t = torch.as_tensor(t, device="cpu").reshape(-1).expand(len(x0))

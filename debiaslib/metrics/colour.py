@@ -108,10 +108,11 @@ def evaluate_colour(images, reference_images):
     layout_energy               `energy_distance` of 4x4 layouts; between two images: root mean square over the cells
 
     W1 takes min(N, M, 1000) images of each set and the energy distances 5000 at most, evenly spaced in the order given,
-    as files may lie sorted by class; n and n_reference (0 where there is none) say how many. N and M >= 3.
+    as files may lie sorted by class; n and n_reference (0 where there is none) say how many. InputError for N or M < 3.
     """
-    images = check_images("images", images)
-    reference_images = check_images("reference images", reference_images)
+    images, reference_images = check_images("images", images), check_images("reference images", reference_images)
+    if min(len(images), len(reference_images)) < 3:
+        raise InputError(f"{len(images)} and {len(reference_images)} images are compared; each must be 3 at least")
     lab = mean_colours_lab(images)
     ours, theirs = _spaced(images, ENERGY_LIMIT), _spaced(reference_images, ENERGY_LIMIT)
     lab_ours, lab_theirs = _spaced(lab, ENERGY_LIMIT), mean_colours_lab(theirs)

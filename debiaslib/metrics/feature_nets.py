@@ -35,8 +35,8 @@ class FeatureNet(nn.Module):
     def pixels(self, images):
         """uint8 (N, 3, H, H) -> float32 (N, 3, side, side) in [-1, 1]."""
         values = images.float() / 127.5 - 1
-        how = {"mode": "area"} if values.shape[-1] > self.side else self.enlarge
-        return values if values.shape[-1] == self.side else F.interpolate(values, size=(self.side,) * 2, **how)
+        how, size = {"mode": "area"} if max(values.shape[2:]) > self.side else self.enlarge, (self.side,) * 2
+        return values if values.shape[2:] == size else F.interpolate(values, size=size, **how)
 
 
 class MiniFacesFeatures(FeatureNet):

@@ -10,7 +10,7 @@ from diffusers import (
 )
 
 from debiaslib.diffusion.flow import FlowSchedule, from_diffusers
-from debiaslib.diffusion.optimum import GaussianDenoiser
+from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
 from debiaslib.diffusion.prediction import prediction_target, to_x0_epsilon
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
@@ -106,6 +106,15 @@ def test_the_optimum_knows_the_path():
     assert torch.allclose(found, a * c * x_t / (a**2 * c + s**2))
 
 
+def test_where_no_noise_is_left_the_optimum_is_the_image():
+    both_ends = FlowSchedule(torch.linspace(0, 1, 11))
+    images = torch.randint(0, 256, (8, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x_t = images[:3].double() / 127.5 - 1
+    assert torch.allclose(OptimalDenoiser(images, both_ends)(x_t, 0), x_t, atol=1e-12)
+    singular = GaussianDenoiser([0.0, 0.5], [[1.0, 0.0], [0.0, 0.0]], both_ends)  # the second number is always 0.5
+    assert torch.allclose(singular(torch.tensor([[0.3, 0.5]]), 0), torch.tensor([[0.3, 0.5]]))
+
+
 def test_what_needs_an_alpha_bar_refuses_it():
     line = "schedule is a FlowSchedule; this needs a Schedule, which has an alpha_bar"
     assert refused(sample, lambda x, t: x, UNIFORM, [0], shape=(3, 4, 4)) == line
@@ -126,6 +135,14 @@ def test_a_scheduler_of_diffusers_as_it_is(kind, shift):
     assert torch.allclose(weight, sigma * (1 - sigma), rtol=1e-9, atol=1e-12)
     assert torch.allclose(weight.flip(0), loss_weight("debiased", FlowSchedule.uniform(1000, shift), "flow_prediction"),
                           rtol=1e-3, atol=1e-7)  # fmt: skip
+
+
+@pytest.mark.parametrize("shift", [0.02, 0.1, 0.4, 1.18, 2.14, 2.36, 8.06])  # some round 1 up, some down
+def test_the_end_is_noise_whatever_the_shift(shift):
+    flow, sigmas = FlowSchedule.uniform(1000, shift), torch.arange(1, 1001, dtype=torch.float64) / 1000
+    assert flow.sigma[-1] == 1 and torch.allclose(flow.sigma, shift * sigmas / (1 + (shift - 1) * sigmas), rtol=1e-12)
+    for schedule in (flow, FlowMatchEulerDiscreteScheduler(shift=shift)):
+        assert "infinite where SNR = 0" in refused(loss_weight, "debiased", schedule, "epsilon")
 
 
 def test_noise_is_added_as_the_scheduler_does():

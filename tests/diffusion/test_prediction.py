@@ -108,7 +108,8 @@ def test_no_signal_at_the_end_of_a_zero_terminal_schedule():
     with pytest.raises(InputError) as caught:
         to_x0_epsilon(noise, x_t, T, schedule, "epsilon")  # one of the eight is 999
     assert str(caught.value) == (
-        "epsilon does not determine x0 where SNR = 0; use prediction_type='v_prediction' or 'sample'"
+        "epsilon does not determine x0 where SNR = 0; "
+        "use prediction_type='v_prediction' (in flow matching 'flow_prediction') or 'sample'"
     )
     to_x0_epsilon(noise[:-1], x_t[:-1], T[:-1], schedule, "epsilon")
     for kind in TYPES[1:]:

@@ -6,7 +6,7 @@ test_solvers.py has the solvers by themselves: their timesteps, order and varian
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, DiTTransformer2DModel, UNet2DModel
 
 from debiaslib.diffusion import sampling
 from debiaslib.diffusion.optimum import GaussianDenoiser, OptimalDenoiser
@@ -246,6 +246,17 @@ def test_bytes_to_floats_and_back(kind):
     assert floats.dtype == torch.float32 and (floats.min(), floats.max()) == (-1, 1)
     assert np.abs(floats.double().numpy() - (levels / 127.5 - 1)).max() < 1e-7
     assert np.array_equal(to_uint8(floats).numpy(), levels)
+
+
+def test_a_stock_transformer_is_told_the_class():
+    size = {"num_attention_heads": 1, "attention_head_dim": 4, "in_channels": 3, "num_layers": 1, "sample_size": 4}
+    torch.manual_seed(0)
+    network = DiTTransformer2DModel(**size, num_embeds_ada_norm=10, norm_num_groups=1).eval()
+    of_class = {k: sample(network, SCHEDULE, [3], steps=1, labels=[k]) for k in (3, 4)}
+    assert np.array_equal(sample(network, SCHEDULE, [3], steps=1), of_class[3])  # as for a U-Net: seed i is of class i
+    assert not np.array_equal(of_class[3], of_class[4])
+    with pytest.raises(InputError, match="label is 10"):
+        sample(network, SCHEDULE, [3], steps=1, labels=[10])
 
 
 # Bad input

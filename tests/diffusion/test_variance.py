@@ -246,6 +246,8 @@ def test_what_is_refused():
         variational_bound(prediction, None, x0, x_t, SOME_T, LINEAR)
     with pytest.raises(InputError, match=r"variance_values has shape \(8, 1, 2, 2\)"):
         hybrid_term(prediction, v[:, :1], x0, x_t, SOME_T, LINEAR)
+    with pytest.raises(InputError, match=r"x_t has shape \(1, 3, 2, 2\); it must be \(8, 3, 2, 2\)"):
+        hybrid_term(prediction[:1], v, x0, x_t[:1], SOME_T, LINEAR)
     with pytest.raises(InputError, match=r"output has shape \(1, 3, 2, 2\)"):
         hybrid_term(prediction[:1], v, x0, x_t, SOME_T, LINEAR)
     for call in (lambda t: log_variance(v, t, LINEAR), lambda t: hybrid_term(prediction, v, x0, x_t, t, LINEAR)):

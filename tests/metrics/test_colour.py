@@ -87,6 +87,8 @@ def test_bad_images_are_refused(images):
             function(images)
     with pytest.raises(InputError, match="^reference images are"):
         evaluate_colour(images_of(4), images)
+    with pytest.raises(InputError, match="2 and 4 images are compared; each must be 3 at least"):
+        evaluate_colour(images_of(2), images_of(4))
 
 
 # Wasserstein

@@ -79,6 +79,8 @@ def test_pixels_at_other_sizes():
     row = network.pixels(torch.tensor([[0, 255], [0, 255]], dtype=torch.uint8).expand(1, 3, 2, 2))[0, 0, 7]
     ramp = ((torch.arange(32) + 0.5) / 16 - 0.5).clamp(0, 1)
     assert (row - (2 * ramp - 1)).abs().max() < 1e-6
+    for tall in (images.repeat_interleave(2, 2), images.repeat_interleave(2, 3)):  # one side alone is larger
+        assert torch.equal(network.pixels(tall), network.pixels(images))
 
 
 def test_features_have_mean_0_and_deviation_1(real):
