@@ -97,7 +97,7 @@ rule measure_run:
         "logs/measure-{run}.log",
     params:
         run=lambda wildcards: RUNS[wildcards.run],
-        settings=E.measured,
+        settings={**E.measured, "found": config.get("found", "")},
     threads: THREADS
     priority: 5
     shell:
@@ -114,7 +114,7 @@ rule measure:
         "logs/measure-{table}.log",
     params:
         names=lambda wildcards: TABLES[wildcards.table],
-        settings=E.measured,
+        settings={**E.measured, "weightings": E.weightings, "training": E.training, "found": config.get("found", "")},
     threads: THREADS
     shell:
         "{PYTHON} debiaslib.study.measurements {params.names} {FLAGS} > {log} 2>&1"

@@ -27,7 +27,7 @@ def notebook_files():
 
 def absolute(path):
     """A path that exists, made absolute, since workers and kernels have another working folder; other text as it is."""
-    return str(Path(path).absolute()) if path and os.path.exists(path) else str(path)
+    return str(user_path(path).absolute()) if path and os.path.exists(user_path(path)) else str(path)
 
 
 def without_folders(value):
@@ -36,7 +36,7 @@ def without_folders(value):
         return {key: without_folders(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_folders(entry) for entry in value]
-    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+    return Path(value).name if isinstance(value, str) and os.path.isabs(os.path.expanduser(value)) else value
 
 
 def user_path(text):

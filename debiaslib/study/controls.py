@@ -87,7 +87,7 @@ def _conditions(table):
                 yield parsed.variant.replace("=", " "), arm, baseline, "ema"
         elif parsed.weighting == "constant" and parsed.settings and f"debiased; {parsed.variant}" not in arms:
             yield f"against constant with {parsed.variant.replace('=', ' ')}", "debiased", arm, "ema"
-    if "raw" in set(table.network):
+    if {"constant", "debiased"} <= set(table.arm[table.network == "raw"]):
         yield "weights of the last step, no EMA", "debiased", "constant", "raw"
 
 

@@ -35,7 +35,7 @@ def estimate(experiment):
         if config.learned_variance not in costs:  # all else of the network is the same in every arm
             costs[config.learned_variance] = network_cost(config)
         _, forward, training = costs[config.learned_variance]
-        seen, drawn = config.steps * config.batch_size, _drawn(e, config)
+        seen, drawn = 0 if e.weights else config.steps * config.batch_size, _drawn(e, config)
         for kind, images, flop in (("training", seen, training), ("sampling", drawn, forward)):
             calls[kind] += images
             hours[kind] += images * flop / rates[kind] / 3.6e15

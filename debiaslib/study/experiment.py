@@ -79,7 +79,7 @@ class Experiment:
     further_features: tuple[Literal[FEATURES], ...] = ()  # where their weights are at hand; never fetched
     # samples by the exact optimum above a timestep and by a network below it, and the reverse (notebook 03)
     swap_timesteps: tuple[Whole(0), ...] = ()  # none: not measured
-    swap_steps: tuple[Whole(1), ...] = (10, 50)
+    swap_steps: Several(Whole(1)) = (10, 50)
     swap_images: Whole(1) = 500
     weights: Text = ""  # a published folder of weights, below the checkout: its networks stand in for trainings
     longer: Text = ""  # the experiment that the report offers next, for more time on the same images
@@ -91,21 +91,26 @@ class Experiment:
             raise InputError(f"name is {shown(self.name)}; it must be the name of a folder, of 200 characters at most")
         get_preset(self.preset)
         check_distinct("variants", self.arms)
+        check_distinct("swap_timesteps", self.swap_timesteps)
         check_distinct("further_samplers", self.samplers)
         check_distinct("further_features", self.features + self.further_features)
         if self.longer:
             check_choice("longer", self.longer, known_experiments())
         for arm in self.published_weights:
             check_choice("arm in published_weights", arm, self.arms)
-        object.__setattr__(self, "rates", {str(parse_arm(key)): rate for key, rate in self.rates.items()})
+        keys = check_distinct("rates", [str(parse_arm(key)) for key in self.rates])
+        object.__setattr__(self, "rates", dict(zip(keys, self.rates.values(), strict=True)))
         for key in self.rates:
             if not any(_matches(key, arm) for arm in self.arms):
                 check_choice("arm in rates", key, self.arms)
         for key in self.training:
             check_name("training setting", key, _SETTINGS)
         self._check_numbers()
-        for arm in self.arms:
-            self.train_config(arm, self.seeds[0])
+        classes = [self.train_config(arm, self.seeds[0]).classes for arm in self.arms]
+        if self.swap_timesteps and (len(self.weightings) < 2 or any(classes)):
+            raise InputError("swap_timesteps are given; they need two weightings, and networks that are told no class")
+        if self.weights and not (checkout() / self.weights).is_dir():
+            raise InputError(f"weights is {shown(self.weights)}; it must be a folder below {checkout()}")
 
     def _check_numbers(self):
         T = self.train_config(self.weightings[0], self.seeds[0]).timesteps
@@ -116,7 +121,7 @@ class Experiment:
                 for value in getattr(self, name):
                     check_number(name, value, **bounds, integer=True)
         if not self.allow_singular:  # for a covariance that is not singular
-            for name in ("distance_images", "reference_images"):
+            for name in ("distance_images", "reference_images", *["swap_images"] * bool(self.swap_timesteps)):
                 check_number(name, getattr(self, name), minimum=self.enough_images, integer=True)
 
     @property

@@ -8,6 +8,7 @@ Snakemake orders the work and runs it side by side; this module checks everythin
 on, and lets no part outlive another. Stop it at any time: trainings save, and the same command goes on where it was.
 """
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -37,7 +38,7 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, profile=""):
         raise InputError(f"profile is {profile!r}; it must be a folder with a config.yaml, such as config/slurm")
     settings = load_experiment(experiment, dataset)
     folder = check_results_folder(settings.name, results)
-    check_before_start(settings, results)
+    found = check_before_start(settings, results)
     started, report = time.monotonic(), folder / "report.html"
     print(f"experiment {settings.name}: results go to {folder}", flush=True)
     if not report.exists():
@@ -46,13 +47,15 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, profile=""):
         print(estimate(settings).line, flush=True)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     _forget_what_lacks_a_file(folder)
-    config = {"experiment": absolute(experiment), "dataset": absolute(dataset), "results": str(results_root(results))}
+    config = {"experiment": absolute(experiment), "dataset": absolute(dataset or settings.dataset), "found": found}
+    config |= {"results": str(results_root(results))}
     _run_engine(settings, folder, config, jobs, profile)
     write_json(folder / ".complete.json", _undeclared(folder))
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"done in {minutes} min {seconds} s\nreport: {report}", flush=True)
     if settings.longer:
-        print(f"longer, on the same images: make reproduce EXPERIMENT={settings.longer}", flush=True)
+        images = f" DATASET={shlex.quote(dataset)}" if dataset else ""
+        print(f"longer, on the same images: make reproduce EXPERIMENT={settings.longer}{images}", flush=True)
     return report
 
 
@@ -81,15 +84,19 @@ def _undeclared(folder):
 
 
 def _forget_what_lacks_a_file(folder):
-    """Have notebooks and report made again if a file of the last complete call is gone, which Snakemake cannot know."""
+    """Have what is made without a rule of its own made again if a file of the last complete call is gone."""
     before = read_json(folder / ".complete.json")
     gone = set(before if isinstance(before, list) else ()) - set(_undeclared(folder))
-    for note in [*folder.glob("notebooks/*.json"), folder / "report.html"] if gone else ():
+    notes = [*folder.glob("notebooks/*.json"), folder / "report.html", folder / "tables/weights.csv.json"]
+    for note in notes if gone else ():
         note.unlink(missing_ok=True)
 
 
 def check_before_start(settings, results=""):
-    """Raise InputError if a device, data or weights are absent, images too few, or runs made with other settings."""
+    """Raise InputError if a device, data or weights are absent, images too few, or runs made with other settings.
+
+    Returns what was found that decides tables and that the settings do not say: held-out images and further features.
+    """
     for name in settings.notebooks:
         check_choice("notebook", name, notebook_files())
     first = settings.train_config(*settings.runs[0])
@@ -107,6 +114,12 @@ def check_before_start(settings, results=""):
     for arm, seed in settings.runs:
         wanted = {**settings.train_config(arm, seed).to_dict(), **sets["train"].identity}
         check_settings(find_run(settings.name, arm, seed, results), wanted)
+    found = [] if sets["heldout"] is None else [sets["heldout"].fingerprint]
+    if settings.further_features:
+        from ..metrics.features import at_hand
+
+        found += filter(at_hand, settings.further_features)
+    return " ".join(found)
 
 
 def main(arguments=None):

@@ -32,7 +32,7 @@ ALLOCATOR = {
 }
 # What the engine's lines say.
 _RULE, _LOG = re.compile(r"(Error in |local)?rule \w+:"), re.compile(r"    log: logs/(.+?)\.log")
-_COUNT = re.compile(r"(\d+ of \d+) steps")
+_COUNT = re.compile(r"(\d+ of \d+) steps|(waiting for .*)")
 _STATUS = re.compile(r"died with <Signals\.\w+: (\d+)>|non-zero exit status (\d+)\.")
 
 
@@ -47,7 +47,7 @@ def run_engine(folder, cores, threads, config, profile=""):
     arguments += ["--config", *_config_arguments(config), "--", "all"]
     command = [sys.executable, "-m", "debiaslib.study.snakemake", str(folder), "profile" if profile else "", *arguments]
     said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with open(folder / "logs" / "engine.log", "w", encoding="utf-8") as log, _forwarded_signals() as stop:
+    with open(folder / "logs" / "engine.log", "a", encoding="utf-8") as log, _forwarded_signals() as stop:
         stop["engine"] = subprocess.Popen(command, process_group=0, env=_environment(threads), **said)
         failed = follow(stop["engine"].stdout, log)
         return stop["engine"].wait(), failed, stop.get("signal")
@@ -119,7 +119,7 @@ def follow(lines, log, out=None):
         elif found:
             say(f"begun: {found[1]}")
         elif found := _COUNT.match(line):
-            say(f"done: {found[1]} jobs")
+            say(found[2] or f"done: {found[1]} jobs")
         elif found := _STATUS.search(line):  # of the job whose error follows
             status = 128 + int(found[1]) if found[1] else int(found[2])
     return failed

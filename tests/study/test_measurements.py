@@ -307,6 +307,15 @@ def test_real_images_are_nearer_than_those_of_a_network_that_has_hardly_learned(
     assert value(real, "value", metric="fd_minifaces") < value(ours, "value", **where)
 
 
+def test_without_held_out_images_none_of_earlier_ones_is_left(study, monkeypatch, tmp_path):
+    some = apart(study, tmp_path)
+    measurements.real_distances(some)
+    assert (some.folder / "tables" / "distances-real.csv").exists()
+    monkeypatch.setattr(type(some), "images", lambda self, split="train": None)
+    assert measurements.real_distances(some) is None
+    assert not (some.folder / "tables" / "distances-real.csv").exists()
+
+
 # Made once, and again when it has to be
 
 

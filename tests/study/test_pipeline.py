@@ -162,6 +162,25 @@ BAD = [
 ]
 
 
+def test_a_dataset_in_a_file_is_found_from_the_callers_folder(tmp_path, monkeypatch, capsys):
+    """The workers have another one. What is offered next is of the same images."""
+    folder_of(tmp_path / "my pictures", count=70, size=16)
+    file, seen = tmp_path / "mine.yaml", []
+    file.write_text(TINY + "longer: photos\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "_run_engine", lambda settings, folder, config, jobs, profile: seen.append(config))
+    pipeline.reproduce("mine.yaml", dataset="my pictures", results=tmp_path / "a")
+    assert capsys.readouterr().out.endswith("make reproduce EXPERIMENT=photos DATASET='my pictures'\n")
+    file.write_text(TINY + "dataset: my pictures\n", encoding="utf-8")
+    pipeline.reproduce("mine.yaml", results=tmp_path / "b")
+    assert [config["dataset"] for config in seen] == [str(tmp_path / "my pictures")] * 2
+    assert seen[0]["found"] == ""
+    folder_of(tmp_path / "my pictures" / "test", count=70, size=16)
+    (tmp_path / "my pictures").rename(tmp_path / "with held-out ones")
+    pipeline.reproduce("mine.yaml", dataset="with held-out ones", results=tmp_path / "c")
+    assert len(seen[2]["found"]) == 64
+
+
 @pytest.mark.parametrize(("given", "said"), BAD, ids=lambda value: str(value)[:40])
 def test_bad_input_is_refused_before_any_work(given, said, tmp_path):
     with pytest.raises(InputError) as caught:
@@ -285,6 +304,7 @@ localrule measure:
     jobid: 7
 Finished jobid: 5 (Rule: train)
 1 of 13 steps (8%) done
+waiting for another process, which has the experiment quick
 CalledProcessError in file "Snakefile", line 3:
 Command 'exec python' died with <Signals.SIGKILL: 9>.
 Error in rule measure:
@@ -305,6 +325,7 @@ def test_what_the_engine_says_in_short(tmp_path):
         "begun: train-constant-s0",
         "begun: measure-mse.csv",
         "done: 1 of 13 jobs",
+        "waiting for another process, which has the experiment quick",
     ]
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "train-debiased-s0.log").write_text("step 1\nerror: the loss is not finite\n")

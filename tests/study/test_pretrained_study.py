@@ -44,7 +44,7 @@ def test_it_is_a_study_of_one_arm(study):
     assert isinstance(study, Study) and not study.trained_here and study.experiment.runs == [("pretrained", 0)]
     assert study.formulas == ("constant", "debiased")
     assert study.folder.name == f"smoke--{study.given.slug}" and study.given.slug.startswith("tiny-")
-    assert study.identity("pretrained", 0) == study.given.identity
+    assert study.identity("pretrained", 0) == {**study.given.identity, **study.images().identity}
     assert study.images_seen("pretrained", 0) == "an unknown number of"
     made = study.run("pretrained", 0)
     assert made.config["lr"] == made.record["data"]["name"] == "unknown" and made.config["resolution"] == 16
@@ -56,6 +56,16 @@ def test_what_is_the_networks_and_what_the_experiments(tmp_path):
     assert (study.config.prediction_type, study.schedule.name) == ("v_prediction", "scaled_linear")
     assert study.prediction_type_of("pretrained") == "v_prediction" and not study.experiment.clip_x0
     assert study.experiment.shown_timesteps == (50, 500, 900) and study.images().name == "minifaces"
+
+
+def test_other_images_have_tables_of_their_own(study, tmp_path):
+    """They lie in the same folder: the network decides its name."""
+    model, shown = str(tiny_pipeline(tmp_path / "tiny")), []
+    for name in ("minifaces", "gaussian"):
+        pictures = open_study(SMOKE, name, tmp_path / "results", model)
+        shown.append(measurements.one_step(pictures)["x0"])
+        np.testing.assert_array_equal(shown[-1], measured_images(pictures, len(shown[-1]))[0])
+    assert not np.array_equal(*shown)
 
 
 def test_an_experiment_that_asks_for_more_timesteps_than_it_has(tmp_path):
