@@ -39,6 +39,9 @@ def execute_notebook(name, experiment="quick", dataset="", results=""):
     folder = check_results_folder(settings.name, results)
     parameters = {"experiment": absolute(experiment), "dataset": absolute(dataset)}
     parameters |= {"results": str(results_root(results))}
+    if name == "05_training" and ("debiased", 0) not in settings.runs:  # its defaults; it would train that network
+        arm = "debiased" if "debiased" in settings.weightings else settings.weightings[0]
+        parameters |= {"weighting": arm, "seed": settings.seeds[0]}
     target = folder / "notebooks" / f"{name}.ipynb"
     failed, note = target.with_name(f"{name}.failed.ipynb"), target.with_suffix(".json")
     with exclusive(target.with_name(f".{name}.lock"), f"the notebook {target}"):

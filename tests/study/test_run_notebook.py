@@ -48,6 +48,22 @@ def test_the_record_says_what_it_was_made_from_and_no_folder(executed, given):
     assert {"sha256", "source_sha256", "seconds", "commit", "packages"} <= set(record)
 
 
+@pytest.mark.parametrize(
+    "runs, chosen",
+    [
+        ("weightings: [constant, debiased]\nseeds: [0, 1]", {}),
+        ("weightings: [constant, debiased]\nseeds: [3, 4]", {"weighting": "debiased", "seed": 3}),
+        ("weightings: [constant]\nseeds: [0]", {"weighting": "constant", "seed": 0}),
+    ],
+)
+def test_chapter_5_shows_a_network_that_the_experiment_has(executed, given, runs, chosen):
+    file = Path(given["experiment"])
+    kept = [line for line in file.read_text().splitlines() if not line.startswith(("weightings", "seeds"))]
+    file.write_text("\n".join([*kept, runs]))
+    run_notebook.execute_notebook("05_training", **given)
+    assert {key: value for key, value in executed[0].items() if key in ("weighting", "seed")} == chosen
+
+
 def test_half_written_copies_of_killed_processes_are_removed(executed, given, tmp_path):
     folder = tmp_path / "tiny" / "notebooks"
     folder.mkdir(parents=True)
