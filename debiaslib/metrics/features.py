@@ -76,9 +76,10 @@ class Extractor:
 
 @contextmanager
 def _exact(device):
-    """Neither TF32 nor autocast, and cuDNN's deterministic algorithms, whatever the training around it has chosen."""
+    """Neither TF32, bfloat16 nor autocast, and cuDNN's deterministic algorithms, whatever the training around it has chosen."""
     wanted = [
         (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+        (torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),  # the CPU's, by torch.set_float32_matmul_precision
         (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
         (torch.backends.cudnn, "benchmark", False),
         (torch.backends.cudnn, "deterministic", True),

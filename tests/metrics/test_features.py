@@ -84,21 +84,25 @@ def test_unknown_names():
 
 
 def test_precision_settings_are_set_and_restored():
+    cudnn = torch.backends.cudnn
+    homes = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, cudnn.conv)
+
     def settings():
-        cudnn = torch.backends.cudnn
-        precisions = torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision
-        return *precisions, cudnn.benchmark, cudnn.deterministic, torch.is_autocast_enabled("cpu")
+        return *(home.fp32_precision for home in homes), cudnn.benchmark, cudnn.deterministic, torch.is_autocast_enabled("cpu")
 
     before = settings()
     torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast("cpu", torch.bfloat16):
             outside = settings()
             with features._exact("cpu"):
-                assert settings() == ("ieee", "ieee", False, True, False)
+                assert settings() == ("ieee", "ieee", "ieee", False, True, False)
             assert settings() == outside
     finally:
-        torch.backends.cudnn.benchmark = before[2]
+        torch.backends.cudnn.benchmark = before[3]
+        for home, precision in zip(homes, before, strict=False):
+            home.fp32_precision = precision
     assert settings() == before
     torch.get_float32_matmul_precision()  # raises where torch's older and newer settings contradict each other
 
