@@ -76,7 +76,7 @@ class Extractor:
 
 @contextmanager
 def _exact(device):
-    """Neither TF32, bfloat16 nor autocast, and cuDNN's deterministic algorithms, whatever the training around it has chosen."""
+    """Neither TF32, bfloat16 nor autocast, and cuDNN's deterministic algorithms, whatever a training has chosen."""
     wanted = [
         (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
         (torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),  # the CPU's, by torch.set_float32_matmul_precision

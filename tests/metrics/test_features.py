@@ -88,7 +88,8 @@ def test_precision_settings_are_set_and_restored():
     homes = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, cudnn.conv)
 
     def settings():
-        return *(home.fp32_precision for home in homes), cudnn.benchmark, cudnn.deterministic, torch.is_autocast_enabled("cpu")
+        precisions = [home.fp32_precision for home in homes]
+        return *precisions, cudnn.benchmark, cudnn.deterministic, torch.is_autocast_enabled("cpu")
 
     before = settings()
     torch.backends.cudnn.benchmark = True
