@@ -53,7 +53,7 @@ plan: setup  ## what EXPERIMENT will cost in device hours: a dry run that starts
 	exec $(PY) -m debiaslib.study.pipeline "$$@"
 
 figures: setup  ## draw every figure of EXPERIMENT again from its saved tables
-	@exec $(PY) -m debiaslib.figures --results "$${RESULTS:-$${DEBIASLIB_RESULTS:-results}}/$$(basename "$$EXPERIMENT" .yaml)"
+	@exec $(PY) -m debiaslib.figures --results "$${RESULTS:-$${DEBIASLIB_RESULTS:-results}}/$$(basename "$${EXPERIMENT%.y*ml}")"
 
 lab: setup  ## open the notebooks in JupyterLab
 	@exec $(PY) -m jupyterlab $(ARGS) notebooks

@@ -1,5 +1,6 @@
 # The order of the work, for one experiment. `make reproduce` comes here through debiaslib.study.pipeline, which first
-# checks everything. By hand:  snakemake -j 2 --keep-incomplete --directory results/quick --config experiment=quick
+# checks everything, and says what it found. By hand, without that:
+#     snakemake -j 2 --keep-incomplete --directory results/quick --config experiment=quick
 #
 # Declared are records and tables. Snakemake removes what a job declares before the job runs and when it fails, except
 # `update` files under --keep-incomplete; so checkpoints and executed notebooks are not declared, and where a job makes
@@ -17,6 +18,7 @@ from debiaslib.training.config import run_name
 E = load_experiment(config["experiment"], config.get("dataset", ""))
 RUNS = {run_name(arm, seed): f"--weighting {shlex.quote(arm)} --seed {seed}" for arm, seed in E.runs}
 RECORDS = [f"runs/{run}/record.json" for run in RUNS]
+FOUND = {key: config.get(key, "") for key in ("heldout", "further")}
 NOTEBOOKS = {name: notebook_files()[name] for name in E.notebooks}
 THREADS = E.train_config(*E.runs[0]).threads
 # exec: the worker's parent is then Snakemake itself, whose death it watches
@@ -97,7 +99,7 @@ rule measure_run:
         "logs/measure-{run}.log",
     params:
         run=lambda wildcards: RUNS[wildcards.run],
-        settings={**E.measured, "found": config.get("found", "")},
+        settings={**E.measured, "further": FOUND["further"]},
     threads: THREADS
     priority: 5
     shell:
@@ -114,7 +116,7 @@ rule measure:
         "logs/measure-{table}.log",
     params:
         names=lambda wildcards: TABLES[wildcards.table],
-        settings={**E.measured, "weightings": E.weightings, "training": E.training, "found": config.get("found", "")},
+        settings={**E.measured, "weightings": E.weightings, "training": E.training, **FOUND},
     threads: THREADS
     shell:
         "{PYTHON} debiaslib.study.measurements {params.names} {FLAGS} > {log} 2>&1"

@@ -25,9 +25,10 @@ def notebook_files():
     return {path.stem: path for path in sorted((checkout() / "notebooks").glob("[0-9]*.ipynb"))}
 
 
-def absolute(path):
-    """A path that exists, made absolute, since workers and kernels have another working folder; other text as it is."""
-    return str(user_path(path).absolute()) if path and os.path.exists(user_path(path)) else str(path)
+def absolute(path, names=()):
+    """A path that exists, made absolute, for workers elsewhere; names and other text as they are."""
+    there = path and path not in names and os.path.exists(user_path(path))
+    return str(user_path(path).absolute()) if there else str(path)
 
 
 def without_folders(value):

@@ -211,6 +211,7 @@ def test_the_site_shows_docstrings_as_paragraphs_arguments_and_formulas():
         is zero.
     t: an int.
         a     first
+    n: one.
     Raises InputError for none."""
     assert to_html(inspect.cleandoc(text).split("\n")).split("\n") == [
         "<p>Draw <code>x</code> where a &lt; b:</p>",
@@ -219,5 +220,6 @@ def test_the_site_shows_docstrings_as_paragraphs_arguments_and_formulas():
         '<p class="argument"><b>steps, seeds</b>: how many; none is zero.</p>',
         '<p class="argument"><b>t</b>: an int.</p>',
         '<pre class="docstring">a     first</pre>',
+        '<p class="argument"><b>n</b>: one.</p>',
         "<p>Raises InputError for none.</p>",
     ]

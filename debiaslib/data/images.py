@@ -17,7 +17,7 @@ from .decode import decoder
 from .folders import Source, local_source
 
 SPLITS = ("train", "heldout")
-_DRAWN = {"minifaces": minifaces.render, "gaussian": gaussian.render}
+DRAWN = {"minifaces": minifaces.render, "gaussian": gaussian.render}
 _DRAWN_SPLITS = {"train": (8192, 0), "heldout": (2048, 1)}  # images, seed
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _HASHED_BYTES = 1_000_000_000  # of larger files in the cache, size and time of change are looked at
@@ -27,7 +27,7 @@ BY_HAND = {
     "celebahq": "CelebA-HQ is not downloaded: give DATASET=folder (--dataset) with its 30,000 images",
     "afhqdog": "AFHQ is not downloaded: give DATASET=folder (--dataset), its folder train/dog of 4,739 images",
 }
-KNOWN = (*_DRAWN, "uoft-cs/cifar10", "merkol/ffhq-256", "huggan/metfaces", "ILSVRC/imagenet-1k", *BY_HAND)
+KNOWN = (*DRAWN, "uoft-cs/cifar10", "merkol/ffhq-256", "huggan/metfaces", "ILSVRC/imagenet-1k", *BY_HAND)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
 
 def _find_source(dataset, resolution, split):
     """The `Source` of a data set, or None where it has no such split."""
-    if dataset in _DRAWN:
+    if dataset in DRAWN:
         return _drawn(dataset, resolution, split)
     if dataset and os.path.exists(user_path(dataset)):
         return local_source(dataset, split)
@@ -101,7 +101,7 @@ def _find_source(dataset, resolution, split):
 
 
 def _drawn(name, resolution, split):
-    render, (count, seed) = _DRAWN[name], _DRAWN_SPLITS[split]
+    render, (count, seed) = DRAWN[name], _DRAWN_SPLITS[split]
     # The first images stand for the code that draws them: when it changes, the cache must not answer for it.
     first = hashlib.sha256(render(range(4), resolution, seed)).hexdigest()
 

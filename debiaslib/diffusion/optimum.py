@@ -111,8 +111,8 @@ class GaussianDenoiser:
     def __init__(self, mean, covariance, schedule):
         self.mean = check_finite("mean", as_float64("mean", mean).cpu()).flatten()
         covariance = check_finite("covariance", as_float64("covariance", covariance).cpu())
-        if covariance.shape != (len(self.mean),) * 2 or not torch.allclose(covariance, covariance.T):
-            side = f"the mean has {len(self.mean)} entries"
+        side, rounding = f"the mean has {len(self.mean)} entries", 1e-5 * float(covariance.abs().max())  # float32's
+        if covariance.shape != (len(self.mean),) * 2 or not torch.allclose(covariance, covariance.T, 0, rounding):
             raise InputError(f"covariance has shape {tuple(covariance.shape)}; {side}, and it must be symmetric")
         self.variances, self.axes = torch.linalg.eigh((covariance + covariance.T) / 2)
         if self.variances.min() < -1e-9 * self.variances.abs().max():

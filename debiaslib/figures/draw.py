@@ -10,6 +10,7 @@ from pathlib import Path
 from ..cli import Parser
 from ..errors import InputError, check_choice
 from ..files import atomic_path, write_json
+from ..paths import user_path
 from ..provenance import git_state, package_versions
 from ..study.saved_tables import Tables
 from . import bias, controls, distances, existence, mse_curves, one_step, paper, swap, training, weights  # noqa: F401
@@ -61,7 +62,7 @@ def _save(drawn, path, title):
 def main(arguments=None):
     """The command line: draw every figure whose tables are there, one line each. Returns the exit status."""
     parser = Parser(prog="python -m debiaslib.figures", description="Draw every figure again.")
-    parser.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="as in results/quick")
+    parser.add_argument("--results", required=True, type=user_path, metavar="FOLDER", help="as in results/quick")
     folder, failed = parser.parse_args(arguments).results, 0
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist; give an experiment's folder, e.g. results/quick")

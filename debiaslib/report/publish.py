@@ -37,7 +37,7 @@ _LEFT_OUT = re.compile(r"^\.|\.failed\.|^compare\.csv$")
 _CHAPTER = re.compile(r"\]\((\d\d_\w+\.ipynb)\)")  # a link to a chapter
 # Where the published chapters that are not of this experiment were executed: chapters 1 to 6, and 7.
 _ELSEWHERE = ("](../../quick-seeds/notebooks/{})", "](../../controls/notebooks/{})")
-_PATH_IN_QUOTES = re.compile(r'"(?:/(?:[^"\\\n/]|\\.)*)*/((?:[^"\\\n/]|\\.)*?)(?:\.yaml)?"')
+_PATH_IN_QUOTES = re.compile(r'"(?:/(?:[^"\\\n/]|\\.)*)*/((?:[^"\\\n/]|\\.)*?)(?:\.ya?ml)?"')
 
 
 def publish(folder, target, experiment=""):

@@ -19,7 +19,8 @@ def trained(study, seeds, weightings=None):
     pairs = [(w, s) for s in seeds for w in weightings or study.experiment.weightings]
     for weighting, seed in pairs:
         study.run(weighting, seed)
-    return {"runs": {run_name(w, s): study.identity(w, s) for w, s in pairs}}
+    data = {} if study.trained_here else study.images().identity  # a training's own identity has its images
+    return {"runs": {run_name(w, s): study.identity(w, s) for w, s in pairs}, **data}
 
 
 def subset(images, count):

@@ -40,8 +40,8 @@ def estimate(experiment):
             calls[kind] += images
             hours[kind] += images * flop / rates[kind] / 3.6e15
     line = (
-        f"estimate of {e.name}: {len(e.runs)} trainings of {costs[first.learned_variance][0]:,} parameters, "
-        f"{calls['training']:,} images seen, {_short(sum(hours.values()))} hours of {first.device}: "
+        f"estimate of {e.name}: {0 if e.weights else len(e.runs)} trainings of {costs[first.learned_variance][0]:,} "
+        f"parameters, {calls['training']:,} images seen, {_short(sum(hours.values()))} hours of {first.device}: "
         f"{_short(hours['training'])} of training at {rates['training']:g} TFLOP/s, {_short(hours['sampling'])} of "
         f"sampling at {rates['sampling']:g}, both rates assumed"
     )

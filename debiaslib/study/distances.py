@@ -64,7 +64,9 @@ def real_distances(study):
     """The same for held-out images in place of samples: what a perfect sampler would get. None without them."""
     heldout = study.images("heldout")
     if heldout is None:
-        return (study.folder / "tables" / "distances-real.csv").unlink(missing_ok=True)  # of images that are gone
+        for path in (study.folder / "tables").glob("distances-real.csv*"):
+            path.unlink()  # of images that are gone
+        return None
     metrics = Metrics(study, study.experiment.distance_images)
     facts = {"weighting": "real", "variant": ""}
     facts |= dict.fromkeys(["seed", "network", "sampler", "steps", "images_seen"])

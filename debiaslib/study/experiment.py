@@ -120,14 +120,13 @@ class Experiment:
             for name in names:
                 for value in getattr(self, name):
                     check_number(name, value, **bounds, integer=True)
-        if not self.allow_singular:  # for a covariance that is not singular
-            for name in ("distance_images", "reference_images", *["swap_images"] * bool(self.swap_timesteps)):
-                check_number(name, getattr(self, name), minimum=self.enough_images, integer=True)
+        for name in ("distance_images", "reference_images", *["swap_images"] * bool(self.swap_timesteps)):
+            check_number(name, getattr(self, name), minimum=self.enough_images, integer=True)
 
     @property
     def enough_images(self):
-        """How many images a Frechet distance in the experiment's features needs: more than they have dimensions."""
-        return 1 if self.allow_singular else 1 + max(DIMENSIONS[name] for name in self.features)
+        """How many images the distances need: more than the features have dimensions; 3 at least, for colours."""
+        return 3 if self.allow_singular else 1 + max(DIMENSIONS[name] for name in self.features)
 
     def train_config(self, arm, seed):
         """The `TrainConfig` of one (arm, seed) of this experiment; a weighting alone is an arm."""

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 from ..cli import experiment_parser, run_command
-from ..data.images import load_images
+from ..data.images import DRAWN, load_images
 from ..devices import check_device
 from ..errors import InputError, WorkFailed, check_choice, check_number
 from ..files import read_json, write_json
 from ..paths import absolute, check_results_folder, notebook_files, results_root
 from ..training.run import check_settings, find_run
-from .experiment import load_experiment
+from .experiment import known_experiments, load_experiment
 from .snakemake import last_words, run_engine
 
 _UNDECLARED = ("figures/*.png", "notebooks/*.ipynb", "notebooks/*.html", "tables/*")  # what notebooks and report make
@@ -47,14 +47,14 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, profile=""):
         print(estimate(settings).line, flush=True)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     _forget_what_lacks_a_file(folder)
-    config = {"experiment": absolute(experiment), "dataset": absolute(dataset or settings.dataset), "found": found}
-    config |= {"results": str(results_root(results))}
+    config = {"experiment": absolute(experiment, known_experiments()), "dataset": absolute(settings.dataset, DRAWN)}
+    config |= {"results": str(results_root(results)), **found}
     _run_engine(settings, folder, config, jobs, profile)
     write_json(folder / ".complete.json", _undeclared(folder))
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"done in {minutes} min {seconds} s\nreport: {report}", flush=True)
     if settings.longer:
-        images = f" DATASET={shlex.quote(dataset)}" if dataset else ""
+        images = f" DATASET={shlex.quote(settings.dataset)}" if settings.dataset else ""
         print(f"longer, on the same images: make reproduce EXPERIMENT={settings.longer}{images}", flush=True)
     return report
 
@@ -95,7 +95,7 @@ def _forget_what_lacks_a_file(folder):
 def check_before_start(settings, results=""):
     """Raise InputError if a device, data or weights are absent, images too few, or runs made with other settings.
 
-    Returns what was found that decides tables and that the settings do not say: held-out images and further features.
+    Returns what decides tables and the settings do not say: {"heldout": fingerprint, "further": features at hand}.
     """
     for name in settings.notebooks:
         check_choice("notebook", name, notebook_files())
@@ -114,12 +114,12 @@ def check_before_start(settings, results=""):
     for arm, seed in settings.runs:
         wanted = {**settings.train_config(arm, seed).to_dict(), **sets["train"].identity}
         check_settings(find_run(settings.name, arm, seed, results), wanted)
-    found = [] if sets["heldout"] is None else [sets["heldout"].fingerprint]
+    further = ()
     if settings.further_features:
         from ..metrics.features import at_hand
 
-        found += filter(at_hand, settings.further_features)
-    return " ".join(found)
+        further = filter(at_hand, settings.further_features)
+    return {"heldout": sets["heldout"].fingerprint if sets["heldout"] else "", "further": " ".join(further)}
 
 
 def main(arguments=None):

@@ -15,12 +15,13 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from ..cli import experiment_parser, run_command, says_memory
+from ..data.images import DRAWN
 from ..errors import WorkFailed, check_choice
 from ..files import FULL, atomic_path, exclusive, remove_leftovers, sha256_file, write_json
 from ..paths import absolute, check_results_folder, notebook_files, results_root, without_folders
 from ..provenance import provenance
 from ..signals import end_after_signal
-from .experiment import load_experiment
+from .experiment import known_experiments, load_experiment
 
 _TO_END = 7  # seconds
 
@@ -37,7 +38,7 @@ def execute_notebook(name, experiment="quick", dataset="", results=""):
     source = files[check_choice("notebook", name, files)]
     settings = load_experiment(experiment, dataset)
     folder = check_results_folder(settings.name, results)
-    parameters = {"experiment": absolute(experiment), "dataset": absolute(dataset)}
+    parameters = {"experiment": absolute(experiment, known_experiments()), "dataset": absolute(dataset, DRAWN)}
     parameters |= {"results": str(results_root(results))}
     if name == "05_training" and ("debiased", 0) not in settings.runs:  # its defaults; it would train that network
         arm = "debiased" if "debiased" in settings.weightings else settings.weightings[0]

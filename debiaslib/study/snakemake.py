@@ -39,8 +39,8 @@ _STATUS = re.compile(r"died with <Signals\.\w+: (\d+)>|non-zero exit status (\d+
 def run_engine(folder, cores, threads, config, profile=""):
     """Bring the rule `all` up to date: (exit status, `follow`'s failed jobs, the signal that stopped it or None).
 
-    cores: of all jobs together; threads: of each; config: experiment, dataset and results; profile: the folder of a
-    Snakemake profile, which says instead of `cores` where and how many jobs run. The log is logs/engine.log.
+    cores: of all jobs together; threads: of each; config: what the Snakefile reads as `config`; profile: the folder of
+    a Snakemake profile, which says instead of `cores` where and how many jobs run. The log is logs/engine.log.
     """
     where = ["--profile", str(Path(profile).resolve())] if profile else ["--cores", str(cores)]
     arguments = ["--snakefile", str(checkout() / "Snakefile"), "--directory", str(folder), *where, *_OPTIONS]

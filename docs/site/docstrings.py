@@ -25,7 +25,7 @@ def to_html(lines):
         elif not line.startswith(" ") and _ARGUMENT.match(line):
             parts.append(("argument", [line]))
         else:
-            if tag in ("", "pre"):
+            if tag in ("", "pre") or line.startswith("Raises "):
                 parts.append(("p", []))
             parts[-1][1].append(line.strip())
     return "\n".join(_element(tag, said) for tag, said in parts if said)

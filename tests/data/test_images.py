@@ -192,12 +192,12 @@ images.load_images({str(root)!r}, 8)
 def test_two_processes_decode_once(tmp_path):
     code = f"""
 import debiaslib.data.images as data
-draw = data._DRAWN["minifaces"]
+draw = data.DRAWN["minifaces"]
 def noted(indices, *more):
     with open({str(tmp_path / "log")!r}, "a") as file:
         file.write(f"{{len(indices)}}\\n")
     return draw(indices, *more)
-data._DRAWN["minifaces"] = noted
+data.DRAWN["minifaces"] = noted
 print(data.load_images("minifaces", 8).fingerprint)
 """
     start = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True}

@@ -158,6 +158,15 @@ def test_the_gap_to_the_gaussian_shrinks_as_the_root_of_the_number_of_draws(t):
 IMAGES = np.zeros((5, 3, 4, 4), np.uint8)
 
 
+def test_a_covariance_that_float32_has_rounded_is_symmetric():
+    axes, _ = torch.linalg.qr(torch.randn(48, 48, generator=torch.Generator().manual_seed(0)))
+    covariance = (axes * torch.linspace(0.1, 1, 48)) @ axes.T
+    assert not torch.equal(covariance, covariance.T)
+    assert len(GaussianDenoiser(torch.zeros(48), covariance, SCHEDULE).variances) == 48
+    with pytest.raises(InputError, match="symmetric"):
+        GaussianDenoiser([0.0, 0.0], [[1e-6, 0], [9e-9, 1e-6]], SCHEDULE)
+
+
 @pytest.mark.parametrize(
     "call, line",
     [

@@ -85,7 +85,7 @@ def test_code_that_draws_other_images(tmp_path, monkeypatch):
     monkeypatch.setenv("DEBIASLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(data._DRAWN_SPLITS, "train", (5, 0))
     before = load_images("gaussian", 4)
-    monkeypatch.setitem(data._DRAWN, "gaussian", lambda *asked: render(*asked)[:, ::-1].copy())
+    monkeypatch.setitem(data.DRAWN, "gaussian", lambda *asked: render(*asked)[:, ::-1].copy())
     after = load_images("gaussian", 4)
     assert np.array_equal(after.images, before.images[:, ::-1]) and after.fingerprint != before.fingerprint
 

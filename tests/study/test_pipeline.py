@@ -171,14 +171,19 @@ def test_a_dataset_in_a_file_is_found_from_the_callers_folder(tmp_path, monkeypa
     monkeypatch.setattr(pipeline, "_run_engine", lambda settings, folder, config, jobs, profile: seen.append(config))
     pipeline.reproduce("mine.yaml", dataset="my pictures", results=tmp_path / "a")
     assert capsys.readouterr().out.endswith("make reproduce EXPERIMENT=photos DATASET='my pictures'\n")
-    file.write_text(TINY + "dataset: my pictures\n", encoding="utf-8")
+    file.write_text(TINY + "longer: photos\ndataset: my pictures\n", encoding="utf-8")
     pipeline.reproduce("mine.yaml", results=tmp_path / "b")
+    assert capsys.readouterr().out.endswith("make reproduce EXPERIMENT=photos DATASET='my pictures'\n")
     assert [config["dataset"] for config in seen] == [str(tmp_path / "my pictures")] * 2
-    assert seen[0]["found"] == ""
+    assert seen[0]["heldout"] == ""
     folder_of(tmp_path / "my pictures" / "test", count=70, size=16)
     (tmp_path / "my pictures").rename(tmp_path / "with held-out ones")
     pipeline.reproduce("mine.yaml", dataset="with held-out ones", results=tmp_path / "c")
-    assert len(seen[2]["found"]) == 64
+    assert len(seen[2]["heldout"]) == 64
+    folder_of(tmp_path / "minifaces", count=70, size=16)  # the drawn ones are meant by this name
+    file.write_text(TINY, encoding="utf-8")
+    pipeline.reproduce("mine.yaml", dataset="minifaces", results=tmp_path / "d")
+    assert seen[3]["dataset"] == "minifaces"
 
 
 @pytest.mark.parametrize(("given", "said"), BAD, ids=lambda value: str(value)[:40])
