@@ -175,11 +175,12 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
         answers = pd.read_csv(tables / "retest.csv")
         there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in answers.itertuples()}
         there |= set(re.findall(interval, (tables / "verdicts.csv").read_text(encoding="utf-8")))
-    for name in ("controls", "network-transformer", "network-no-skip"):
+    for name in ("controls", "network-wider", "network-transformer", "network-no-skip"):
         ratios = pd.read_csv(published / name / "tables/controls.csv")
         there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in ratios.itertuples()}
     of_constant = [(name, steps, "constant") for name in ("controls", "network-transformer") for steps in (5, 20)]
-    for name, steps, arm in [*of_constant, ("controls", 20, "constant; lr=0.001")]:
+    of_constant += [("controls", 20, "constant; lr=0.001"), ("network-wider", 20, "constant")]
+    for name, steps, arm in of_constant:
         level = ResultTables(published / name).distances("layout_energy", steps, arm).mean()
         assert re.search(rf"\b{level:.3g}\b", prose), (name, steps, arm, level)
     natural = ResultTables(published / "cifar10-16")
