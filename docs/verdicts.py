@@ -172,10 +172,9 @@ def answered():
     """The answers of `report.retest` to the pre-registered questions, a column for each experiment of `ANSWERED`."""
     columns = {}
     for name in [name for name in ANSWERED if (PUBLISHED / name / "tables/retest.csv").is_file()]:
-        found_in = pd.read_csv(PUBLISHED / name / "tables/retest.csv")
-        found = conclusions(found_in)
-        seeds = "" if name in REPEATED else f", {found_in.n.max()} seeds"
-        columns[ANSWERED[name] + seeds] = found.set_index("question").answer
+        compared = pd.read_csv(PUBLISHED / name / "tables/retest.csv")
+        seeds = "" if name in REPEATED else f", {compared.n.max()} seeds"
+        columns[ANSWERED[name] + seeds] = conclusions(compared).set_index("question").answer
     asked = pd.Series(QUESTIONS, name="question")
     table = pd.concat([asked, *columns.values()], axis=1, keys=["question", *columns])
     return markdown(table.fillna("not measured")) + "\n"

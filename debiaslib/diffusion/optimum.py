@@ -59,7 +59,7 @@ class OptimalDenoiser:
             raise InputError(f"x_t has shape {tuple(x_t.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
         queries = check_finite("x_t", x_t.detach()).to(self._home).double().flatten(1)
         a, s = self.schedule.scales(t, queries)
-        s = s.clamp(min=1e-9)  # at sigma = 0 the answer is the nearest image, x_t itself
+        s = s.clamp(min=1e-9)  # at sigma = 0 the answer is the nearest image
         scaled, inverse = queries * (a / s**2 / self._scale), (a / s) ** 2
         if self._half_norms is None:
             self._half_norms = torch.cat([self._halved(pixels) for _, pixels in self._chunks()])

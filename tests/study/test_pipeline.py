@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
@@ -18,6 +19,7 @@ from debiaslib.errors import InputError
 from debiaslib.figures.draw import FIGURES
 from debiaslib.paths import notebook_files
 from debiaslib.study import pipeline
+from debiaslib.study.experiment import load_experiment
 from debiaslib.study.snakemake import follow, last_words
 from tests.data.test_images import folder_of
 
@@ -151,6 +153,36 @@ def test_what_is_measured_can_change_without_training_again(whole, tmp_path):
     assert reproduce(results, other).returncode == 0
     assert (old, json.loads(samples.read_text(encoding="utf-8"))["inputs"]["n"]) == (4, 3)
     assert record.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_what_changes_beside_what_is_measured_is_noticed(tmp_path):
+    """A weighting is added, held-out images come later, and their table is deleted."""
+    pictures, file = folder_of(tmp_path / "pictures", count=120, size=16), tmp_path / "mine.yaml"
+    text = TINY.replace(", 06_fid_evaluation", "") + f"dataset: {pictures}\n"
+    file.write_text(text + "weightings: [constant]\n", encoding="utf-8")
+    tables = tmp_path / "r" / "mine" / "tables"
+
+    def weightings_and_splits():
+        done = reproduce(tmp_path / "r", file)
+        assert done.returncode == 0, done.stderr
+        weights, errors = (pd.read_csv(tables / name) for name in ("weights.csv", "mse.csv"))
+        return set(weights.weighting), set(errors.split), (tables / "distances-real.csv").exists()
+
+    assert weightings_and_splits() == ({"constant"}, {"train"}, False)
+    file.write_text(text, encoding="utf-8")
+    assert weightings_and_splits() == ({"constant", "debiased"}, {"train"}, False)
+    folder_of(pictures / "test", count=70, size=16, first=200)
+    assert weightings_and_splits() == ({"constant", "debiased"}, {"train", "heldout"}, True)
+    (tables / "distances-real.csv").unlink()
+    assert weightings_and_splits() == ({"constant", "debiased"}, {"train", "heldout"}, True)
+
+
+def test_further_features_count_where_their_weights_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEBIASLIB_INCEPTION", str(tmp_path / "none.pth"))
+    for further, at_hand in (("minifaces, inception", "minifaces"), ("inception", "")):
+        (tmp_path / "mine.yaml").write_text(f"{TINY}further_features: [{further}]\n", encoding="utf-8")
+        assert pipeline.check_before_start(load_experiment(tmp_path / "mine.yaml"))["further"] == at_hand
 
 
 BAD = [
