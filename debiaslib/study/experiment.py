@@ -106,9 +106,13 @@ class Experiment:
         for key in self.training:
             check_name("training setting", key, _SETTINGS)
         self._check_numbers()
-        classes = [self.train_config(arm, self.seeds[0]).classes for arm in self.arms]
-        if self.swap_timesteps and (len(self.weightings) < 2 or any(classes)):
+        configs = [self.train_config(arm, self.seeds[0]) for arm in self.arms]
+        if self.swap_timesteps and (len(self.weightings) < 2 or any(config.classes for config in configs)):
             raise InputError("swap_timesteps are given; they need two weightings, and networks that are told no class")
+        chapters = [name for name in self.notebooks if name.startswith(("04", "05"))]
+        if chapters and any(config.zero_terminal_snr for config in configs):
+            why = "zero_terminal_snr makes weights of the epsilon loss infinite, which these chapters show"
+            raise InputError(f"notebooks have {', '.join(chapters)}; leave them out, as {why}")
         if self.weights and not (checkout() / self.weights).is_dir():
             raise InputError(f"weights is {shown(self.weights)}; it must be a folder below {checkout()}")
 

@@ -37,10 +37,11 @@ def weights(study):
 
 
 def _weights(schedule, weighting, prediction_type):
-    raw, epsilon = loss_weight(weighting, schedule, prediction_type), loss_weight(weighting, schedule)
+    snr = schedule.snr[schedule.snr > 0]  # at SNR = 0 weights of the epsilon loss are infinite
+    raw, epsilon = loss_weight(weighting, snr, prediction_type), loss_weight(weighting, snr)
     facts = {"weighting": weighting, "label": parse_strategy(weighting).label, "prediction_type": prediction_type}
     numbers = {"raw": raw, "normalized": raw / epsilon.mean(), "share": epsilon.cumsum(0) / epsilon.sum()}
-    return pd.DataFrame({"t": range(schedule.T), "snr": schedule.snr, **facts, **numbers})
+    return pd.DataFrame({"t": range(len(snr)), "snr": snr, **facts, **numbers})
 
 
 def arm_outcomes(study):

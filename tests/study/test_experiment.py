@@ -61,6 +61,7 @@ MISTAKES = [
     ("training: {learning_rate: 1}", "training setting 'learning_rate' is unknown; did you mean 'lr'?"),
     ("training: {3: 4}", "training setting 3 is unknown"),
     ("training: {timesteps: 500}", f"shown_timesteps is 600; {WHOLE} >= 0 and < 500"),
+    ("training: {zero_terminal_snr: true}", "notebooks have 04_weighting_comparison, 05_training; leave them out"),
     ("training: {network: small}", "network is 'small'; it must be a mapping"),
     ("training: {network: {dropout: 2020-01-01}}", "valid JSON value"),
 ]

@@ -74,6 +74,15 @@ def test_weights_are_the_published_formulas_in_each_unit(study):
     assert set(table.label) == {"Constant", "Debiased"} or table.label.notna().all()
 
 
+def test_weights_leave_out_a_timestep_without_signal(study, tmp_path):
+    training = {**study.experiment.training, "zero_terminal_snr": True}
+    terminal = changed(study, training=training, notebooks=("06_fid_evaluation",))
+    table = measurements.weights(apart(terminal, tmp_path))
+    assert table.t.max() == 998 and (table.snr > 0).all() and np.isfinite(table.raw).all()
+    debiased = table[(table.weighting == "debiased") & (table.prediction_type == "epsilon")]
+    assert np.allclose(debiased.raw, debiased.snr**-0.5, rtol=1e-6)
+
+
 # One step
 
 
