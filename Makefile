@@ -2,7 +2,7 @@
 # Variables reach the recipes through the environment, so that folders may have spaces, quotes or accents in their names.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup plan reproduce figures lab site test test-all test-slurm mutation coverage lock lint
+.PHONY: help setup plan reproduce tour figures lab site test test-all test-slurm mutation coverage lock lint
 
 EXPERIMENT ?= quick
 DATASET ?=
@@ -51,6 +51,9 @@ plan: setup  ## what EXPERIMENT will cost in device hours: a dry run that starts
 	@set -- --experiment "$$EXPERIMENT" --dry-run; \
 	if [ -n "$$DATASET" ]; then set -- "$$@" --dataset "$$DATASET"; fi; \
 	exec $(PY) -m debiaslib.study.pipeline "$$@"
+
+tour:  ## the paper's figures and the first chapters from published networks: trains nothing, two minutes
+	@$(MAKE) --no-print-directory reproduce EXPERIMENT=tour
 
 figures: setup  ## draw every figure of EXPERIMENT again from its saved tables
 	@exec $(PY) -m debiaslib.figures --results "$${RESULTS:-$${DEBIASLIB_RESULTS:-results}}/$$(basename "$${EXPERIMENT%.y*ml}")"

@@ -21,8 +21,8 @@ from debiaslib.figures.style import ordered
 from debiaslib.metrics.statistics import paired_ratio
 from debiaslib.paths import checkout
 from debiaslib.report.here import control_ratios
-from debiaslib.report.results_read import ResultTables
-from debiaslib.report.retest import QUESTIONS, conclusions
+from debiaslib.report.results_read import ResultTables, name_of
+from debiaslib.report.retest import QUESTIONS, T_STAR, conclusions
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
 MARKS = re.compile(r"(<!-- table (\w+): python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -32,7 +32,10 @@ SAYS = [  # the beginning of a claim: what the paper says
     ("The networks have learned", _OWN),
     ("Constant's estimate of x0 at large t", "figure 2: the amplified error at several t; no optimum seen beside it"),
     ("The weight mends it", "figure 3: debiased's one-step estimates of faces beside constant's; no number seen"),
-    ("Samples by few steps have truer", "figure 1: constant green-brown and violet with few steps, debiased much less"),
+    (
+        "Samples by few steps have truer",
+        "figure 1: constant green-brown and violet with few steps; no measure of colour seen",
+    ),
     ("The weight is to blame", "says so; no optimum seen beside it"),
     ("Constant's excess is a shift", "calls it a colour shift and shows images; no measure of colour seen"),
     ("No network beats", _OWN),
@@ -148,9 +151,7 @@ def finding():
 
 def _ratios_to_constant(folder):
     tables = ResultTables(folder)
-    varied, features = tables.final[tables.final.variant != ""], tables.feature_distance
-    arms = [*ordered(tables.arms), *dict.fromkeys(varied.weighting + "; " + varied.variant)]
-    others = [arm for arm in arms if arm != "constant"]
+    features, others = tables.feature_distance, [arm for arm in _arms(tables) if arm != "constant"]
     rows = []
     for what, metric in (("colour error of the samples", "layout_energy"), (f"`{features}`", features)):
         rows += [(f"{what}, {steps} steps", functools.partial(tables.distances, metric, steps)) for steps in (50, 10)]
@@ -168,6 +169,91 @@ def _paired_interval(ours, base):
     return _interval(*paired_ratio(ours[seeds], base[seeds])) if len(seeds) else "not measured"
 
 
+def swaps():
+    """The colour error of every swap of the two weightings and the optimum, over that of constant alone: two tables."""
+    found = {REPEATED[name]: _swap_ratios(PUBLISHED / name) for name in REPEATED if (PUBLISHED / name).is_dir()}
+    found = pd.DataFrame(found).fillna("not measured").rename_axis(["T*", "above", "below"]).reset_index()
+    at_600 = found[found["T*"].isin([-1, T_STAR])].drop(columns="T*")
+    at_600 = at_600.rename(columns={"above": f"at t > {T_STAR}", "below": f"at t <= {T_STAR}"})
+    faces = found[found["T*"] >= 0].assign(pair=found.above + " above, " + found.below + " below")
+    faces = faces.pivot(index="pair", columns="T*", values=REPEATED["quick-seeds"]).rename_axis(columns=None)
+    faces = faces.rename(columns=lambda t_star: f"T* = {t_star:.0f}").reset_index(names=REPEATED["quick-seeds"])
+    return f"{markdown(at_600)}\n\n{markdown(faces)}\n"
+
+
+def _swap_ratios(folder):
+    """{(t_star, above, below): ratio as text} at the most sampling steps; t_star -1: one denoiser at all t."""
+    found = pd.read_csv(folder / "tables/oracle_swap.csv").query("metric == 'layout_energy'")
+    found = found[found.steps == found.steps.max()].set_index("seed").groupby(["t_star", "above", "below"]).value
+    base = found.get_group((-1, "constant", "constant"))
+    return {swap: _ratio_of_signed(ours, base) for swap, ours in found if swap != (-1, "constant", "constant")}
+
+
+def _ratio_of_signed(ours, base):
+    """As `_paired_interval`; of an unbiased distance that is not above 0 in every seed the ratio of the means alone."""
+    seeds = ours.index.intersection(base.index)
+    if (ours[seeds] > 0).all():
+        return _paired_interval(ours, base)
+    return f"{ours[seeds].mean() / base[seeds].mean():.2g}*"
+
+
+def clipped():
+    """Debiased / constant of the excess as it is and of x0_hat clipped to [-1, 1], by timestep."""
+    rows = []
+    for name, data in DATA.items():
+        tables = ResultTables(PUBLISHED / name)
+        for t in (50, 600, 900, 999) if (PUBLISHED / name).is_dir() else ():
+            row = {"data": data, "t": t}
+            for words, quantity in (("not clipped", "excess"), ("clipped", "clipped_excess")):
+                ours, base = (tables.errors(quantity, t, arm) for arm in ("debiased", "constant"))
+                row[f"{words}, constant"], row[f"{words}, ratio"] = f"{base.mean():.3g}", _paired_interval(ours, base)
+            rows.append({**row, "n": len(base)})
+    return markdown(pd.DataFrame(rows)) + "\n"
+
+
+def rivals():
+    """Debiased over each other arm, paired by seed: errors and distances of the experiments with repeated seeds."""
+    rows = []
+    for name in [name for name in REPEATED if (PUBLISHED / name).is_dir()]:
+        tables = ResultTables(PUBLISHED / name)
+        asked = {"error of x0, t = 900": functools.partial(tables.errors, "x0_mse", 900)}
+        for metric, steps in itertools.product(("layout_energy", tables.feature_distance), (50, 10)):
+            asked[f"{metric}, {steps} steps"] = functools.partial(tables.distances, metric, steps)
+        others = [arm for arm in _arms(tables) if arm not in ("constant", "debiased")]
+        for what, of in asked.items():
+            row = {"data": REPEATED[name], "outcome": what}
+            rows.append(row | {_short(other): _paired_interval(of("debiased"), of(other)) for other in others})
+    return markdown(pd.DataFrame(rows).fillna("not trained")) + "\n"
+
+
+def by_images():
+    """The Fréchet distance of each weighting over constant's, paired by seed, after so many images of the training."""
+    rows = []
+    for name in [name for name in REPEATED if (PUBLISHED / name).is_dir()]:
+        tables = ResultTables(PUBLISHED / name)
+        judged = tables.judged[tables.judged.metric == tables.feature_distance]
+        last = judged.images_seen.max()
+        steps = judged[judged.images_seen < last].steps.max()  # those of the snapshots
+        judged = judged[(judged.steps == steps) & (judged.sampler == judged.sampler.iloc[0])]
+        for seen, part in judged.groupby("images_seen"):
+            arms = part.weighting + ("; " + part.variant).where(part.variant != "", "")
+            values = {arm: of_arm.set_index("seed").value for arm, of_arm in part.groupby(arms)}
+            row = {"data": REPEATED[name], "outcome": f"{tables.feature_distance}, {steps:.0f} steps"}
+            row |= {"images seen": f"{seen:,.0f} of {last:,.0f}"}
+            others = [arm for arm in _arms(tables) if arm != "constant"]
+            rows.append(row | {_short(arm): _paired_interval(values[arm], values["constant"]) for arm in others})
+    return markdown(pd.DataFrame(rows).fillna("not trained")) + "\n"
+
+
+def _arms(tables):
+    varied = tables.final[tables.final.variant != ""]
+    return [*ordered(tables.arms), *dict.fromkeys(varied.weighting + "; " + varied.variant)]
+
+
+def _short(arm):
+    return name_of(arm).replace(", prediction_type v_prediction", " on v-prediction")
+
+
 def answered():
     """The answers of `report.retest` to the pre-registered questions, a column for each experiment of `ANSWERED`."""
     columns = {}
@@ -182,16 +268,21 @@ def answered():
 
 def networks():
     """Debiased / constant with each published network of the small presets, everything else being equal."""
-    rows = []
-    for name, words in [(name, words) for name, words in NETWORKS.items() if (PUBLISHED / name).is_dir()]:
-        found = ResultTables(PUBLISHED / name)
-        ratios = found["controls.csv"].query("condition == 'baseline'").set_index("outcome")
-        gate = found["gate.csv"].query("arm == 'constant' or arm == 'debiased'").groupby(["arm", "seed"]).passes.all()
+    rows, small = [], ResultTables(PUBLISHED / "controls").distances("layout_energy", 20, "constant")
+    for words, name, condition, variant in [row for row in NETWORKS if (PUBLISHED / row[1]).is_dir()]:
+        found, arms = ResultTables(PUBLISHED / name), [arm + variant for arm in ("constant", "debiased")]
+        ratios = found["controls.csv"].set_index(["condition", "outcome"]).loc[condition]
+        gate = found["gate.csv"]
+        gate = gate[gate.arm.isin(arms)].groupby(["arm", "seed"]).passes.all()
         record = json.loads((PUBLISHED / name / "records/constant-s0.json").read_text(encoding="utf-8"))
         row = {"network": words, "experiment": f"[{name}](../results/reference/{name})"}
         row |= {"parameters": f"{record['parameters']:,}", "pass the gate": f"{gate.sum()} of {len(gate)}"}
-        for arm in ("constant", "debiased"):
-            row[f"colour error, {arm}"] = f"{found.distances('layout_energy', 20, arm).mean():.3g}"
+        constant, debiased = (found.distances("layout_energy", 20, arm) for arm in arms)
+        row["colour error, constant"], row["colour error, debiased"] = (
+            f"{constant.mean():.3g}",
+            f"{debiased.mean():.3g}",
+        )
+        row["constant's, over the second row's"] = "1" if constant.equals(small) else _paired_interval(constant, small)
         for outcome in ("colour error, 20 steps", "fd_minifaces, 20 steps", "x0_mse, t = 900", "x0_mse, t = 50"):
             bounds = ["ratio", "low", "high"]  # a distance of 0 or less in any training has none
             row[f"{outcome}: ratio"] = _interval(*ratios.loc[outcome, bounds]) if outcome in ratios.index else "none"
@@ -255,15 +346,18 @@ def departures():
 
 REPEATED = {"cifar10-16": "CIFAR-10 at 16x16", "quick-seeds": "drawn 16x16 faces"}
 ANSWERED = {"cifar10-16": REPEATED["cifar10-16"], "cifar10-32": "at 32x32", **REPEATED}
-NETWORKS = {
-    "network-no-skip": "the U-Net without the input skip",
-    "controls": "the U-Net of all other experiments",
-    "network-wider": "the U-Net of twice the width",
-    "network-transformer": "a DiT with the input skip",
-}
+DATA = {**ANSWERED, "cifar10-32": "CIFAR-10 at 32x32", "gaussian": "Gaussian images"}
+NETWORKS = [  # words, experiment, its condition, what its two arms change
+    ("the U-Net without the input skip", "network-no-skip", "baseline", ""),
+    ("the U-Net of all other experiments", "controls", "baseline", ""),
+    ("the same at a rate of 1e-3", "controls", "lr 0.001", "; lr=0.001"),
+    ("the U-Net of twice the width", "network-wider", "baseline", ""),
+    ("a DiT with the input skip, at a rate of 1e-3", "network-transformer", "baseline", ""),
+]
 PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md")
 TABLES = {"finding": finding, "answered": answered, "verdicts": tables, "retests": retests, "trained": trained,
-          "departures": departures, "networks": networks}  # fmt: skip
+          "departures": departures, "networks": networks, "swaps": swaps, "rivals": rivals,
+          "clipped": clipped, "by_images": by_images}  # fmt: skip
 
 
 def with_tables(text):

@@ -170,7 +170,8 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
     """Each ratio with its interval (the tables have a test of their own); the gate of the rates."""
     published = DOCS.parent / "results/reference"
     prose = "\n".join(line for line in README.splitlines() if not line.startswith("|"))
-    interval, there = r"[\d.]+ \[[\d., ]+\]", set()
+    interval = r"[\d.]+ \[[\d., ]+\]"
+    there = set(re.findall(interval, (DOCS / "retest.md").read_text(encoding="utf-8")))  # its tables are computed
     for tables in (published / name / "tables" for name in ("quick-seeds", "cifar10-16", "gaussian")):
         answers = pd.read_csv(tables / "retest.csv")
         there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in answers.itertuples()}

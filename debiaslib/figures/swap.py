@@ -30,7 +30,8 @@ def load_swap(tables):
 def oracle_swap(table):
     """Distance from the data of samples drawn by one denoiser at t > T* and another one at t <= T*, against T*, {steps}
     sampling steps, {n} samples. Filled markers: the exact optimum stands in for the network above T*; hollow markers:
-    below it. Horizontal lines: one denoiser at all t. Markers: {spread}.
+    below it; two-coloured markers: the edge has the network above T*, the face the one below. Horizontal lines: one
+    denoiser at all t. Markers: {spread}.
     """
     metrics = [next((m for m in group if (table.metric == m).any()), None) for group in _MEASURES]
     if not any(metrics):
@@ -40,14 +41,16 @@ def oracle_swap(table):
         rows = table[table.metric == metric].assign(se=float("nan"))
         scale = "log" if (rows["value"] > 0).all() else "linear"
         found = summarise(rows, ["above", "below", "t_star"], scale=scale)
-        swapped = found[(found.t_star >= 0) & (found[["above", "below"]] == _OPTIMUM).any(axis=1)]
+        swapped = found[found.t_star >= 0]
         times = sorted(swapped.t_star.unique())
         for i, ((above, below), part) in enumerate(swapped.groupby(["above", "below"])):
             who, name = below if above == _OPTIMUM else above, f"{short(above)} above, {short(below)} below"
-            hollow = {"markerfacecolor": "white", "markeredgecolor": look(who).colour, "linestyle": (0, (5, 2))}
+            edge = {"markerfacecolor": "white", "markeredgecolor": look(who).colour, "linestyle": (0, (5, 2))}
+            if _OPTIMUM not in (above, below):
+                edge |= {"linestyle": ":", "markerfacecolor": look(below).colour}
             if len(times) == 1:  # bars in place of bands: side by side
-                part = part.assign(t_star=part.t_star + 5 * (i - 1.5))
-            curve(ax, part, "t_star", who, label=name, **({"linestyle": "-"} if above == _OPTIMUM else hollow))
+                part = part.assign(t_star=part.t_star + 5 * (i - 2.5))
+            curve(ax, part, "t_star", who, label=name, **({"linestyle": "-"} if above == _OPTIMUM else edge))
         for who, part in found[found.t_star < 0].groupby("above"):
             line = {"color": look(who).colour, "linewidth": 1.1, "linestyle": look("initial").dashes}
             ax.axhline(part["mean"].item(), **line, label=f"{short(who)} alone")

@@ -95,6 +95,12 @@ class ResultTables:
         table = self["mse.csv"]
         return None if table is None else min(set(table.t), key=lambda t: (abs(t - near), t))
 
+    @functools.cached_property
+    def missed(self):
+        """The arms of which a training has missed the gate: a set; empty without a table of the gate."""
+        gate = self["gate.csv"]
+        return set() if gate is None else {*gate.arm[~gate.passes]}
+
     def swap(self):
         """Of the oracle swap, constant's layout_energy at the most steps, by seed: (t_star, alone, swapped).
 

@@ -54,11 +54,12 @@ def gate_line(table, arms):
     """
     rows = table[table.arm.isin(arms)]
     worst = rows.loc[(rows.error / rows.limit).idxmax()]
-    runs = rows.groupby(["arm", "seed"]).passes.all()
+    runs, all_runs = (part.groupby(["arm", "seed"]).passes.all() for part in (rows, table))
+    of_all = f" (all arms: {all_runs.sum()} of {len(all_runs)})" if len(all_runs) > len(runs) else ""
     verdict = "has learned its task" if runs.all() else "has NOT learned its task"
     base = "1.25 times the optimum's" if worst.t == rows.t.min() else "twice that of returning x_t"
     return (
-        f"This experiment {verdict}: {runs.sum()} of {len(runs)} trainings pass the gate. The one with the least room, "
-        f"{worst.arm} with seed {worst.seed}, has an error of x0 of {worst.error:.3g} at t = {worst.t}; "
+        f"This experiment {verdict}: {runs.sum()} of {len(runs)} trainings pass the gate{of_all}. The one with the "
+        f"least room, {worst.arm} with seed {worst.seed}, has an error of x0 of {worst.error:.3g} at t = {worst.t}; "
         f"{worst.limit:.3g} is allowed, {base}."
     )

@@ -159,12 +159,16 @@ def test_the_oracle_swap_has_a_line_for_each_pair_and_the_interval_over_seeds(sw
     colour, features = figure.axes
     assert [ax.get_title("left")[:10] for ax in figure.axes] == ["4x4 layout", "Fréchet di"]
     named = [one.get_label() for one in colour.get_lines()]
-    assert sorted(named[:4]) == ["constant above, optimum below", "debiased above, optimum below",
+    assert sorted(named[:6]) == ["constant above, debiased below", "constant above, optimum below",
+                                 "debiased above, constant below", "debiased above, optimum below",
                                  "optimum above, constant below", "optimum above, debiased below"]  # fmt: skip
-    assert named[4:] == ["constant alone", "debiased alone", "optimum alone"]
+    assert named[6:] == ["constant alone", "debiased alone", "optimum alone"]
     drawn = line(colour, "optimum above, constant below")
     assert drawn.get_xdata().tolist() == [300, 700] and drawn.get_color() == look("constant").colour
-    assert drawn.get_ydata() == pytest.approx([6**0.5] * 2) and len(colour.collections) == 4
+    assert drawn.get_ydata() == pytest.approx([6**0.5] * 2) and len(colour.collections) == 6
+    crossed = line(colour, "constant above, debiased below")
+    assert crossed.get_color() == look("constant").colour
+    assert crossed.get_markerfacecolor() == look("debiased").colour
     one = load_swap(Tables(swapped))[1].query("seed == 0")
     assert not any(ax.collections for ax in oracle_swap(one).axes)
 
@@ -173,9 +177,9 @@ def test_the_oracle_swap_at_one_timestep_has_bars_side_by_side(swapped):
     _, table = load_swap(Tables(swapped))
     colour = oracle_swap(table[table.t_star.isin((-1, 300))]).axes[0]
     markers = [one for one in colour.get_lines() if "alone" not in one.get_label()]
-    assert len({one.get_xdata()[0] for one in markers}) == 4
+    assert len({one.get_xdata()[0] for one in markers}) == 6
     bars = [one for one in colour.collections if isinstance(one, LineCollection)]
-    assert len(bars) == 4 and all(len(bar.get_segments()) == 1 for bar in bars)
+    assert len(bars) == 6 and all(len(bar.get_segments()) == 1 for bar in bars)
     assert colour.get_xticks().tolist() == [300]
 
 

@@ -167,4 +167,9 @@ def test_both_arms_must_have_learned(tmp_path, fails):
     rows = [{"arm": arm, "seed": 0, "t": t, "error": 1.0, "limit": 1.0, "passes": arm != fails}
             for arm in ARMS[:2] for t in (600, 900)]  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "tables" / "gate.csv", index=False)
-    assert verdicts(1, tmp_path).verdict[0] == "refuted"
+    found = all_verdicts(tmp_path).set_index("claim")
+    assert found.verdict["The networks have learned their task."] == "refuted"
+    assert found.verdict["There is a gain at large t."] == "not testable"
+    assert found.verdict["It trains faster."] == "not testable"
+    against_p2 = found.verdict["Better samples than P2 (1, 1) in 5 steps."]
+    assert against_p2 == ("not testable" if fails == "debiased" else "holds")

@@ -47,4 +47,6 @@ def test_a_line_for_each_verdict():
     assert line.startswith("This experiment has NOT learned its task: 1 of 2")
     assert "constant with seed 1, has an error of x0 of 14 at t = 900; 2.4 is allowed, twice that of returning" in line
     other = pd.DataFrame(good + [{**bad[0], "arm": "control"}])
-    assert "1 of 1" in gate_line(other, ["constant"])  # a control that is there to fail does not count
+    assert "1 of 1 trainings pass the gate (all arms: 1 of 2)" in gate_line(
+        other, ["constant"]
+    )  # a control that is there to fail does not count
