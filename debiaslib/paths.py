@@ -70,4 +70,4 @@ def check_results_folder(name, results=""):
 
 def cache_root():
     """The folder of decoded images and features, which can be deleted: $DEBIASLIB_CACHE, else ~/.cache/debiaslib."""
-    return Path(os.environ.get("DEBIASLIB_CACHE") or "~/.cache/debiaslib").expanduser().absolute()
+    return user_path(os.environ.get("DEBIASLIB_CACHE") or "~/.cache/debiaslib").absolute()

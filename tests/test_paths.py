@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from debiaslib.paths import absolute, without_folders
+from debiaslib.paths import absolute, cache_root, without_folders
 
 
 @pytest.fixture
@@ -20,6 +20,13 @@ def test_a_path_that_exists_becomes_absolute(home, monkeypatch):
     assert absolute("my pictures") == absolute("~/my pictures") == wanted
     for text in ("", "minifaces", "uoft-cs/cifar10", "~/none"):
         assert absolute(text) == text
+
+
+def test_a_cache_without_a_home_is_below_the_working_folder(monkeypatch, tmp_path):
+    """As in a container whose user has no entry; it was a trace."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEBIASLIB_CACHE", "~nobody-of-this-name/cache")
+    assert cache_root() == tmp_path / "~nobody-of-this-name/cache"
 
 
 def test_what_leaves_the_machine_names_no_folder(home):

@@ -51,8 +51,10 @@ def local_source(path, split):
     if root.is_file():
         return _shards(root.stem, root, [root]) if split == "train" else None
     every = _files(root)
-    shards = [file for file in every if file.suffix.lower() == ".parquet"]
-    found = shards or [file for file in every if file.suffix.lower() in SUFFIXES]
+    shards, images = ([file for file in every if file.suffix.lower() in kind] for kind in ((".parquet",), SUFFIXES))
+    if images:  # a table beside them may hold their captions
+        shards = [file for file in shards if _has_images(file)]
+    found = shards or images
     if not found:
         raise InputError(f"the folder {str(path)!r} holds no images; looked for {' '.join(SUFFIXES)} and .parquet")
     files, trained = _of_split(found, root, split), _of_split(found, root, "train")
@@ -60,17 +62,22 @@ def local_source(path, split):
         raise InputError(f"the folder {str(path)!r} holds held-out images only; it must hold training images")
     if not files:
         return None
+    left_out = sorted(set(images if shards else every) - set(found))
     if shards:
         _check_shards(files, root)
-        return _shards(root.name, root, files)
 
     def start(resolution):
-        if left_out := sorted(set(every) - set(found)):
+        if left_out:
             print(f"left out {len(left_out)} files of {str(root)!r}, such as {left_out[0].name}", file=sys.stderr)
+        if shards:
+            return _open_shards(files, resolution)
         images = ((f"the image {str(file)!r}", file.read_bytes()) for file in files)
         return len(files), decode_all(images, resolution)
 
-    return Source(root.name, _identity(root, files), start, lambda: _folder_labels(files, trained, root))
+    def labels():
+        return _shard_labels(files) if shards else _folder_labels(files, trained, root)
+
+    return Source(root.name, _identity(root, files), start, labels)
 
 
 def _files(root):
@@ -183,18 +190,28 @@ def _check_shards(files, root):
 
 def _open_shards(files, resolution):
     """(N, iterator of uint8 (3, R, R)). Every file is opened before any is decoded, to find a wrong one at once."""
-    shards = [(file, _open_shard(file)) for file in files]
-    columns = [image_column(shard.schema_arrow, repr(str(file))) for file, shard in shards]
+    columns, count = [], 0
+    for file in files:  # and closed again: a process may hold about a thousand
+        with _open_shard(file) as shard:
+            columns.append(image_column(shard.schema_arrow, repr(str(file))))
+            count += shard.metadata.num_rows
 
     def items():
-        for (file, shard), column in zip(shards, columns, strict=True):
-            for row, image in enumerate(_rows(file, shard, column)):
-                where = f"row {row} (from 0) of {str(file)!r}"
-                if not image or not image["bytes"]:
-                    raise InputError(f"{where} holds no image in its column {column!r}")
-                yield where, image["bytes"]
+        for file, column in zip(files, columns, strict=True):
+            with _open_shard(file) as shard:
+                for row, image in enumerate(_rows(file, shard, column)):
+                    where = f"row {row} (from 0) of {str(file)!r}"
+                    if not image or not image["bytes"]:
+                        raise InputError(f"{where} holds no image in its column {column!r}")
+                    yield where, image["bytes"]
 
-    return sum(shard.metadata.num_rows for _, shard in shards), decode_all(items(), resolution)
+    return count, decode_all(items(), resolution)
+
+
+def _has_images(file):
+    with contextlib.suppress(InputError), _open_shard(file) as shard:
+        return bool(image_column(shard.schema_arrow, ""))
+    return False
 
 
 def _shard_labels(files):

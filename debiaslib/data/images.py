@@ -71,7 +71,7 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
     that cannot be reached, a resolution outside 4 .. 1024, training images without labels, and a label outside
     0 .. classes - 1.
     """
-    check_number("resolution", resolution, minimum=4, maximum=1024, integer=True)
+    resolution = int(check_number("resolution", resolution, minimum=4, maximum=1024, integer=True))
     check_choice("split", split, SPLITS)
     source = _find_source(str(dataset), resolution, split)
     if source is None:

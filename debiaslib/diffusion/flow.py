@@ -6,7 +6,7 @@ Here t is a time in [0, 1], called sigma as in diffusers. The argument t of the 
 sigma, as everywhere in this library.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,7 +21,7 @@ class FlowSchedule(ForwardProcess):
     sigma = 0 is the image, with an infinite SNR; sigma = 1 is noise, with SNR = 0. `uniform` needs T >= 1, shift > 0.
     """
 
-    sigma: torch.Tensor
+    sigma: torch.Tensor = field(repr=False)
     name: str = "flow"
 
     def __post_init__(self):

@@ -30,6 +30,8 @@ def prediction_target(x0, noise, t, schedule, prediction_type="epsilon"):
     Raises InputError for an unknown prediction type, for v in flow matching, and, for v alone, for a t outside [0, T).
     """
     check_prediction_type(prediction_type, schedule)
+    if noise.shape != x0.shape:  # torch would stretch it
+        raise InputError(f"noise has shape {tuple(noise.shape)}; it must be {tuple(x0.shape)}")
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "sample":
@@ -56,6 +58,8 @@ def to_x0_epsilon(output, x_t, t, schedule, prediction_type="epsilon"):
     if output.shape != x_t.shape:  # torch would stretch it
         raise InputError(f"output has shape {tuple(output.shape)}; it must be that of x_t, {tuple(x_t.shape)}")
     a, s = schedule.scales(t, x_t)
+    if a.numel() != 1 and len(a) != len(x_t):
+        raise InputError(f"t has {len(a)} entries; it must be a whole number, or one for each of {len(x_t)} images")
     if prediction_type == "epsilon":
         if _any_zero(0, t, x_t, schedule):
             other = "prediction_type='v_prediction' (in flow matching 'flow_prediction') or 'sample'"

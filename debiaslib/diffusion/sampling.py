@@ -34,7 +34,8 @@ def sample(
     """Draw one image per seed: uint8 (N, C, H, W), on the CPU.
 
     model: any callable of (x_t, t), x_t (batch_size, C, H, W) float32 and t int64 (batch_size,): a network, or a
-        function, such as one that asks `OptimalDenoiser` above a timestep and a network below it.
+        function, such as one that asks `OptimalDenoiser` above a timestep and a network below it. It is used as it
+        is: call `eval()` on a network with dropout first.
     schedule: a `Schedule`; seeds: whole numbers in [0, 2^32). Image i depends on seed i alone, to the bit on the CPU,
         because the network always sees one padded batch shape and each image draws from a generator of its own.
     sampler, steps: "ddim", or "ddpm" (the posterior's variance, "fixed small", or the model's own if it has learned
@@ -118,7 +119,7 @@ def _check_answers(finite, timesteps, seeds):
 def _normal(generators, shape, device):
     """One draw per generator, padded with zeros to the batch shape; always drawn on the CPU, so the same everywhere."""
     on_cuda = torch.device(device).type == "cuda"
-    noise = torch.zeros(shape, pin_memory=on_cuda)
+    noise = torch.zeros(shape, dtype=torch.float32, pin_memory=on_cuda)
     for row, generator in zip(noise, generators, strict=False):
         row.normal_(generator=generator)
     return noise.to(device, non_blocking=on_cuda)

@@ -6,7 +6,7 @@ t is 0-based: t = 0 is the least noisy step, t = T-1 the noisiest. The forward p
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class ForwardProcess:
         outside = t[(t < 0) | (t >= self.T)]
         if outside.numel():
             raise InputError(f"t is {int(outside[0])}; it must be in [0, {self.T})")
+        if t.ndim > 1:
+            raise InputError(f"t has shape {tuple(t.shape)}; it must be a whole number, or one for each image")
         shape = -1, *[1] * (like.ndim - 1)
         # Asynchronously, or a GPU's queue would end here at each step.
         return tuple(table.cpu()[t].reshape(shape).to(like, non_blocking=like.is_cuda) for table in self.scale_tables)
@@ -55,7 +57,7 @@ class Schedule(ForwardProcess):
     The constructors raise it for a T outside 1 .. 1,000,000, for a beta outside (0, 1) and for an s below 0.
     """
 
-    alpha_bar: torch.Tensor
+    alpha_bar: torch.Tensor = field(repr=False)
     name: str = "custom"
 
     def __post_init__(self):

@@ -152,6 +152,7 @@ def open_study(experiment="quick", dataset="", results="", model=""):
     On a GPU TF32 is switched off for the process: what is measured is measured in float32. Raises InputError.
     """
     study = Study(load_experiment(experiment, dataset), results_root(results))
+    provenance()  # remembered: the checkout may be another one when a table is written
     if study.config.device.startswith("cuda"):
         torch.backends.cudnn.conv.fp32_precision = "ieee"
     if not model:

@@ -63,7 +63,10 @@ def parse_arm(text):
     weighting, settings = split_settings("arm", text)
     for name in settings:
         check_name("setting of a variant", name, SETTINGS)
-    return Arm(parse_strategy(weighting), tuple(sorted(settings.items())))
+    arm = Arm(parse_strategy(weighting), tuple(sorted(settings.items())))
+    if len(arm.slug) > 150:
+        raise InputError(f"arm {shown(text)} gives names of files of {len(arm.slug)} characters; 150 are allowed")
+    return arm
 
 
 def split_settings(what, text):

@@ -58,6 +58,8 @@ class Pretrained:
     def resolution(self):
         """Pixels of a side of the images that it was trained on."""
         size = self.network.config.sample_size
+        if size is None:
+            raise InputError(f"{self.name} does not say the size of its images; set sample_size in its config.json")
         return size if isinstance(size, int) else size[0]
 
     @property
@@ -87,6 +89,8 @@ def load_model(source, images=None, device="cpu", *, raw=False, **settings):
     check_device(device)
     if not raw and images is None:
         return load_pretrained(source, **settings).network.to(device)
+    if settings or (raw and images is not None):
+        raise InputError("images, raw and the settings of a checkpoint were given; at most one of them can be meant")
     run = _own_run(source)
     if run is None:
         raise InputError(f"{source} is no run of ours, so it has no snapshots; leave out images and raw")

@@ -19,11 +19,12 @@ from ..data.images import load_images
 from ..devices import check_device
 from ..diffusion.randomness import stream_seed
 from ..files import exclusive, write_json
+from ..provenance import provenance
 from ..signals import StopFlag, leave
 from .batches import Batches
 from .checkpoints import resume, save_checkpoint, save_weights, training_state
 from .log import TrainingLog
-from .network import build_network, prepare_network
+from .network import build_network, check_network, prepare_network
 from .objective import Objective
 from .processes import current_world
 from .run import check_settings, find_run, write_record
@@ -43,6 +44,7 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     world = current_world()
     progress = progress and world.first
     check_device(config.device)
+    provenance()  # asked for now and remembered: the checkout may be another one when the record is written
     run = find_run(experiment, config.arm, config.seed, results)
     images = load_images(config.dataset, config.resolution, progress=progress, classes=config.classes)
     wanted = {**config.to_dict(), **images.identity}
@@ -53,12 +55,16 @@ def train(config, results="", experiment="notebook", *, progress=True, checkpoin
     with exclusive(run.folder / ".lock", f"the run {run.folder}") if world.first else nullcontext():
         if world.broadcast(run.record is None):  # another process may have completed it while we waited
             check_settings(run, wanted, world.size)
+            threads = torch.get_num_threads()
             torch.set_num_threads(config.threads)
-            training = Training(run, config, images)  # refuses what cannot be trained before anything is written
-            if world.first:
-                several = {"processes": world.size} if world.size > 1 else {}
-                write_json(run.folder / "config.json", {**wanted, **several})
-            training.finish(progress, checkpoint_seconds)
+            try:
+                training = Training(run, config, images)  # refuses what cannot be trained before anything is written
+                if world.first:
+                    several = {"processes": world.size} if world.size > 1 else {}
+                    write_json(run.folder / "config.json", {**wanted, **several})
+                training.finish(progress, checkpoint_seconds)
+            finally:
+                torch.set_num_threads(threads)
     return run
 
 
@@ -67,7 +73,9 @@ class Training:
 
     def __init__(self, run, config, images):
         self.run, self.config, self.images, self.world = run, config, images, current_world()
-        self.network = prepare_network(build_network(config).to(config.device).train(), config)
+        network = build_network(config)
+        check_network(network, config.resolution, 6 if config.learned_variance else 3, config.classes)
+        self.network = prepare_network(network.to(config.device).train(), config)
         self.model = self.network  # with several processes, a copy of it that exchanges gradients
         self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)

@@ -1,5 +1,6 @@
 """The network of a configuration: diffusers' U-Net or transformer, with an input skip if asked, and made fast."""
 
+import copy
 import functools
 
 import torch
@@ -8,6 +9,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DOutput
 
+from ..diffusion.prediction import network_output
 from ..diffusion.randomness import stream_seed
 from ..diffusion.schedule import Schedule
 from ..errors import InputError, check_choice
@@ -77,7 +79,7 @@ def build_network(config, *, initialise=True):
         torch.manual_seed(stream_seed(config.seed, "init") if initialise else 0)
         try:
             network = _CLASSES[kind][skips](**settings)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # also an IndexError or a ZeroDivisionError, for an empty list or a 0
             raise InputError(f"the network's settings are refused by diffusers: {error}") from None
     last = network.conv_out if kind == "UNet2DModel" else network.proj_out_2
     if zero:
@@ -87,6 +89,26 @@ def build_network(config, *, initialise=True):
         block.norm1.emb.class_embedder.dropout_prob = 0  # diffusers' 0.1 would draw a second class in training
     last.forward = functools.partial(_float32_forward, last)
     return network
+
+
+def check_network(network, size, channels, classes):
+    """Raise InputError for a network that does not fit its images: one call of a copy, on shapes alone.
+
+    size: pixels of a side; channels: of the answer, 3 or with learned variance 6; classes: how many, or None.
+    """
+    on_meta = copy.deepcopy(network).to("meta").eval()
+    with torch.device("meta"), torch.no_grad():
+        x_t, t = torch.empty(1, 3, size, size), torch.zeros(1, dtype=torch.int64)
+        try:
+            answer = tuple(network_output(on_meta, x_t, t, None if classes is None else t).shape[1:])
+        except Exception as error:  # whatever a layer says of a shape that it cannot take
+            raise InputError(f"the network cannot take images of 3x{size}x{size}: {error}") from None
+    if answer != (channels, size, size):
+        raise InputError(f"the network answers {answer} to an image; it must be {(channels, size, size)}")
+    if network.config.sample_size not in (None, size):
+        raise InputError(
+            f"sample_size of the network is {network.config.sample_size}; it must be the resolution, {size}"
+        )
 
 
 def skip_scale(config):
@@ -110,7 +132,7 @@ def _zero_outputs(network, last):
 
 
 def _float32_forward(layer, x):
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):  # it knows no meta device
         return type(layer).forward(layer, x.to(layer.weight.dtype))
 
 

@@ -80,5 +80,6 @@ def _card(experiment, runs, weights):
         rows="\n".join(rows),
         data=f"{data['images']:,} images of {data['name']}",
         first=runs[0].name,
+        kind=config["network"].get("_class_name", "UNet2DModel"),
         **config,
     )

@@ -15,6 +15,7 @@ from pictures import chw, folder_of, picture, png, save, write_parquet
 
 from debiaslib.data import gaussian, minifaces
 from debiaslib.data import images as caching
+from debiaslib.data.folders import local_source
 from debiaslib.data.images import load_images
 from debiaslib.errors import InputError
 
@@ -98,6 +99,36 @@ def test_what_is_left_out_is_counted_once(tmp_path, capsys):
 
 
 # The cache
+
+
+def test_a_table_beside_images_may_hold_their_captions(tmp_path, capsys):
+    """The layout of an image folder with metadata.parquet; a table that holds images itself is the data set."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = folder_of(tmp_path / "faces", 3)
+    pq.write_table(pa.table({"file_name": ["00.png"], "caption": ["a face"]}), root / "metadata.parquet")
+    assert len(load_images(root, 8).images) == 3
+    assert capsys.readouterr().err == f"left out 1 files of {str(root)!r}, such as metadata.parquet\n"
+    write_parquet(root / "train-00000-of-00001.parquet", [png(picture(i)) for i in range(5)])
+    (root / "metadata.parquet").unlink()
+    assert len(load_images(root, 8).images) == 5
+    assert capsys.readouterr().err == f"left out 3 files of {str(root)!r}, such as 00.png\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="lists its open files under another name")
+def test_shards_are_open_one_at_a_time(tmp_path):
+    """There may be more of them than a process may hold open."""
+    for i in range(8):
+        write_parquet(tmp_path / f"many/train-{i:05d}-of-00008.parquet", [png(picture(i))] * 2)
+    count, images = local_source(tmp_path / "many", "train").open(8)
+    next(iter(images))
+    there = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    assert count == 16 and sum(path.endswith(".parquet") for path in there) <= 1
+
+
+def test_a_resolution_may_be_numpys(tmp_path):
+    assert load_images(folder_of(tmp_path / "faces"), np.int64(8)).images.shape == (3, 3, 8, 8)
 
 
 def test_links_are_followed_and_may_lead_back(tmp_path):

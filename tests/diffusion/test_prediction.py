@@ -100,6 +100,17 @@ def test_an_output_of_another_shape_is_not_stretched(shape):
     assert str(caught.value) == f"output has shape {shape}; it must be that of x_t, (8, 3, 4, 4)"
 
 
+def test_as_many_timesteps_as_images_and_noise_of_their_shape():
+    _, x_t = pair()
+    for call in (to_x0_epsilon, lambda *one: LINEAR.add_noise(*one[:3])):
+        with pytest.raises(InputError, match="t has 3 entries; it must be a whole number, or one for each of 1 images"):
+            call(x_t[:1], x_t[:1], torch.arange(3), LINEAR)
+        with pytest.raises(InputError, match=r"t has shape \(8, 1\); it must be a whole number, or one for each image"):
+            call(x_t, x_t, torch.zeros(8, 1, dtype=torch.int64), LINEAR)
+    with pytest.raises(InputError, match=r"noise has shape \(1, 3, 4, 4\); it must be \(8, 3, 4, 4\)"):
+        prediction_target(x_t, x_t[:1], 5, LINEAR, "v_prediction")
+
+
 def test_no_signal_at_the_end_of_a_zero_terminal_schedule():
     schedule = LINEAR.rescale_zero_terminal_snr()
     x0, noise = pair()

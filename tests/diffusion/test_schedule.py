@@ -198,6 +198,10 @@ def test_zero_terminal_rescaling(ours, betas, theirs):
     assert schedule.snr[-1] > 0  # the schedule itself is as it was
 
 
+def test_a_schedule_is_shown_in_one_line():
+    assert repr(Schedule.linear()) == "Schedule(name='linear')" and "tensor" not in repr(FlowSchedule.uniform())
+
+
 def test_two_timesteps_can_be_rescaled():
     assert Schedule.linear(2).rescale_zero_terminal_snr().alpha_bar.tolist() == pytest.approx([1 - 1e-4, 0], rel=1e-12)
 

@@ -67,6 +67,11 @@ def test_every_arm_survives_its_canonical_form(weighting, settings):
         ("debiased; dataset=x", "setting of a variant 'dataset' is unknown"),
         ("debiased; lr=1, lr=2", "cannot be read"),
         ("debiased; =1", "setting of a variant '' is unknown"),
+        (
+            "debiased; learned_variance=true, normalize_weight=true, prediction_type=v_prediction, lr_decay=cosine, "
+            "timestep_sampling=stratified, precision=bfloat16, weight_decay=0.01, max_grad_norm=1",
+            "150 are allowed",
+        ),
         (3, "must be a string"),
         (None, "must be a string"),
     ],

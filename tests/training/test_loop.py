@@ -3,6 +3,7 @@
 import collections
 import copy
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from debiaslib import provenance
 from debiaslib.data.images import load_images
 from debiaslib.diffusion.randomness import stream
 from debiaslib.errors import InputError
@@ -311,6 +313,29 @@ def test_the_callers_random_state_is_left_alone(settings, tmp_path):
         train(TrainConfig(**settings), tmp_path, progress=False)
         drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
+
+
+def test_the_callers_number_of_threads_comes_back(settings, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        train(TrainConfig(**settings), tmp_path, progress=False)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_record_names_the_commit_that_its_training_began_with(settings, tmp_path, monkeypatch):
+    states = iter([{"commit": "began", "clean": True}, {"commit": "ended", "clean": True}])
+    monkeypatch.setattr(provenance, "git_state", functools.cache(lambda: next(states)))
+    step = Training.one_step
+
+    def commits_meanwhile(training):
+        assert provenance.git_state.cache_info().currsize == 1
+        step(training)
+
+    monkeypatch.setattr(Training, "one_step", commits_meanwhile)
+    assert train(TrainConfig(**settings), tmp_path, progress=False).record["commit"] == "began"
 
 
 # Precision

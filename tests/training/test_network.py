@@ -49,6 +49,24 @@ def test_a_network_that_diffusers_refuses_is_one_line(change):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "network, said",
+    [
+        ({**TRANSFORMER, "in_channels": 1}, "the network cannot take images of 3x8x8: "),
+        ({**STILL, "block_out_channels": []}, "the network's settings are refused by diffusers: "),
+        ({**STILL, "class_embed_type": "timestep"}, "the network cannot take images of 3x8x8: "),
+        ({**STILL, "sample_size": 16}, "sample_size of the network is 16; it must be the resolution, 8"),
+        ({**STILL, "out_channels": 6}, "the network answers (6, 8, 8) to an image; it must be (3, 8, 8)"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_images_is_refused_before_anything_is_written(tmp_path, network, said):
+    with pytest.raises(InputError) as caught:
+        train(config(network=network), tmp_path, progress=False)
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+    assert not [*tmp_path.rglob("config.json")]
+    train(config(), tmp_path, progress=False)  # the folder takes the mended call
+
+
 # The input skip
 
 

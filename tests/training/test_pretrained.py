@@ -149,6 +149,18 @@ def test_its_schedule_is_scaled_as_adm_does(tmp_path):
     assert torch.equal(made.schedule.alpha_bar, Schedule.cosine(400).alpha_bar)
 
 
+def test_a_pipeline_that_does_not_say_its_size_is_one_line(tmp_path):
+    source = pipeline(tmp_path / "p")
+    changed_json(tmp_path / "p" / "unet" / "config.json", sample_size=None)
+    line = refused(lambda: load_pretrained(source).resolution)
+    assert "does not say the size of its images; set sample_size in its config.json" in line
+
+
+def test_what_of_a_run_is_meant_is_one_thing(tmp_path):
+    for asked in ({"images": 8, "raw": True}, {"images": 8, "num_heads": 4}):
+        assert "at most one of them can be meant" in refused(load_model, tmp_path, **asked)
+
+
 def test_a_source_and_its_settings():
     assert split_settings("model", "google/ddpm-cifar10-32") == ("google/ddpm-cifar10-32", {})
     assert split_settings("model", " a.pt ; num_heads=4, new_attention_order=True, schedule=cosine") == (

@@ -110,6 +110,7 @@ def test_the_card_says_what_they_are(folder):
     assert "Stock diffusers loads these weights without a warning and leaves that out" in card
     assert "| `debiased-s3` | debiased | epsilon | 0.002 | 3 | 16 | " in card
     assert 'load_model("weights/debiased-s3")' in card
+    assert "diffusers' `UNet2DModel`" in card
     assert "minifaces, 8x8: debiased, constant" in card and max(map(len, card.splitlines())) <= 130
 
 
