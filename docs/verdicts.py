@@ -22,7 +22,7 @@ from debiaslib.metrics.statistics import paired_ratio
 from debiaslib.paths import checkout
 from debiaslib.report.here import control_ratios
 from debiaslib.report.results_read import ResultTables, name_of
-from debiaslib.report.retest import QUESTIONS, T_STAR, conclusions
+from debiaslib.report.retest import FEW, QUESTIONS, T_STAR, conclusions
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
 MARKS = re.compile(r"(<!-- table (\w+): python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -260,10 +260,23 @@ def answered():
     for name in [name for name in ANSWERED if (PUBLISHED / name / "tables/retest.csv").is_file()]:
         compared = pd.read_csv(PUBLISHED / name / "tables/retest.csv")
         seeds = "" if name in REPEATED else f", {compared.n.max()} seeds"
-        columns[ANSWERED[name] + seeds] = conclusions(compared).set_index("question").answer
+        answer = conclusions(compared).set_index("question").answer
+        columns[ANSWERED[name] + seeds] = answer + pd.Series({q: _numbers(q, compared) for q in answer.index})
     asked = pd.Series(QUESTIONS, name="question")
     table = pd.concat([asked, *columns.values()], axis=1, keys=["question", *columns])
     return markdown(table.fillna("not measured")) + "\n"
+
+
+def _numbers(question, compared):
+    """The ratios that an answer rests on, in brackets: of Q3 those by few steps, of Q4 the optimum at large t."""
+    rows = compared[(compared.question == question) & ~(compared.outcome.str.startswith("layout") & (question == "Q2"))]
+    if question == "Q3":
+        rows = rows[rows.outcome.str.endswith(f", {FEW} steps")]
+    shown = []
+    for row in rows.head(1 if question == "Q4" else len(rows)).itertuples():
+        against = f", against {_short(row.against)}" if question == "Q3" else ""
+        shown.append(f"{row.outcome}{against}: {_interval(row.ratio, row.low, row.high)}, n = {row.n}")
+    return f" ({'; '.join(shown)})"
 
 
 def networks():

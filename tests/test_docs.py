@@ -191,6 +191,14 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
     swapped = paired_ratio(swap.optimum, swap.constant)
     there |= {"{:.3g} [{:.3g}, {:.3g}]".format(*interval) for interval in (pooled, swapped)}
     early = natural.judged[(natural.judged.images_seen == 75_008) & (natural.judged.metric == "fd_cifar10")]
+    constant = natural.judged.query(
+        "metric == 'fd_cifar10' and steps == 10 and weighting == 'constant' and variant == ''"
+    )
+    constant = constant.pivot(index="images_seen", columns="seed", values="value")
+    quarter, half = constant.loc[75_008, [3, 4]], constant.loc[150_000]
+    said = f"{quarter[3]:,.0f} and {quarter[4]:,.0f} by 10 steps); at 150,000 they were near the others "
+    said += f"({half[3]:.1f} and {half[4]:.1f} beside {half[[0, 1, 2, 5]].min():.1f} to {half[[0, 1, 2, 5]].max():.1f})"
+    assert said in (DOCS / "retest.md").read_text(encoding="utf-8")
     collapsed = early[early.value > 2000].groupby(["weighting", "variant"]).seed.nunique()
     assert collapsed.to_dict() == {("constant", ""): 2}  # and none of any other arm
     said = re.findall(interval, prose)
