@@ -53,8 +53,10 @@ def write_results(root, seeds=(0,), missing=()):
     results, data, folder = root / "all results", root / "my pictures", root / "all results" / "tiny"
     data.mkdir(parents=True)
     file = root / "tiny.yaml"
+    chapters = sorted({spec.notebook for spec in FIGURES.values()})
     file.write_text(yaml.safe_dump({"preset": "minifaces16", "weightings": list(WEIGHTINGS), "seeds": list(seeds),
-                                    "features": ["minifaces"]}))  # fmt: skip
+                                    "features": ["minifaces"], "swap_timesteps": [300, 700],
+                                    "notebooks": chapters}))  # fmt: skip
     write_synthetic_results(folder, seeds=seeds)
     for path in (folder / "tables").glob("*.csv"):
         note(path.with_name(path.name + ".json"), {"table": path.name, "seconds": 2.0, **MADE})
@@ -72,7 +74,7 @@ def write_results(root, seeds=(0,), missing=()):
             (folder / "figures" / f"{name}.pdf").write_bytes(b"%PDF")
             said = {"title": spec.title, "caption": f"About {name} < all.", "data": []}
             note(folder / "figures" / f"{name}.json", said)
-    for name in sorted({spec.notebook for spec in FIGURES.values()}):
+    for name in chapters:
         _write_chapter(folder / "notebooks" / f"{name}.ipynb", name, file, data, results)
     return file, results, data
 

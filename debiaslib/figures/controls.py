@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..study.controls import BASE, OUTCOMES
+from ..study.controls import BASE, BEST, OUTCOMES
 from .lines import curves, dots, listed, number_range
 from .registry import figure
 from .style import log_axis, look, panel_grid, ticks_at
@@ -30,7 +30,9 @@ def load_learning_rates(tables):
 
 def load_controls(tables):
     table = tables.frame(*tables.find(CONTROLS), "condition outcome ratio low high n")
-    return _facts(table, "bars: 95 % t-intervals over them"), table
+    best = " Each arm's best learning rate is chosen on the same seeds."
+    best = best if (table.condition == BEST).any() else ""
+    return {**_facts(table, "bars: 95 % t-intervals over them"), "best": best}, table
 
 
 def _facts(table, drawn):
@@ -58,7 +60,7 @@ def learning_rates(table):
 @figure("How much of the gain is the weighting?", NOTEBOOK, CONTROLS, load_controls)
 def control_ratios(table):
     """Ratio debiased / constant of outcomes that are above 0 in all trainings (lower is better), paired by seed;
-    dotted: the ratio of the baseline. Squares: {spread} Each arm's best learning rate is chosen on the same seeds.
+    dotted: the ratio of the baseline. Squares: {spread}{best}
     """
     conditions = list(dict.fromkeys(table.condition))
 

@@ -22,21 +22,21 @@ def load_errors(tables):
     table = table[table.split == "train"]
     trained = table[~table.model.isin(["optimum", "initial"])]
     over = spread(trained, "; intervals: 95 % over the images, without the spread between seeds", "model")
-    return {"n": int(table.n.max()), "over": over}, table
+    ratio = ", and its ratio to that of the first weighting, which sees the same images, timesteps and noise"
+    ratio = ratio if trained.model.nunique() > 1 else ""
+    return {"n": int(table.n.max()), "over": over, "ratio": ratio}, table
 
 
 @figure("Error of epsilon by timestep", NOTEBOOK, TABLE, load_errors)
 def mse_epsilon(table):
-    """Mean squared error of epsilon_hat by timestep (paper, figure 4), and its ratio to that of the first weighting.
-    {RATIO} {BANDS}
-    """
+    """Mean squared error of epsilon_hat by timestep (paper, figure 4){ratio}. {INITIAL} {BANDS}"""
     return error_and_ratio(table[table.quantity == "epsilon_mse"])
 
 
 @figure("Error of x0 by timestep", NOTEBOOK, TABLE, load_errors)
 def mse_x0(table):
-    """Mean squared error of the one-step estimate x0_hat by timestep, not clipped (paper, figure 4), and its ratio to
-    that of the first weighting. {RATIO} {BANDS}
+    """Mean squared error of the one-step estimate x0_hat by timestep, not clipped (paper, figure 4){ratio}. {INITIAL}
+    {BANDS}
     """
     return error_and_ratio(table[table.quantity == "x0_mse"])
 

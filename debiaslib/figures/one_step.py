@@ -55,7 +55,7 @@ def one_step_estimates(arrays, shown, images=3):
 @figure("Colour error of one-step estimates", NOTEBOOK, "tables/mse.csv", load_errors)
 def colour_error(table):
     """Squared error of the mean colour of the one-step estimate: mean over R, G and B of (mean of x0_hat - mean of
-    x0)^2 in each image, not clipped. Initial: x_t itself in the place of the estimate. Training images. {BANDS}
+    x0)^2 in each image, not clipped. {INITIAL} {BANDS}
     """
     drawn, [[ax]] = new_figure(height=3.5)
     error_panel(ax, table[table.quantity == "colour_mse"])

@@ -9,9 +9,8 @@ _WORDS = {  # what several captions say
     "CLIPPED": "x0_hat is clipped to [-1, 1] for display alone.",
     "SAME_NOISE": "An image of every weighting starts from the same noise, at any number of steps. The first images, "
     "not chosen; no error bars.",
-    "RATIO": "Initial: x_t itself in the place of the estimate. All see the same images, timesteps and noise, so the "
-    "ratio's interval is that of paired differences. Training images.",
-    "BANDS": "Lines and bands: mean over {n} images and, of its logarithm, over training seeds ({over}).",
+    "INITIAL": "Initial: x_t itself in the place of the estimate. Training images.",
+    "BANDS": "Lines and bands: mean over {n} images; {over}.",
 }
 
 

@@ -1,5 +1,6 @@
 """An executed notebook as one HTML page that holds all it needs: nothing to load, readable offline. By nbconvert."""
 
+import base64
 import html
 import re
 from pathlib import Path
@@ -66,20 +67,28 @@ def read_notebook(path):
 def add_captions(notebook, figures):
     """Give each picture that `draw(name)` made its title as alternative text, and below it its caption, as Markdown.
 
-    figures: the folder with <name>.json of the figures; one without it gets neither.
+    figures: the folder with <name>.png and <name>.json of the figures; a picture that is not there gets neither: it was
+    drawn again since, perhaps of another run.
     """
     for cell in notebook.cells:
-        records = [read_json(figures / f"{name}.json") or {} for name in _DRAWN.findall(cell.source)]
+        names = _DRAWN.findall(cell.source)
         outputs = []
         for output in cell.get("outputs", []):
             outputs.append(output)
             if "image/png" in output.get("data", {}):
-                record = records.pop(0) if records else {}
+                record = _record_of(output.data["image/png"], figures / (names.pop(0) if names else ""))
                 output.metadata["image/png"] = {"alt": record.get("title", "figure")}
                 if "caption" in record:
                     outputs.append(nbformat.v4.new_output("display_data", {"text/markdown": caption_of(record)}))
         if cell.cell_type == "code":
             cell.outputs = outputs
+
+
+def _record_of(picture, path):
+    """The record of a figure, <path>.json, if <path>.png is this picture (base64); else {}."""
+    image = path.with_suffix(".png")
+    same = image.is_file() and image.read_bytes() == base64.b64decode(picture)
+    return (read_json(path.with_suffix(".json")) or {}) if same else {}
 
 
 def caption_of(record):

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..figures.draw import FIGURES
 from ..files import as_json, atomic_path, read_json
 from ..paths import cache_root, checkout, without_folders
-from ..study.experiment import load_experiment
+from ..study.experiment import known_experiments, load_experiment
 from ..training.published_weights import publish_weights
 from .notebook_html import add_captions, read_notebook
 
@@ -49,6 +49,8 @@ def publish(folder, target, experiment=""):
     and for a text that names this machine.
     """
     folder, target = Path(folder), Path(target)
+    if not experiment and folder.name not in known_experiments():
+        raise InputError(f"{folder.name!r} is no experiment of config/; name its YAML file with --experiment")
     settings = load_experiment(experiment or folder.name)
     _check_folders(folder, target)
     contents = {}  # all are checked before one is written
@@ -70,7 +72,10 @@ def publish(folder, target, experiment=""):
 def _check_folders(folder, target):
     if not folder.is_dir():
         raise InputError(f"results is {str(folder)!r}; it must be the folder of an experiment, such as results/quick")
-    if target.is_dir() and any(target.iterdir()) and not (target / "tables").is_dir():
+    if not (folder / "report.html").is_file():
+        raise InputError(f"{folder} has no report.html; complete the experiment with make reproduce first")
+    earlier = (target / "report.html").is_file() and (target / "records").is_dir() and not (target / "runs").exists()
+    if target.is_dir() and any(target.iterdir()) and not earlier:
         raise InputError(f"{target} holds something else than published results; name an empty or a new folder")
     if folder.resolve() in (target.resolve(), *target.resolve().parents):
         raise InputError(f"{target} lies within {folder}, the results to publish; name another folder")

@@ -105,7 +105,10 @@ def _missing(experiment, folder, pages):
     names = ["weights", "mse", *(f"distances-{run_name(*run)}" for run in experiment.runs)]
     lines += [f"table missing: {name}.csv" for name in names if not (folder / "tables" / f"{name}.csv").exists()]
     others = [path for path in sorted(folder.glob("tables/distances-*-s*.csv")) if path.stem not in names]
-    return lines + [f"of no training of this experiment, and counted until it is removed: {one.name}" for one in others]
+    asked = {"oracle_swap.csv": experiment.swap_timesteps, "controls.csv": "07_controls" in experiment.notebooks}
+    others += [folder / "tables" / name for name in asked if not asked[name] and (folder / "tables" / name).exists()]
+    others += [Path(f"{page}.ipynb") for page in pages if page not in experiment.notebooks]
+    return lines + [f"of earlier settings, and counted until it is removed: {one.name}" for one in others]
 
 
 def _heading(page):

@@ -18,7 +18,8 @@ from .notebook_html import describe_commit
 from .numbers_as_text import bracketed, describe_spread, duration, number, with_interval
 from .results_read import ResultTables, name_of
 
-_SHARES = ("precision", "recall")  # between 0 and 1: their intervals are of the log odds
+# Between 0 and 1, so their intervals are of the log odds: which images each is a share of.
+_SHARES = {"precision": "n", "recall": "n_reference"}
 _GROUP = ["metric", "features", "sampler", "steps"]
 
 
@@ -36,10 +37,11 @@ def summarise_distances(table):
     for key, part in table.groupby(_GROUP, sort=False):
         values = part.pivot(index="seed", columns="weighting", values="value")
         best = _best(values, key[0])
+        share_of = int(part[_SHARES.get(key[0], "n")].iloc[0])
         for who in style.ordered(values.columns):
             judged = values[who].dropna()
-            of_logits = key[0] in _SHARES
-            mean, low, high = logit_interval(judged, int(part.n.iloc[0])) if of_logits else mean_interval(judged)
+            of_logits = key[0] in _SHARES and len(judged) > 1
+            mean, low, high = logit_interval(judged, share_of) if of_logits else mean_interval(judged)
             facts = {**dict(zip(_GROUP, key, strict=True)), "weighting": who, "mean": mean, "low": low, "high": high}
             counts = {"seeds": values[who].count(), "n": part.n.iloc[0], "n_reference": part.n_reference.iloc[0]}
             rows.append({**facts, **counts, "best": who == best})

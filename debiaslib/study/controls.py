@@ -19,12 +19,16 @@ OUTCOMES = {
     "colour error, 20 steps": ("layout_energy", 20),
     "fd_pooled, 20 steps": ("fd_pooled", 20),
     "fd_minifaces, 20 steps": ("fd_minifaces", 20),
+    "fd_minifaces, 50 steps": ("fd_minifaces", 50),
+    "fd_cifar10, 10 steps": ("fd_cifar10", 10),
+    "fd_cifar10, 50 steps": ("fd_cifar10", 50),
     "x0_mse, t = 50": ("x0_mse", 50),
     "x0_mse, t = 900": ("x0_mse", 900),
 }
 # Settings that change nothing for a weight of 1 at every t: a constant arm without them is their counterpart.
 _OF_THE_WEIGHT = ("max_weight", "normalize_weight", "timestep_sampling")
 BASE = "baseline"  # our own: equal rates, raw weights, no clipping
+BEST = "each at its best learning rate"
 
 
 def outcomes(distances, errors):
@@ -41,6 +45,10 @@ def outcomes(distances, errors):
     names = {key: name for name, key in OUTCOMES.items()}
     rows["outcome"] = [names.get(key) for key in zip(rows.what, rows["at"].astype(int), strict=True)]
     rows = rows[rows.outcome.notna()].drop(columns=["what", "at"])
+    if rows.empty:
+        raise InputError(
+            f"07_controls: of its outcomes, such as {next(iter(OUTCOMES))}, the experiment has measured none"
+        )
     rows = rows[rows.groupby("outcome").value.transform("min") > 0].reset_index(drop=True)
     return rows.assign(arm=rows.weighting + ("; " + rows.variant).where(rows.variant != "", ""))
 
@@ -76,7 +84,7 @@ def _conditions(table):
     swept = {who: [arm for arm in arms if _swept(arm, who)] for who in ("debiased", "constant")}
     if both := min(map(len, swept.values())) > 1:
         best = {who: {o: best_arm(table, o, swept[who]) for o in set(table.outcome)} for who in swept}
-        yield "each at its best learning rate", best["debiased"], best["constant"], "ema"
+        yield BEST, best["debiased"], best["constant"], "ema"
     # A rate that constant alone has been given is one of those for its best, and no condition by itself.
     for arm in [arm for arm in arms if not (both and arm in swept["constant"])]:
         parsed = parse_arm(arm)

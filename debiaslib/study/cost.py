@@ -54,8 +54,6 @@ def network_cost(config):
         network = build_network(config, initialise=False)
         x_t, t = torch.zeros(1, 3, config.resolution, config.resolution), torch.zeros(1, dtype=torch.int64)
     labels = None if config.classes is None else t
-    for layer in network.modules():  # the last one's own forward asks for autocast, which the meta device has not
-        vars(layer).pop("forward", None)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         network_output(network, x_t, t, labels)
     with FlopCounterMode(display=False) as training, torch.enable_grad():

@@ -113,6 +113,10 @@ class Experiment:
         if chapters and any(config.zero_terminal_snr for config in configs):
             why = "zero_terminal_snr makes weights of the epsilon loss infinite, which these chapters show"
             raise InputError(f"notebooks have {', '.join(chapters)}; leave them out, as {why}")
+        if "07_controls" in self.notebooks and not {"constant", "debiased"} <= set(self.arms):
+            raise InputError(f"07_controls compares constant and debiased; weightings are {', '.join(self.weightings)}")
+        if self.weights and "05_training" in self.notebooks:
+            raise InputError("notebooks have 05_training, which shows the log of a training; with weights leave it out")
         if self.weights and not (checkout() / self.weights).is_dir():
             raise InputError(f"weights is {shown(self.weights)}; it must be a folder below {checkout()}")
 

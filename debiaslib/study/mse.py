@@ -50,6 +50,8 @@ def mse(study):
     e, heldout = study.experiment, study.images("heldout")
     inputs = {**trained(study, e.seeds), "t": e.curve_timesteps, "images": e.curve_images, "quantities": QUANTITIES}
     inputs |= {"optimum": e.optimum_images, "heldout": None if heldout is None else heldout.fingerprint}
+    if e.weightings[0] != "constant":  # as in all tables of before
+        inputs["baseline"] = e.weightings[0]
     if heldout is not None and heldout.labels is not None:
         inputs["heldout_labels"] = heldout.labels_fingerprint
 

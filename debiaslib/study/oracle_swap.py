@@ -64,16 +64,16 @@ def oracle_swap(study):
 
 
 def oracle_swap_samples(study):
-    """Samples of the first seed's swaps at the last number of steps: a dict of arrays.
+    """Samples of the first seed's swaps at the largest number of steps: a dict of arrays.
 
     names (M,), each "above | below"; t_star (K,); images uint8 (M, K, N, 3, R, R).
     """
     e, seed = study.experiment, study.experiment.seeds[0]
-    inputs = {**trained(study, [seed], e.weightings[:2]), **_inputs(e), "steps": e.swap_steps[-1], "n": _SHOWN}
+    inputs = {**trained(study, [seed], e.weightings[:2]), **_inputs(e), "steps": max(e.swap_steps), "n": _SHOWN}
 
     def make():
         draw, pairs = _sampler(study, seed), list(dict.fromkeys(swap[:2] for swap in swaps(e)))
-        images = [[draw(*pair, t, e.swap_steps[-1], _SHOWN) for t in e.swap_timesteps] for pair in pairs]
+        images = [[draw(*pair, t, max(e.swap_steps), _SHOWN) for t in e.swap_timesteps] for pair in pairs]
         names = np.array([" | ".join(pair) for pair in pairs])
         return {"names": names, "t_star": np.array(e.swap_timesteps), "images": np.array(images)}
 

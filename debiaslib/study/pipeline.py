@@ -18,8 +18,9 @@ from ..data.images import DRAWN, load_images
 from ..devices import check_device
 from ..errors import InputError, WorkFailed, check_choice, check_number
 from ..files import read_json, write_json
-from ..paths import absolute, check_results_folder, notebook_files, results_root
-from ..training.run import check_settings, find_run
+from ..paths import absolute, check_results_folder, checkout, notebook_files, results_root
+from ..training.config import run_name
+from ..training.run import Run, check_settings, find_run
 from .experiment import known_experiments, load_experiment
 from .snakemake import last_words, run_engine
 
@@ -54,8 +55,9 @@ def reproduce(experiment="quick", dataset="", results="", jobs=2, profile=""):
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"done in {minutes} min {seconds} s\nreport: {report}", flush=True)
     if settings.longer:
-        images = f" DATASET={shlex.quote(settings.dataset)}" if settings.dataset else ""
-        print(f"longer, on the same images: make reproduce EXPERIMENT={settings.longer}{images}", flush=True)
+        named = {"DATASET": settings.dataset, "RESULTS": results}
+        named = "".join(f" {name}={shlex.quote(str(value))}" for name, value in named.items() if value)
+        print(f"longer, on the same images: make reproduce EXPERIMENT={settings.longer}{named}", flush=True)
     return report
 
 
@@ -114,6 +116,11 @@ def check_before_start(settings, results=""):
     for arm, seed in settings.runs:
         wanted = {**settings.train_config(arm, seed).to_dict(), **sets["train"].identity}
         check_settings(find_run(settings.name, arm, seed, results), wanted)
+        if settings.weights:
+            published = Run(checkout() / settings.weights / run_name(arm, seed))
+            if published.record is None:
+                raise InputError(f"weights {settings.weights!r} hold no {published.name}; leave out what they lack")
+            check_settings(published, wanted)
     further = ()
     if settings.further_features:
         from ..metrics.features import at_hand

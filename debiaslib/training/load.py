@@ -89,8 +89,8 @@ def load_model(source, images=None, device="cpu", *, raw=False, **settings):
     check_device(device)
     if not raw and images is None:
         return load_pretrained(source, **settings).network.to(device)
-    if settings or (raw and images is not None):
-        raise InputError("images, raw and the settings of a checkpoint were given; at most one of them can be meant")
+    if settings:
+        raise InputError(f"{', '.join(settings)} cannot be given with images or raw, which are of a run of ours")
     run = _own_run(source)
     if run is None:
         raise InputError(f"{source} is no run of ours, so it has no snapshots; leave out images and raw")

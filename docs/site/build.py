@@ -51,7 +51,10 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     published = given.results / "reference" / "quick"
     if given.export:
-        images = one_step_images(given.results / "quick" / "tables" / "one_step.npz")
+        table = given.results / "quick" / "tables" / "one_step.npz"
+        if not table.is_file():
+            sys.exit(f"error: {table} is not there; make reproduce writes it")
+        images = one_step_images(table)
         (published / "one_step.json").write_text(json.dumps(images) + "\n")
         return 0
     from sphinx.cmd.build import build_main

@@ -121,13 +121,22 @@ def test_publishing_again_and_elsewhere(results, tmp_path):
     assert sorted(path for path in target.rglob("*") if path.is_file()) == sorted(first)
     other.mkdir()
     (other / "mine.txt").write_text("mine")
-    refused = {other: "something else", folder / "out": "lies within"}
+    live = tmp_path / "live"  # results, of which an earlier publication has no runs
+    (live / "runs").mkdir(parents=True)
+    (live / "records").mkdir()
+    (live / "report.html").write_text("a report")
+    refused = {other: "something else", live: "something else", folder / "out": "lies within"}
     for place, text in refused.items():
         with pytest.raises(InputError, match=text):
             publish(folder, place, file)
     with pytest.raises(InputError, match="must be the folder of an experiment"):
         publish(tmp_path / "nowhere", target, file)
     assert [path.name for path in other.iterdir()] == ["mine.txt"]
+    with pytest.raises(InputError, match="is no experiment of config/; name its YAML file with --experiment"):
+        publish(folder, target)
+    (folder / "report.html").unlink()
+    with pytest.raises(InputError, match="has no report.html; complete the experiment"):
+        publish(folder, target, file)
 
 
 def test_the_command(finished, tmp_path, capsys):

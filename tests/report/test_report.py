@@ -5,6 +5,7 @@ import re
 
 import pandas as pd
 import pytest
+import yaml
 from finished_results import Page, write_results
 
 from debiaslib.errors import InputError
@@ -86,8 +87,13 @@ def test_what_is_missing_is_said(tmp_path):
     assert "table missing: mse.csv" in page.text
     stale = folder / "tables" / "distances-debiased-s1.csv"  # of a seed that the experiment had before
     stale.write_text((folder / "tables" / "distances-debiased-s0.csv").read_text())
+    (folder / "tables" / "oracle_swap.csv").write_text("t_star\n")
+    settings = yaml.safe_load(file.read_text())
+    del settings["swap_timesteps"]
+    file.write_text(yaml.safe_dump(settings))
     page = Page(build_report(str(file), "", str(results)))
-    assert "of no training of this experiment, and counted until it is removed: distances-debiased-s1.csv" in page.text
+    assert "of earlier settings, and counted until it is removed: distances-debiased-s1.csv" in page.text
+    assert "of earlier settings, and counted until it is removed: oracle_swap.csv" in page.text
     assert "table missing: distances-constant-s0.csv" in page.text and page.tables["Trainings"][2][2:] == [""] * 6
     assert "Of the 4 trainings, 3 are complete." in page.text
 
@@ -127,7 +133,7 @@ def test_what_differs_between_the_arms_is_said_and_a_longer_training_offered_las
     file.write_text("\n".join(lines) + "\n")
     (tmp_path / "tiny").mkdir()
     words = " ".join(Page(build_report(str(file), "", str(tmp_path))).text.split())
-    assert "chosen for each arm on other seeds (constant 0.004), and the seed" in words
+    assert "the learning rate (constant 0.004), and the seed" in words
     assert "Further arms: constant, batch_size 8. It predicts" in words
     assert words.partition("EXPERIMENT=photos")[2] == "</code></p> </main> </body> </html>"
 

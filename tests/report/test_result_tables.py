@@ -10,6 +10,7 @@ from scipy.special import expit
 from scipy.stats import ttest_1samp
 
 from debiaslib.errors import InputError
+from debiaslib.metrics.statistics import logit_interval
 from debiaslib.report.tables import as_markdown, summarise_distances, write_result_tables
 
 
@@ -128,3 +129,14 @@ def test_files_are_written_from_what_lies_in_the_folder(tmp_path):
     assert pd.read_csv(tmp_path / "tables/results.csv").best.tolist() == [False, True]
     write_result_tables(tmp_path / "nothing", runs)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_share_is_of_its_own_images_and_of_one_seed_as_measured():
+    """Recall is a share of the reference images, precision one of the samples."""
+    for metric, of in (("precision", 50), ("recall", 2000)):
+        table = pd.DataFrame(rows("constant", [0.0, 0.02], metric=metric, n=50, n_reference=2000))
+        both = summarise_distances(table).iloc[0]
+        wanted = logit_interval([0.0, 0.02], of)
+        assert (both["mean"], both.low, both.high) == pytest.approx(wanted)
+        one = summarise_distances(table[table.seed == table.seed.min()]).iloc[0]
+        assert one["mean"] == 0 and math.isnan(one.low)

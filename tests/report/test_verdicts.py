@@ -168,6 +168,8 @@ def test_both_arms_must_have_learned(tmp_path, fails):
             for arm in ARMS[:2] for t in (600, 900)]  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "tables" / "gate.csv", index=False)
     found = all_verdicts(tmp_path).set_index("claim")
+    refuted_by = found["what would refute it"]["The networks have learned their task."]
+    assert refuted_by.endswith("1.25 times the optimum's error at t = 600 or twice x_t's at t = 900")
     assert found.verdict["The networks have learned their task."] == "refuted"
     assert found.verdict["There is a gain at large t."] == "not testable"
     assert found.verdict["It trains faster."] == "not testable"

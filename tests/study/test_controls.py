@@ -34,8 +34,8 @@ def tables(arms=ARMS, raw=True):
             for network in ("ema", "raw") if raw else ("ema",):
                 facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, "network": network}
                 value = level * factor * (2.0 if network == "raw" and parsed.weighting == "constant" else 1.0)
-                for metric in ("layout_energy", "fd_pooled", "fd_minifaces", "precision"):
-                    for steps in (5, 20):
+                for metric in ("layout_energy", "fd_pooled", "fd_minifaces", "fd_cifar10", "precision"):
+                    for steps in (5, 10, 20, 50):
                         row = {"metric": metric, "steps": steps, "value": value, "sampler": "ddim", "images_seen": 640}
                         distances += [{**facts, **row}, {**facts, **row, "images_seen": 64, "value": 99.0}]
                 for t in (50, 900):
@@ -106,12 +106,23 @@ def test_the_sweep():
 
 def test_without_raw_weights_or_variants():
     found = controls.contrasts(tables({"constant": 2.0, "debiased": 1.0}, raw=False))
-    assert set(found.condition) == {"baseline"} and found.ratio.tolist() == pytest.approx([0.5] * 6)
+    assert set(found.condition) == {"baseline"} and found.ratio.tolist() == pytest.approx(
+        [0.5] * len(controls.OUTCOMES)
+    )
 
 
 def test_a_rate_of_constant_alone_is_a_condition_where_debiased_has_one_rate():
     found = controls.contrasts(tables({"constant": 2.0, "debiased": 1.0, "constant; lr=0.004": 4.0}, raw=False))
     assert set(found.condition) == {"baseline", "against constant with lr 0.004"}
+
+
+def test_without_any_of_the_outcomes_it_says_so():
+    rows = pd.DataFrame({"weighting": ["constant"], "variant": "", "network": "ema", "seed": 0, "value": 1.0})
+    distances = rows.assign(metric="precision", steps=5, sampler="ddim", images_seen=1)
+    with pytest.raises(
+        InputError, match="07_controls: of its outcomes, such as colour error, 5 steps, .* measured none"
+    ):
+        controls.outcomes(distances, rows.assign(quantity="x0_mse", t=100))
 
 
 def test_arms_that_cannot_be_compared():

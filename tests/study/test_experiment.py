@@ -48,7 +48,15 @@ MISTAKES = [
     ("features: [inception]", f"distance_images is 500; {WHOLE} >= 2049"),
     ("clip_x0: 1", "clip_x0 is 1; it must be true or false"),
     ("rates: {p2: 1.e-3, 'p2(k=1,gamma=1)': 4.e-3}\nweightings: [p2]", "rates lists 'p2(k=1,gamma=1)' twice"),
-    ("weights: results/reference/quik/weights", "weights is 'results/reference/quik/weights'; it must be a folder"),
+    ("weights: results/reference/quick/weights", "notebooks have 05_training, which shows the log of a training"),
+    (
+        "weightings: [constant, p2]\nnotebooks: [07_controls]",
+        "07_controls compares constant and debiased; weightings are",
+    ),
+    (
+        "notebooks: [06_fid_evaluation]\nweights: results/reference/quik/weights",
+        "weights is 'results/reference/quik/weights'; it must be a folder",
+    ),
     ("swap_timesteps: [600, 600]", "swap_timesteps lists 600 twice"),
     ("swap_timesteps: [600]\nswap_steps: []", "swap_steps is empty"),
     ("swap_timesteps: [600]\nswap_images: 48", f"swap_images is 48; {WHOLE} >= 49"),

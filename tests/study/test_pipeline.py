@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from debiaslib.errors import InputError
 from debiaslib.figures.draw import FIGURES
-from debiaslib.paths import notebook_files
+from debiaslib.paths import checkout, notebook_files
 from debiaslib.study import pipeline
 from debiaslib.study.experiment import load_experiment
 from debiaslib.study.snakemake import follow, last_words
@@ -185,6 +185,18 @@ def test_further_features_count_where_their_weights_are(tmp_path, monkeypatch):
         assert pipeline.check_before_start(load_experiment(tmp_path / "mine.yaml"))["further"] == at_hand
 
 
+def test_published_weights_that_do_not_stand_in_are_refused_before_any_work(tmp_path, monkeypatch):
+    tour = (checkout() / "config" / "tour.yaml").read_text(encoding="utf-8")
+    changed = {
+        "seeds: [0, 1]": "weights 'results/reference/quick/weights' hold no constant-s1",
+        "seeds: [0]\nrates: {constant: 1e-3}": "was made with lr=0.002, not 0.001",
+    }
+    for text, said in changed.items():
+        (tmp_path / "mine.yaml").write_text(tour.replace("seeds: [0]", text), encoding="utf-8")
+        with pytest.raises(InputError, match=re.escape(said)):
+            pipeline.check_before_start(load_experiment(tmp_path / "mine.yaml"), tmp_path)
+
+
 BAD = [
     ({"experiment": "quik"}, "did you mean 'quick'?"),
     ({"experiment": "missing.yaml"}, "does not exist"),
@@ -202,10 +214,14 @@ def test_a_dataset_in_a_file_is_found_from_the_callers_folder(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline, "_run_engine", lambda settings, folder, config, jobs, profile: seen.append(config))
     pipeline.reproduce("mine.yaml", dataset="my pictures", results=tmp_path / "a")
-    assert capsys.readouterr().out.endswith("make reproduce EXPERIMENT=photos DATASET='my pictures'\n")
+    assert capsys.readouterr().out.endswith(
+        "make reproduce EXPERIMENT=photos DATASET='my pictures' RESULTS=" + f"{tmp_path / 'a'}\n"
+    )
     file.write_text(TINY + "longer: photos\ndataset: my pictures\n", encoding="utf-8")
     pipeline.reproduce("mine.yaml", results=tmp_path / "b")
-    assert capsys.readouterr().out.endswith("make reproduce EXPERIMENT=photos DATASET='my pictures'\n")
+    assert capsys.readouterr().out.endswith(
+        "make reproduce EXPERIMENT=photos DATASET='my pictures' RESULTS=" + f"{tmp_path / 'b'}\n"
+    )
     assert [config["dataset"] for config in seen] == [str(tmp_path / "my pictures")] * 2
     assert seen[0]["heldout"] == ""
     folder_of(tmp_path / "my pictures" / "test", count=70, size=16)

@@ -156,9 +156,9 @@ def test_a_pipeline_that_does_not_say_its_size_is_one_line(tmp_path):
     assert "does not say the size of its images; set sample_size in its config.json" in line
 
 
-def test_what_of_a_run_is_meant_is_one_thing(tmp_path):
-    for asked in ({"images": 8, "raw": True}, {"images": 8, "num_heads": 4}):
-        assert "at most one of them can be meant" in refused(load_model, tmp_path, **asked)
+def test_a_runs_snapshot_takes_no_settings_of_a_checkpoint(tmp_path):
+    line = refused(load_model, tmp_path, images=8, num_heads=4)
+    assert line == "num_heads cannot be given with images or raw, which are of a run of ours"
 
 
 def test_a_source_and_its_settings():
