@@ -14,14 +14,9 @@ _PACKAGES = ("debiaslib", "torch", "torchvision", "diffusers", "datasets", "torc
 
 def provenance(device="cpu", threads=1):
     """What every record says of where it was made: commit, clean tree or not, versions, machine, device, threads."""
-    return {
-        **git_state(),
-        "python": platform.python_version(),
-        "packages": package_versions(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "device": device,
-        "threads": threads,
-    }
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    versions = {"python": platform.python_version(), "packages": package_versions()}
+    return {**git_state(), **versions, "machine": machine, "device": device, "threads": threads}
 
 
 @functools.cache

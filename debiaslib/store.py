@@ -34,13 +34,8 @@ def stored(path, inputs, make, *, note=None, facts=dict):
             print(f"{path.name} is damaged: {problem}; making it again", file=sys.stderr, flush=True)
         remove_leftovers(path)
         remove_leftovers(note)
-        started = time.monotonic()
-
-        def about():
-            key = sha256_json(inputs)
-            return {"key": key, "inputs": inputs, "seconds": round(time.monotonic() - started, 2), **facts()}
-
-        save_with_note(path, make, about, note)
+        said, started = {"key": sha256_json(inputs), "inputs": inputs}, time.monotonic()
+        save_with_note(path, make, lambda: {**said, "seconds": round(time.monotonic() - started, 2), **facts()}, note)
     return path
 
 

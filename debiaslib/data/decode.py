@@ -6,6 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError, features
 
 from ..errors import InputError
 
@@ -18,8 +19,6 @@ _CODECS = ("pil", "jpg", "libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp",
 
 def decoder():
     """What decides the pixels beside the files: our rule and the versions of Pillow and its codecs. JSON-native."""
-    from PIL import features
-
     return {"rule": _RULE, **{name: features.version(name) for name in _CODECS}}
 
 
@@ -31,8 +30,6 @@ def decode(data, resolution, where="the image"):
     area averages while it has twice the size, then resized bicubically. One that has the size already stays lossless.
     Raises InputError that says `where` a broken image is.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
@@ -55,20 +52,16 @@ def decode_all(items, resolution):
 
 def _turned(image):
     """The image as its EXIF orientation wants it. Metadata that cannot be read do not spoil good pixels."""
-    from PIL.Image import Transpose
-
     try:  # not ImageOps.exif_transpose, which writes all other tags again, and fails at one that is wrong
         orientation = image.getexif().get(0x0112)
     except Exception:
         return image
     names = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
              7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
-    return image.transpose(Transpose[names[orientation]]) if orientation in names else image
+    return image.transpose(Image.Transpose[names[orientation]]) if orientation in names else image
 
 
 def _to_rgb(image):
-    from PIL import Image
-
     if image.mode.startswith("I;16"):  # convert("RGB") would clip: nearly all white
         return Image.fromarray((np.asarray(image, np.float32) / 257 + 0.5).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
@@ -77,8 +70,6 @@ def _to_rgb(image):
 
 
 def _to_array(image, resolution):
-    from PIL import Image
-
     side = min(image.size)
     if image.size != (side, side):
         left, top = (image.width - side) // 2, (image.height - side) // 2

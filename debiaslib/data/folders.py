@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,9 @@ def local_source(path, split):
     """
     root = user_path(path).resolve()
     if root.is_file():
-        return _shards(root.stem, root, [root]) if split == "train" else None
+        one = [root]
+        found = Source(root.stem, _identity(root, one), partial(_open_shards, one), partial(_shard_labels, one))
+        return found if split == "train" else None
     every = _files(root)
     shards, images = ([file for file in every if file.suffix.lower() in kind] for kind in ((".parquet",), SUFFIXES))
     if images:  # a table beside them may hold their captions
@@ -74,10 +77,8 @@ def local_source(path, split):
         images = ((f"the image {str(file)!r}", file.read_bytes()) for file in files)
         return len(files), decode_all(images, resolution)
 
-    def labels():
-        return _shard_labels(files) if shards else _folder_labels(files, trained, root)
-
-    return Source(root.name, _identity(root, files), start, labels)
+    labels = _shard_labels if shards else partial(_folder_labels, trained=trained, root=root)
+    return Source(root.name, _identity(root, files), start, lambda: labels(files))
 
 
 def _files(root):
@@ -96,11 +97,6 @@ def _files(root):
         folders[:] = [name for name in folders if name[0] != "."]
         found += [Path(folder, name) for name in names if name[0] != "."]
     return sorted(found)
-
-
-def _shards(name, root, files):
-    identity = _identity(root, files)
-    return Source(name, identity, lambda resolution: _open_shards(files, resolution), lambda: _shard_labels(files))
 
 
 def _identity(root, files):

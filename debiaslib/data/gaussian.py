@@ -22,6 +22,7 @@ CORRELATION = 0.75
 _LARGEST = 32  # the law of an image has (3 R^2)^2 entries
 _STEP = 2.0**-14  # of normal numbers and of the filter: 53 bits hold any sum of their products
 _CHUNK = 1024  # images at once: bounds the memory at about 20 MB for 16x16
+_COLOURS = np.linalg.cholesky((1 - CORRELATION) * np.eye(3) + CORRELATION)  # lower triangular
 
 
 def render(indices, resolution=16, seed=0):
@@ -29,15 +30,13 @@ def render(indices, resolution=16, seed=0):
 
     An image depends on its own index alone. Raises InputError for a resolution outside 4 .. 32.
     """
-    _check_resolution(resolution)
-    indices = [int(index) for index in indices]
+    filter_, indices = _spatial_root(resolution), [int(index) for index in indices]
     pixels, images = resolution**2, np.empty((len(indices), 3, resolution, resolution), np.uint8)
-    filter_, colours = _spatial_root(resolution), _colour_root()
     for start in range(0, len(indices), _CHUNK):
         part = indices[start : start + _CHUNK]
         white = np.stack([_normal(seed, index, 3 * pixels) for index in part]).reshape(-1, 3, pixels)
         # Written out, as no matrix product promises an order of its sums.
-        rows = [sum(colours[c][k] * white[:, k] for k in range(3)) for c in range(3)]
+        rows = [sum(_COLOURS[c, k] * white[:, k] for k in range(3)) for c in range(3)]
         levels = _on_grid(np.stack(rows, axis=1)) @ filter_ + np.array(MEAN)[:, None]
         rounded = np.clip(np.floor(levels + 0.5), 0, 255).astype(np.uint8)
         images[start : start + len(part)] = rounded.reshape(-1, 3, resolution, resolution)
@@ -50,14 +49,9 @@ def gaussian_law(resolution=16):
     The covariance includes rounding to whole grey levels, which adds 1/12 level^2 to each variance (Sheppard's
     correction); clipping is left out. Raises InputError for a resolution outside 4 .. 32.
     """
-    _check_resolution(resolution)
-    space, colour = _spatial_root(resolution), np.array(_colour_root())
-    covariance = np.kron(colour @ colour.T, space @ space.T) + np.eye(3 * resolution**2) / 12
+    space = _spatial_root(resolution)
+    covariance = np.kron(_COLOURS @ _COLOURS.T, space @ space.T) + np.eye(3 * resolution**2) / 12
     return np.repeat(np.array(MEAN) / 127.5 - 1, resolution**2), covariance / 127.5**2
-
-
-def _check_resolution(resolution):
-    check_number("resolution of Gaussian images", resolution, minimum=4, maximum=_LARGEST, integer=True)
 
 
 def _normal(seed, index, count):
@@ -75,6 +69,7 @@ def _on_grid(values):
 
 def _spatial_root(resolution):
     """The symmetric filter (R^2, R^2), in grey levels: white noise in, `SD` and the spectrum 1/f^2 out."""
+    check_number("resolution of Gaussian images", resolution, minimum=4, maximum=_LARGEST, integer=True)
     frequency = np.fft.fftfreq(resolution, 1 / resolution)
     squared = frequency[:, None] ** 2 + frequency**2
     squared[0, 0] = 0.25
@@ -82,8 +77,3 @@ def _spatial_root(resolution):
     kernel = np.fft.ifft2(amplitude).real  # what one pixel of white noise spreads to, about the origin
     row, column = np.divmod(np.arange(resolution**2), resolution)
     return _on_grid(kernel[row[:, None] - row, column[:, None] - column])  # negative offsets wrap around
-
-
-def _colour_root():
-    """The lower triangular root of the colours' correlation: a tuple of rows."""
-    return tuple(map(tuple, np.linalg.cholesky((1 - CORRELATION) * np.eye(3) + CORRELATION).tolist()))

@@ -29,15 +29,13 @@ def hub_source(hub_id, split):
     if split != "train" and rows() is None:
         return None
 
-    def start(resolution):
-        return len(rows()), decode_all(_contents(rows(), where), resolution)
-
     def labels():
         column = label_column(rows().features.arrow_schema)
         # The rows may be a selection of their Arrow table's.
         return column and whole_labels(rows().select_columns([column]).with_format("arrow")[:].column(0), where)
 
-    return Source(hub_id, {"hub": hub_id, "revision": revision or _prepared_commit(rows())}, start, labels)
+    identity = {"hub": hub_id, "revision": revision or _prepared_commit(rows())}
+    return Source(hub_id, identity, lambda size: (len(rows()), decode_all(_contents(rows(), where), size)), labels)
 
 
 def _newest_commit(hub_id):

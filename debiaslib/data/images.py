@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 import numpy as np
+from tqdm import tqdm
 
 from ..errors import InputError, check_choice, check_number
 from ..files import read_json, sha256_json
@@ -15,8 +16,8 @@ from ..store import note_of, stored
 from . import gaussian, minifaces
 from .decode import decoder
 from .folders import Source, local_source
+from .hub import hub_source
 
-SPLITS = ("train", "heldout")
 DRAWN = {"minifaces": minifaces.render, "gaussian": gaussian.render}
 _DRAWN_SPLITS = {"train": (8192, 0), "heldout": (2048, 1)}  # images, seed
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
@@ -72,7 +73,7 @@ def load_images(dataset, resolution, split="train", progress=True, classes=None)
     0 .. classes - 1.
     """
     resolution = int(check_number("resolution", resolution, minimum=4, maximum=1024, integer=True))
-    check_choice("split", split, SPLITS)
+    check_choice("split", split, _DRAWN_SPLITS)
     source = _find_source(str(dataset), resolution, split)
     if source is None:
         return None
@@ -95,8 +96,6 @@ def _find_source(dataset, resolution, split):
         raise InputError(BY_HAND[dataset])
     if not _HUB_ID.fullmatch(dataset):
         check_choice("data set (or an existing path, or a hub id, owner/name)", dataset, KNOWN)
-    from .hub import hub_source
-
     return hub_source(dataset, split)
 
 
@@ -133,12 +132,8 @@ def _decoded(source, resolution, split, progress):
     path = cache_root() / "images" / f"{name}-{sha256_json(inputs)[:24]}.npy"
     inputs["decoder"] = None if source.drawn else decoder()
     facts = {}
-
-    def make(temporary):
-        facts.update(_decode_to(temporary, source.name, *source.open(resolution), resolution, progress))
-
     if not _untouched(path, inputs):
-        stored(path, inputs, make, facts=lambda: facts)
+        stored(path, inputs, lambda to: facts.update(_decode_to(to, source, resolution, progress)), facts=lambda: facts)
     return np.load(path, mmap_mode="r", allow_pickle=False), read_json(note_of(path))["fingerprint"]
 
 
@@ -151,10 +146,9 @@ def _untouched(path, inputs):
     return False
 
 
-def _decode_to(path, name, count, images, resolution, progress):
-    """Write `count` images as a .npy file, one after the other, and return what its note says of them."""
-    from tqdm import tqdm
-
+def _decode_to(path, source, resolution, progress):
+    """Write a source's images as a .npy file, one after the other, and return what its note says of them."""
+    name, (count, images) = source.name, source.open(resolution)
     if count < 2:
         raise InputError(f"data set {name} holds {count} images; it must hold at least 2")
     shape = (count, 3, resolution, resolution)

@@ -43,11 +43,6 @@ class FlowSchedule(ForwardProcess):
         return cls(shift * sigma / (shift * sigma + (1 - sigma)))  # in this form exactly 1 at sigma = 1
 
     @property
-    def T(self):
-        """Number of timesteps."""
-        return len(self.sigma)
-
-    @property
     def scale_tables(self):
         """(1 - sigma, sigma): float64 (T,) each."""
         return 1 - self.sigma, self.sigma

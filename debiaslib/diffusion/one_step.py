@@ -138,14 +138,10 @@ def _errors(x0_hat, epsilon_hat, x0, noise, best):
     def colour(difference):
         return difference.mean(dim=(2, 3)).square().mean(dim=1)
 
-    errors = {
-        "epsilon_mse": square(epsilon_hat - noise),
-        "x0_mse": square(x0_hat - x0),
-        "colour_mse": colour(x0_hat - x0),
-    }
+    errors = {"epsilon_mse": square(epsilon_hat - noise), "x0_mse": square(x0_hat - x0)}
+    errors["colour_mse"] = colour(x0_hat - x0)
     if best is not None:
-        errors["excess"] = square(x0_hat - best)
-        errors["colour_excess"] = colour(x0_hat - best)
+        errors |= {"excess": square(x0_hat - best), "colour_excess": colour(x0_hat - best)}
         errors["cross"] = 2 * ((x0_hat - best) * (best - x0)).flatten(1).mean(dim=1)
         errors["clipped_excess"] = square(x0_hat.clamp(-1, 1) - best)
     return errors

@@ -60,9 +60,10 @@ def sample(
     check_choice("clip_x0", clip_x0, (True, False))
     check_device(device)
     shape, labels = _image_shape(model, shape), _image_labels(model, seeds, labels)
-    walk = solver(sampler, steps, schedule)
-    scales = _scales(schedule, walk.timesteps)
-    zero = torch.zeros(())
+    walk, zero = solver(sampler, steps, schedule), torch.zeros((), dtype=torch.float32)
+    # The schedule's (a, s) at the timesteps as float32 numbers without axes, which torch takes to any device.
+    table = {t: tuple(scale.reshape(()) for scale in schedule.scales(t, zero)) for t in walk.timesteps}
+    scales = SimpleNamespace(scales=lambda t, like: table[t])
     to_x0_epsilon(zero, zero, walk.timesteps[0], scales, prediction_type)  # refuses epsilon where SNR = 0
     batches = _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, (batch_size, *shape), device)
     if progress:
@@ -99,13 +100,6 @@ def _batches(model, walk, scales, prediction_type, clip_x0, seeds, labels, shape
             x = walk.step(i, x, x0, epsilon, noise, values)
         _check_answers(finite, walk.timesteps, batch)
         yield to_uint8(x[: len(batch)]).numpy()
-
-
-def _scales(schedule, timesteps):
-    """The schedule's (a, s) at the timesteps as float32 numbers without axes, which torch takes to any device."""
-    like = torch.zeros((), dtype=torch.float32)
-    table = {t: tuple(scale.reshape(()) for scale in schedule.scales(t, like)) for t in timesteps}
-    return SimpleNamespace(scales=lambda t, like: table[t])
 
 
 def _check_answers(finite, timesteps, seeds):

@@ -15,7 +15,12 @@ from ..errors import InputError, check_number, shown
 
 
 class ForwardProcess:
-    """x_t = a_t x0 + s_t epsilon at whole timesteps. A subclass has `T`, `snr` and `scale_tables`, (a, s)."""
+    """x_t = a_t x0 + s_t epsilon at whole timesteps. A subclass has `snr` and `scale_tables`, (a, s)."""
+
+    @property
+    def T(self):
+        """Number of timesteps."""
+        return len(self.snr)
 
     def scales(self, t, like):
         """(a_t, s_t) as `like` (N, ...) is, to broadcast. t: int or int64 (N,). InputError for a t outside [0, T)."""
@@ -115,11 +120,6 @@ class Schedule(ForwardProcess):
     @classmethod
     def _from_betas(cls, betas, name):
         return cls(torch.cumprod(1 - betas, dim=0), name)
-
-    @property
-    def T(self):
-        """Number of timesteps."""
-        return len(self.alpha_bar)
 
     @property
     def scale_tables(self):

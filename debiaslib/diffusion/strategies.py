@@ -47,11 +47,7 @@ class Strategy:
     def label(self):
         """The name in a figure: `P2 (1, 1)`, `Min-SNR-5`."""
         label, values = LABELS.get(self.name, self.name), [digits(value) for _, value in self.arguments]
-        if not values:
-            return label
-        if len(values) == 1:
-            return f"{label}-{values[0]}"
-        return f"{label} ({', '.join(values)})"
+        return f"{label} ({', '.join(values)})" if len(values) > 1 else "-".join([label, *values])
 
 
 def digits(value):

@@ -64,8 +64,12 @@ def loss_weight(strategy, schedule_or_snr, prediction_type=None, *, normalize=Fa
     Raises InputError for an unknown strategy, an argument out of range, an SNR that is negative or NaN, and where the
     weight is infinite (the debiased weight of an epsilon loss at SNR = 0).
     """
-    given, snr = _snr_table(schedule_or_snr)
-    config = getattr(schedule_or_snr, "config", None)
+    given, config = schedule_or_snr, getattr(schedule_or_snr, "config", None)
+    if hasattr(given, "alphas_cumprod") or hasattr(given, "set_timesteps"):  # a scheduler of diffusers
+        given = from_diffusers(given)
+    snr = check_table("the SNR table", given.snr if isinstance(given, (Schedule, FlowSchedule)) else given)
+    if not bool((snr >= 0).all()):
+        raise InputError("the SNR table has values that are negative or NaN")
     own = "flow_prediction" if isinstance(given, FlowSchedule) else getattr(config, "prediction_type", "epsilon")
     prediction_type = own if prediction_type is None else prediction_type
     check_prediction_type(prediction_type, given)
@@ -79,15 +83,6 @@ def loss_weight(strategy, schedule_or_snr, prediction_type=None, *, normalize=Fa
             raise InputError(f"normalize divides by the mean weight of {str(strategy)!r}, which is 0")
         weight = weight / mean
     return weight
-
-
-def _snr_table(given):
-    """(what is given, a scheduler of diffusers as a schedule; its SNR, float64 (T,))."""
-    given = from_diffusers(given) if hasattr(given, "alphas_cumprod") or hasattr(given, "set_timesteps") else given
-    snr = check_table("the SNR table", given.snr if isinstance(given, (Schedule, FlowSchedule)) else given)
-    if not bool((snr >= 0).all()):
-        raise InputError("the SNR table has values that are negative or NaN")
-    return given, snr
 
 
 def _table(strategy, snr, prediction_type, max_weight, chosen=True):

@@ -23,13 +23,13 @@ _WORDS = {
 
 
 def load_learning_rates(tables):
-    table = tables.frame(*tables.find(RATES), "weighting lr outcome mean low high n")
+    table = tables.read(*tables.find(RATES), "weighting lr outcome mean low high n")
     facts = _facts(table, "bands and bars: 95 % t-intervals of its logarithm")
     return {**facts, "weightings": listed(table.weighting.unique())}, table
 
 
 def load_controls(tables):
-    table = tables.frame(*tables.find(CONTROLS), "condition outcome ratio low high n")
+    table = tables.read(*tables.find(CONTROLS), "condition outcome ratio low high n")
     best = " Each arm's best learning rate is chosen on the same seeds."
     best = best if (table.condition == BEST).any() else ""
     return {**_facts(table, "bars: 95 % t-intervals over them"), "best": best}, table
@@ -62,7 +62,9 @@ def control_ratios(table):
     """Ratio debiased / constant of outcomes that are above 0 in all trainings (lower is better), paired by seed;
     dotted: the ratio of the baseline. Squares: {spread}{best}
     """
-    conditions = list(dict.fromkeys(table.condition))
+    conditions = words = list(dict.fromkeys(table.condition))
+    for code, plain in _WORDS.items():
+        words = [condition.replace(code, plain) for condition in words]
 
     def paint(ax, outcome):
         rows = table[table.outcome == outcome].rename(columns={"ratio": "mean"}).assign(weighting="debiased")
@@ -76,16 +78,9 @@ def control_ratios(table):
         ax.set(title=outcome, xlim=(0.5 * min(rows["mean"].min(), 1), 2 * max(rows["mean"].max(), 1)))
         log_axis(ax.xaxis)
         if ax.get_subplotspec().is_first_col():
-            ax.set_yticks(range(len(conditions)), [in_words(condition) for condition in conditions])
+            ax.set_yticks(range(len(conditions)), words)
         if ax.get_subplotspec().is_last_row():
             ax.set_xlabel("debiased / constant")
 
     shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
     return panel_grid(shown, paint, height=0.55 + 0.165 * len(conditions), base=0.3, sharey=True)
-
-
-def in_words(condition):
-    """A condition of the table as the figure names it."""
-    for code, words in _WORDS.items():
-        condition = condition.replace(code, words)
-    return condition

@@ -33,9 +33,9 @@ IN_TRAINING = (*DISTANCES, "layout_energy")
 def load_distances(tables):
     """(rows of all distances-<run>.csv of EMA networks by the first sampler, those of real images or None)."""
     columns = "weighting seed sampler steps images_seen metric value se features n n_reference"
-    table = pd.concat([tables.frame(path, columns) for path in tables.find(TABLE)], ignore_index=True)
+    table = pd.concat([tables.read(path, columns) for path in tables.find(TABLE)], ignore_index=True)
     path = tables.folder / "tables" / "distances-real.csv"
-    real = tables.frame(path, columns) if path.exists() else None
+    real = tables.read(path, columns) if path.exists() else None
     table[["value", "se"]] = table[["value", "se"]].apply(pd.to_numeric, errors="coerce")
     table = check_equal_n(table[table.network == "ema"] if "network" in table else table)
     seen = table.images_seen.fillna(table.images_seen.max()).fillna(0)

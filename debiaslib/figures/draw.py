@@ -13,7 +13,7 @@ from ..files import atomic_path, write_json
 from ..paths import user_path
 from ..provenance import git_state, package_versions
 from ..study.saved_tables import Tables
-from . import bias, controls, distances, existence, mse_curves, one_step, paper, swap, training, weights  # noqa: F401
+from . import controls, distances, existence, mse_curves, one_step, paper, swap, training, weights  # noqa: F401
 from .registry import REGISTERED, NothingToDraw, Sentence
 from .style import style
 

@@ -15,7 +15,7 @@ _HERO_STEPS = (3, 5, 10, 50, 1000)
 
 
 def load_snr(tables):
-    table = tables.frame(*tables.find("tables/weights.csv"), "t snr").drop_duplicates("t").sort_values("t")
+    table = tables.read(*tables.find("tables/weights.csv"), "t snr").drop_duplicates("t").sort_values("t")
     return {"T": int(table.t.max()) + 1}, table.reset_index(drop=True)
 
 
@@ -72,7 +72,7 @@ def load_samples(tables, wanted=None):
     runs = [(*parse_run(path.stem.removeprefix("samples-")), path) for path in tables.find("tables/samples-*.npz")]
     first = {who: (seed, path) for who, seed, path in sorted(runs, key=lambda run: -run[1])}
     shown = preferred(first, wanted) if wanted else ordered(first)
-    samples = {who: tables.arrays(first[who][1], "steps images") for who in shown}
+    samples = {who: tables.read(first[who][1], "steps images") for who in shown}
     return {"weightings": listed(shown), "seeds": seed_list(first[who][0] for who in shown)}, samples
 
 

@@ -1,10 +1,12 @@
-"""Figures of notebook 03 on the size of the error: by timestep, and over the optimum. No torch."""
+"""Figures of notebook 03 on the error: by timestep, over the optimum, and its excess as bias and variance. No torch."""
 
-from .lines import TIMESTEP, curves, spread, summarise
+import numpy as np
+
+from .lines import TIMESTEP, band, curves, listed, number_range, preferred, spread, summarise
 from .registry import NothingToDraw, figure
-from .style import label, legend_below, log_axis, look, new_figure, panel_grid
+from .style import label, legend_below, log_axis, look, new_figure, ordered, panel_grid
 
-NOTEBOOK, TABLE = "03_mse_step_curves", "tables/mse.csv"
+NOTEBOOK, TABLE, BIAS = "03_mse_step_curves", "tables/mse.csv", "tables/bias.csv"
 QUANTITIES = {
     "epsilon_mse": r"MSE of $\hat\epsilon$ (per pixel)",
     "x0_mse": r"MSE of $\hat x_0$ (per pixel, $[-1,1]^2$)",
@@ -12,13 +14,14 @@ QUANTITIES = {
     "excess": r"$|\hat x_0 - E[x_0|x_t]|^2$",
     "colour_excess": r"$|\hat x_0 - E[x_0|x_t]|^2$",
 }
+_PARTS = {"excess_common": "common part", "excess_between": "variance"}
 FLOOR = r"floor $E\,\mathrm{Var}(x_0|x_t)$"
 
 
 def load_errors(tables):
     """(facts, rows of mse.csv on training images)."""
     columns = "split seed model t quantity mean se n difference difference_se"
-    table = tables.frame(*tables.find(TABLE), columns)
+    table = tables.read(*tables.find(TABLE), columns)
     table = table[table.split == "train"]
     trained = table[~table.model.isin(["optimum", "initial"])]
     over = spread(trained, "; intervals: 95 % over the images, without the spread between seeds", "model")
@@ -52,20 +55,16 @@ def error_and_ratio(rows):
         drawn, axes = new_figure(height=3.8)
     else:
         drawn, axes = new_figure(2, 1, height=5.8, sharex=True, height_ratios=(3, 2))
-        base = set(trained.model) - set(compared.model)
-        _ratio_panel(axes[1, 0], compared, base.pop())
+        ax, base = axes[1, 0], (set(trained.model) - set(compared.model)).pop()
+        baseline = compared["mean"] - compared.difference
+        ratios = compared.assign(ratio=compared["mean"] / baseline, ratio_se=compared.difference_se / baseline)
+        ax.axhline(1, color=look(base).colour, linestyle=look(base).dashes, linewidth=1.4)
+        curves(ax, summarise(ratios, ["model", "t"], value="ratio", se="ratio_se", scale="log"), "t", "model")
+        log_axis(ax.yaxis)
+        ax.set(xlabel=TIMESTEP, ylabel=f"MSE / MSE of {label(base)}\n(below 1: better)")
     error_panel(axes[0, 0], rows)
     legend_below(drawn)
     return drawn
-
-
-def _ratio_panel(ax, rows, base):
-    baseline = rows["mean"] - rows.difference
-    rows = rows.assign(ratio=rows["mean"] / baseline, ratio_se=rows.difference_se / baseline)
-    ax.axhline(1, color=look(base).colour, linestyle=look(base).dashes, linewidth=1.4)
-    curves(ax, summarise(rows, ["model", "t"], value="ratio", se="ratio_se", scale="log"), "t", "model")
-    log_axis(ax.yaxis)
-    ax.set(xlabel=TIMESTEP, ylabel=f"MSE / MSE of {label(base)}\n(below 1: better)")
 
 
 def error_panel(ax, rows):
@@ -102,3 +101,47 @@ def excess(table):
             ax.set_ylim(top=max(ax.get_ylim()[1], 3 * floor.max()))
 
     return panel_grid([*kinds], paint, height=2.5, base=0.8, columns=1, sharex=True)
+
+
+def load_bias(tables):
+    """(facts, rows of bias.csv for two weightings and training images, whose optimum is known everywhere)."""
+    table = tables.read(*tables.find(BIAS), "quantity split model t frequency weight value se n")
+    table = table[(table.split == "train") & table.quantity.isin(_PARTS)]
+    shown = preferred(table.model.unique())
+    return {"weightings": listed(shown), "n": number_range(table.n)}, table[table.model.isin(shown)]
+
+
+@figure("Is the excess a bias or a variance?", NOTEBOOK, BIAS, load_bias)
+def bias_or_variance(rows):
+    """Excess E|x0_hat - E[x0|x_t]|^2 = the part that the networks of all training seeds have in common (solid) plus its
+    variance over them (broken), on {n} training images, for {weightings}. Below: of the mean colour alone, as
+    a part of the above. Bands: 95 % intervals over the images, for these networks. Both parts are estimated without
+    bias; where an estimate is below zero there is no point.
+    """
+    if rows.empty:
+        raise NothingToDraw("One training seed: whether the excess is a bias or a variance takes two or more.")
+    panels = {"All pixels": rows[rows.frequency.isna()], "Mean colour alone": rows[rows.frequency == 0]}
+
+    def paint(ax, title):
+        part = panels[title]
+        for who in ordered(part.model):
+            for quantity in _PARTS:
+                _part(ax, part[(part.model == who) & (part.quantity == quantity)], who, quantity)
+        log_axis(ax.yaxis)
+        ax.margins(x=0.02)
+        ax.set(title=title, xlabel=TIMESTEP, ylabel="part of the excess\n(per pixel, $[-1,1]^2$)")
+        ax.label_outer()
+
+    return panel_grid([*panels], paint, height=2.9, base=0, columns=1, sharex=True)
+
+
+def _part(ax, rows, who, quantity):
+    # An unbiased estimate of a square may fall below zero, where a logarithm ends.
+    rows, drawn = rows[rows["value"] > 0].sort_values("t"), look(who)
+    value, half = rows["value"] * rows.weight, 1.96 * rows.se * rows.weight
+    line = {**drawn.line, "linestyle": "-", "label": f"{label(who)}: {_PARTS[quantity]}"}
+    if quantity == "excess_between":
+        line |= {"linestyle": (0, (2, 1.5)), "markerfacecolor": "white", "markeredgecolor": drawn.colour}
+    ax.plot(rows.t, value, **line)
+    # A band that reaches zero ends a decade below.
+    band(ax, rows.t, np.maximum(value - half, value / 10), value + half, drawn.colour)

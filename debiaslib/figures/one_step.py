@@ -16,7 +16,7 @@ def load_one_step(tables):
 
     Arrays: t (K,), names, a list of M, x0 (n, 3, R, R), x_t (K, n, 3, R, R), x0_hat (M, K, n, 3, R, R) and others.
     """
-    arrays = tables.arrays(*tables.find(TABLE), "t names x0 x_t x0_hat amplified_error")
+    arrays = tables.read(*tables.find(TABLE), "t names x0 x_t x0_hat amplified_error")
     names = arrays["names"] = [str(name) for name in arrays["names"]]
     shown = preferred([name for name in names if name != "optimum"]) + ["optimum"] * ("optimum" in names)
     return {"weightings": listed(shown)}, arrays, shown

@@ -12,7 +12,7 @@ _OURS = ("fid", "fd_cifar10", "fd_minifaces", *DISTANCES)  # the first that was 
 
 def load_paper(tables):
     """(facts, fid-curves.csv with weighting and T, rows of one distance with its ratio to constant)."""
-    table = tables.frame(*tables.find(PAPER_CURVES), "panel series x fid10k uncertainty")
+    table = tables.read(*tables.find(PAPER_CURVES), "panel series x fid10k uncertainty")
     name, _, T = table.series.str.partition("_T").T.to_numpy()
     table = table.assign(weighting=[_SERIES[one] for one in name], T=T, steps=table.x, value=table.fid10k)
     facts, ours, _ = by_steps(*DISTANCES)(tables)

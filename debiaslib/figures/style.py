@@ -56,15 +56,10 @@ class Look:
     def line(self):
         """Keyword arguments for `Axes.plot`."""
         outlined = self.hollow or self.marker == "x"
-        return {
-            "color": self.colour,
-            "marker": self.marker,
-            "linestyle": self.dashes,
-            "markersize": 10 if self.marker == "*" else 5.5,
-            "markerfacecolor": "white" if self.hollow else self.colour,
-            "markeredgecolor": self.colour if outlined else "white",
-            "markeredgewidth": 1.2 if outlined else 0.6,
-        }
+        line = {"color": self.colour, "linestyle": self.dashes, "marker": self.marker}
+        line |= {"markersize": 10 if self.marker == "*" else 5.5, "markeredgewidth": 1.2 if outlined else 0.6}
+        edge, face = self.colour if outlined else "white", "white" if self.hollow else self.colour
+        return {**line, "markeredgecolor": edge, "markerfacecolor": face}
 
 
 class ShownFigure(Figure):

@@ -19,7 +19,7 @@ _MEASURES = (  # of each the first that was measured
 
 def load_swap(tables):
     """(facts, rows of oracle_swap.csv of single networks at the largest number of steps)."""
-    table = tables.frame(*tables.find("tables/oracle_swap.csv"), "above below t_star seed steps metric value n")
+    table = tables.read(*tables.find("tables/oracle_swap.csv"), "above below t_star seed steps metric value n")
     table = table[table.seed.astype(str) != "mean"]  # the answer of all seeds' networks together
     table = table[table.steps == table.steps.max()].assign(seed=pd.to_numeric(table.seed))
     over = spread(table, ", no error bars", "steps")
@@ -62,7 +62,7 @@ def oracle_swap(table):
 
 
 def load_swap_samples(tables):
-    arrays = tables.arrays(*tables.find("tables/oracle_swap_samples.npz"), "names t_star images")
+    arrays = tables.read(*tables.find("tables/oracle_swap_samples.npz"), "names t_star images")
     shown = {part for name in arrays["names"] for part in str(name).split(" | ")} - {_OPTIMUM}
     return {"weightings": f"{listed(shown)} and the optimum"}, arrays
 

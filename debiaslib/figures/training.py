@@ -56,7 +56,7 @@ def _smoothed(ax, log, column, colour, name=None):
 def load_snapshots(tables):
     paths = {path.stem.removeprefix("training-"): path for path in tables.find("tables/training-*.npz")}
     name = tables.chosen_run(paths)
-    return {"run": name}, tables.arrays(paths[name], "images_seen seeds images"), parse_run(name)[0]
+    return {"run": name}, tables.read(paths[name], "images_seen seeds images"), parse_run(name)[0]
 
 
 @figure("Samples during training", NOTEBOOK, "tables/training-*.npz", load_snapshots)

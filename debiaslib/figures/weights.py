@@ -16,7 +16,7 @@ _PANELS = {  # title: prediction_type and column
 
 
 def load_weights(tables):
-    table = tables.frame(*tables.find(TABLE), "t weighting prediction_type raw normalized")
+    table = tables.read(*tables.find(TABLE), "t weighting prediction_type raw normalized")
     return {"T": int(table.t.max()) + 1, "weightings": listed(table.weighting)}, table
 
 

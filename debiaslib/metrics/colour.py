@@ -42,7 +42,7 @@ def to_lab(rgb):
 
 def mean_colours_lab(images):
     """CIELAB of each image's mean colour: uint8 (N, 3, H, W) -> float64 (N, 3). InputError for other images."""
-    return to_lab(_mean(check_images("images", images)) / 255)
+    return to_lab(check_images("images", images).mean((2, 3), np.float64) / 255)
 
 
 def layout_colours_lab(images):
@@ -52,11 +52,7 @@ def layout_colours_lab(images):
     """
     images = check_images("images", images)
     rows, columns = ([slice(i * n // GRID, -(-(i + 1) * n // GRID)) for i in range(GRID)] for n in images.shape[2:])
-    return to_lab(np.stack([_mean(images[:, :, y, x]) for y in rows for x in columns], 1) / 255)
-
-
-def _mean(images):
-    return images.mean(axis=(2, 3), dtype=np.float64)
+    return to_lab(np.stack([images[:, :, y, x].mean((2, 3), np.float64) for y in rows for x in columns], 1) / 255)
 
 
 def check_images(name, images):

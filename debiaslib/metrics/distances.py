@@ -48,10 +48,12 @@ def kernel_distance(generated, reference, subsets=SUBSETS, seed=SEED):
     for fewer than two images of each kind in a subset.
     """
     _check_subsets("a kernel distance", subsets, min(len(generated), len(reference)))
-    estimates = [
-        np.mean([_squared_mmd(generated[ours], reference[theirs]) for ours, theirs in pairs])
-        for pairs in _parts(len(generated), len(reference), subsets, seed)
-    ]
+    formula, estimates = torch_fidelity_module("metric_kid"), []
+    for pairs in _parts(len(generated), len(reference), subsets, seed):
+        whole = {"kid_subsets": 1, "kid_subset_size": len(pairs[0][0]), "rng_seed": SEED}  # all that there is
+        parts = ((_float64(generated[ours]), _float64(reference[theirs])) for ours, theirs in pairs)
+        rows = [formula.kid_features_to_metric(*pair, **whole, **KERNEL, verbose=False) for pair in parts]
+        estimates.append(np.mean([row[formula.KEY_METRIC_KID_MEAN] for row in rows]))
     return float(np.mean(estimates)), float(np.std(estimates, ddof=1) / subsets**0.5)
 
 
@@ -75,13 +77,6 @@ def _parts(n, n_reference, subsets, seed):
         pairs = max(len(ours), len(theirs))
         dealt.append([(ours[i % len(ours)], theirs[i % len(theirs)]) for i in range(pairs)])
     return dealt
-
-
-def _squared_mmd(generated, reference):
-    formula = torch_fidelity_module("metric_kid")
-    pair = _float64(generated), _float64(reference)
-    whole = {"kid_subsets": 1, "kid_subset_size": len(generated), "rng_seed": SEED}  # one subset of all that there is
-    return formula.kid_features_to_metric(*pair, **whole, **KERNEL, verbose=False)[formula.KEY_METRIC_KID_MEAN]
 
 
 def precision_recall(generated, reference, neighbors=3):
@@ -139,15 +134,7 @@ def evaluate(images, reference_images, extractor, allow_singular=False):
     }
     if logits is not None:
         values["is"] = inception_score(logits)
-    shared = {
-        "features": extractor.name,
-        "n": len(images),
-        "n_reference": len(reference_images),
-        "library": "torch-fidelity",
-        "version": torch_fidelity_module().__version__,
-        "extractor": extractor.rule,
-        "weights_sha256": extractor.weights_sha256,
-        "dtype": extractor.dtype,
-        "batch": BATCH_SIZE,
-    }
+    shared = {"features": extractor.name, "n": len(images), "n_reference": len(reference_images)}
+    shared |= {"library": "torch-fidelity", "version": torch_fidelity_module().__version__, "extractor": extractor.rule}
+    shared |= {"weights_sha256": extractor.weights_sha256, "dtype": extractor.dtype, "batch": BATCH_SIZE}
     return [{"metric": metric, "value": value, "se": se} | shared for metric, (value, se) in values.items()]

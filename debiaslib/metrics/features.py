@@ -12,7 +12,7 @@ Only Inception's distances bear the names FID and KID. Its weights do not come w
 
 import hashlib
 import io
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -84,15 +84,11 @@ def _exact(device):
         (torch.backends.cudnn, "benchmark", False),
         (torch.backends.cudnn, "deterministic", True),
     ]
-    before = [getattr(home, name) for home, name, _ in wanted]
-    try:
+    with ExitStack() as before, torch.autocast(torch.device(device).type, enabled=False):
         for home, name, value in wanted:
+            before.callback(setattr, home, name, getattr(home, name))
             setattr(home, name, value)
-        with torch.autocast(torch.device(device).type, enabled=False):
-            yield
-    finally:
-        for (home, name, _), value in zip(wanted, before, strict=True):
-            setattr(home, name, value)
+        yield
 
 
 def load_extractor(name, device="cpu"):

@@ -51,7 +51,10 @@ def render_notebook(path):
     body, _ = _Exporter().from_notebook_node(notebook, {"metadata": {"path": str(path.parent)}})
     heading = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.DOTALL)
     title = html.unescape(re.sub(r"<[^>]*>", "", heading[1])).strip() if heading else path.stem
-    record = f'<p class="record">{html.escape(_describe(read_json(path.with_suffix(".json")) or {}))}</p>'
+    said = read_json(path.with_suffix(".json")) or {}
+    experiment = Path(said.get("parameters", {}).get("experiment", "")).stem
+    executed = f"Experiment {experiment} · executed in {said['seconds']:g} s · " if "seconds" in said else ""
+    record = f'<p class="record">{html.escape(executed + describe_commit(said))}</p>'
     at = heading.end() if heading else 0
     return make_page(title, body[:at] + record + body[at:])
 
@@ -99,13 +102,6 @@ def caption_of(record):
 def make_page(title, body):
     """A whole page around `body`, which is HTML. Its policy forbids scripts and all that is not in the page."""
     return TEMPLATES.get_template("page.html.j2").render(title=title, body=body)
-
-
-def _describe(record):
-    """One line about an execution: experiment, seconds, commit."""
-    experiment = Path(record.get("parameters", {}).get("experiment", "")).stem
-    executed = f"Experiment {experiment} · executed in {record['seconds']:g} s · " if "seconds" in record else ""
-    return executed + describe_commit(record)
 
 
 def describe_commit(record):

@@ -33,11 +33,8 @@ def bracketed(value, low, high):
 
 def describe_spread(seeds, log_odds=False):
     """What stands behind ±, or in brackets for a share, in a table of so many seeds."""
-    if seeds == 1:
-        return "one seed, no interval"
-    if log_odds:
-        return f"mean [95 % t-interval] over {seeds} seeds, both of the log odds"
-    return f"mean ± half the 95 % t-interval over {seeds} seeds"
+    what, log = ("[95 % t-interval]", ", both of the log odds") if log_odds else ("± half the 95 % t-interval", "")
+    return "one seed, no interval" if seeds == 1 else f"mean {what} over {seeds} seeds{log}"
 
 
 def duration(seconds):

@@ -172,7 +172,7 @@ def times(made):
     """Seconds of every job of `records`, by its own clock, and their sum."""
     clocked = {name: record["seconds"] for name, record in made.items() if "seconds" in record}
     clocked["sum"] = sum(clocked.values())
-    return _two_columns("job", "time", {name: duration(seconds) for name, seconds in clocked.items()})
+    return pd.Series(clocked, name="time").map(duration).rename_axis("job").to_frame()
 
 
 def provenance(made):
@@ -184,8 +184,4 @@ def provenance(made):
         rows.append({**said, **(record.get("packages") or {})})
     found = pd.DataFrame(rows, dtype=object)
     values = {name: "; ".join(dict.fromkeys(found[name].dropna().astype(str))) for name in found}
-    return _two_columns("what", "value", values)
-
-
-def _two_columns(first, second, rows):
-    return pd.Series(rows, name=second).rename_axis(first).to_frame()
+    return pd.Series(values, name="value").rename_axis("what").to_frame()

@@ -70,7 +70,7 @@ def compare(results, expected):
 def _read(folder, kind):
     """All tables of a kind, means over seeds, indexed by (table, row, metric); None where there are none."""
     tables, must = Tables(folder), f"{kind.keys} {kind.metric} {kind.value}"
-    frames = [tables.frame(path, must) for path in sorted((tables.folder / "tables").glob(kind.pattern))]
+    frames = [tables.read(path, must) for path in sorted((tables.folder / "tables").glob(kind.pattern))]
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)

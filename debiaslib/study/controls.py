@@ -46,9 +46,8 @@ def outcomes(distances, errors):
     rows["outcome"] = [names.get(key) for key in zip(rows.what, rows["at"].astype(int), strict=True)]
     rows = rows[rows.outcome.notna()].drop(columns=["what", "at"])
     if rows.empty:
-        raise InputError(
-            f"07_controls: of its outcomes, such as {next(iter(OUTCOMES))}, the experiment has measured none"
-        )
+        first = next(iter(OUTCOMES))
+        raise InputError(f"07_controls: of its outcomes, such as {first}, the experiment has measured none")
     rows = rows[rows.groupby("outcome").value.transform("min") > 0].reset_index(drop=True)
     return rows.assign(arm=rows.weighting + ("; " + rows.variant).where(rows.variant != "", ""))
 

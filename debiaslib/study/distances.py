@@ -70,9 +70,5 @@ def real_distances(study):
     metrics = Metrics(study, study.experiment.distance_images)
     facts = {"weighting": "real", "variant": ""}
     facts |= dict.fromkeys(["seed", "network", "sampler", "steps", "images_seen"])
-
-    def rows():
-        return metrics.rows(subset(heldout.images, metrics.n), **facts)
-
-    inputs = {**metrics.inputs, "heldout": heldout.fingerprint}
-    return study.csv("distances-real.csv", inputs, rows, digits=10)
+    inputs, n = {**metrics.inputs, "heldout": heldout.fingerprint}, metrics.n
+    return study.csv("distances-real.csv", inputs, lambda: metrics.rows(subset(heldout.images, n), **facts), digits=10)

@@ -23,14 +23,8 @@ from .presets import get_preset
 SAMPLERS = ("ddim", "ddpm")
 DIMENSIONS = {"minifaces": 64, "cifar10": 256, "pooled": 48, "inception": 2048}
 FEATURES = tuple(DIMENSIONS)
-NOTEBOOKS = (
-    "01_bias_existence",
-    "02_one_step_estimation",
-    "03_mse_step_curves",
-    "04_weighting_comparison",
-    "05_training",
-    "06_fid_evaluation",
-)
+NOTEBOOKS = ("01_bias_existence", "02_one_step_estimation", "03_mse_step_curves", "04_weighting_comparison",
+             "05_training", "06_fid_evaluation")  # fmt: skip
 
 Weighting = Annotated[str, AfterValidator(lambda text: str(parse_strategy(text)))]
 Arm = Annotated[str, AfterValidator(lambda text: str(parse_arm(text)))]
@@ -189,7 +183,11 @@ def load_experiment(name, dataset=""):
 
     Raises InputError if there is no such file, it cannot be read, or it says something that is not allowed.
     """
-    path = _experiment_file(name)
+    path = user_path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = checkout() / "config" / f"{check_choice('experiment', str(name), known_experiments())}.yaml"
+    elif not os.path.isfile(path):
+        raise InputError(f"experiment file {shown(str(name))} does not exist; it must be a YAML file")
     given = _read_settings(path)
     for key in given:
         check_name(f"setting in {path.name}", key, [f.name for f in dataclasses.fields(Experiment) if f.name != "name"])
@@ -199,15 +197,6 @@ def load_experiment(name, dataset=""):
 def known_experiments():
     """Names of the experiments in config/ of this checkout, sorted."""
     return sorted(path.stem for path in (checkout() / "config").glob("*.yaml"))
-
-
-def _experiment_file(name):
-    path = user_path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        return checkout() / "config" / f"{check_choice('experiment', str(name), known_experiments())}.yaml"
-    if not os.path.isfile(path):
-        raise InputError(f"experiment file {shown(str(name))} does not exist; it must be a YAML file")
-    return path
 
 
 class _Strict(yaml.SafeLoader):

@@ -29,11 +29,8 @@ from .study import open_study
 def weights(study):
     """The weights by timestep in each parametrisation, raw and divided by the mean of the epsilon weight."""
     inputs = {"weightings": study.formulas, "schedule": study.schedule.name, "T": study.schedule.T}
-
-    def rows():
-        return pd.concat([_weights(study.schedule, w, p) for w in study.formulas for p in PREDICTION_TYPES])
-
-    return study.csv("weights.csv", inputs, rows, digits=7)
+    pairs = [(weighting, kind) for weighting in study.formulas for kind in PREDICTION_TYPES]
+    return study.csv("weights.csv", inputs, lambda: pd.concat(_weights(study.schedule, *p) for p in pairs), digits=7)
 
 
 def _weights(schedule, weighting, prediction_type):

@@ -69,14 +69,10 @@ def _run_engine(settings, folder, config, jobs, profile):
         sys.exit(128 + stopped)
     if code != 0:
         words = last_words(folder, failed) or f"the engine ended with code {code}; see {folder / 'logs/engine.log'}"
-        raise WorkFailed(words, _status([code, *failed.values()]))
-
-
-def _status(statuses):
-    """The exit status of a pipeline whose engine and jobs ended with these; below 0 and above 128: by a signal."""
-    if any(status < 0 or status > 128 for status in statuses) or WorkFailed.KILLED in statuses:
-        return WorkFailed.KILLED
-    return WorkFailed.MEMORY if WorkFailed.MEMORY in statuses else WorkFailed.FAILED
+        ended = [code, *failed.values()]  # below 0 and above 128: by a signal
+        if WorkFailed.KILLED in ended or not all(0 <= status <= 128 for status in ended):
+            raise WorkFailed(words, WorkFailed.KILLED)
+        raise WorkFailed(words, WorkFailed.MEMORY if WorkFailed.MEMORY in ended else WorkFailed.FAILED)
 
 
 def _undeclared(folder):

@@ -16,18 +16,11 @@ def _preset(dataset, resolution, network, batch_size, lr, images, **more):
 
 def _unet(resolution, channels, layers=1, attention=(), groups=8, **more):
     """Arguments of a `UNet2DModel` with attention in the middle and at the given levels (0 = full resolution)."""
-    levels = range(len(channels))
-    return {
-        "sample_size": resolution,
-        "in_channels": 3,
-        "out_channels": 3,
-        "block_out_channels": list(channels),
-        "layers_per_block": layers,
-        "down_block_types": ["AttnDownBlock2D" if i in attention else "DownBlock2D" for i in levels],
-        "up_block_types": ["AttnUpBlock2D" if i in attention else "UpBlock2D" for i in reversed(levels)],
-        "norm_num_groups": groups,
-        **more,
-    }
+    down = ["AttnDownBlock2D" if i in attention else "DownBlock2D" for i in range(len(channels))]
+    up = [kind.replace("Down", "Up") for kind in reversed(down)]
+    sizes = {"sample_size": resolution, "in_channels": 3, "out_channels": 3, "block_out_channels": list(channels)}
+    blocks = {"layers_per_block": layers, "down_block_types": down, "up_block_types": up, "norm_num_groups": groups}
+    return {**sizes, **blocks, **more}
 
 
 def _small(resolution, **more):

@@ -34,16 +34,13 @@ class Tables:
             raise InputError(f"{pattern} is missing in {self.folder}; make reproduce, or its notebook, makes it")
         return found
 
-    def frame(self, path, columns):
-        """A CSV file as a DataFrame. Raises InputError if it is damaged or lacks one of the columns."""
-        return self._read(path, read_rows, "column", columns)
+    def read(self, path, names):
+        """A CSV file as a DataFrame, an npz file as a dict of arrays.
 
-    def arrays(self, path, names):
-        """An npz file as a dict of arrays. Raises InputError if it is damaged or lacks one of the names."""
-        return self._read(path, read_arrays, "array", names)
-
-    def _read(self, path, reader, kind, names):
+        Raises InputError if it is damaged, or lacks one of the names, of columns or arrays.
+        """
         self.use(path)
+        reader, kind = (read_arrays, "array") if path.suffix == ".npz" else (read_rows, "column")
         try:
             table = reader(path)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:  # pandas' errors are ValueErrors

@@ -98,11 +98,8 @@ class Study:
 
     def csv(self, name, inputs, rows, digits):
         """tables/<name> as a DataFrame: as `table`, made of what `rows()` returns, numbers with so many digits."""
-
-        def make(path):
-            pd.DataFrame(rows()).to_csv(path, index=False, float_format=f"%.{digits}g")
-
-        return read_rows(self.table(name, inputs, make))
+        form = {"index": False, "float_format": f"%.{digits}g"}
+        return read_rows(self.table(name, inputs, lambda path: pd.DataFrame(rows()).to_csv(path, **form)))
 
     def arrays(self, name, inputs, make):
         """tables/<name>, an .npz file, as a dict of arrays: as `table`, made of the dict that `make()` returns."""

@@ -14,17 +14,13 @@ from ..errors import InputError
 from ..files import atomic_path, read_json, sha256_file, write_text
 from ..store import save_with_note
 
+_PARTS = ("network", "optimizer", "ema")
+
 
 def training_state(training):
     """The state of a `Training` after its last step."""
-    return {
-        "network": training.network.state_dict(),
-        "optimizer": training.optimizer.state_dict(),
-        "ema": training.ema.state_dict(),
-        "sums": training.log.total,
-        "seconds": training.seconds,
-        "log": training.log.rows,
-    }
+    state = {name: getattr(training, name).state_dict() for name in _PARTS}
+    return {**state, "sums": training.log.total, "seconds": training.seconds, "log": training.log.rows}
 
 
 def resume(training):
@@ -32,9 +28,8 @@ def resume(training):
     world, folder = training.world, training.run.folder
     training.step, state = world.broadcast(load_checkpoint(folder / "checkpoints") if world.first else None)
     if state is not None:
-        training.network.load_state_dict(state["network"])
-        training.optimizer.load_state_dict(state["optimizer"])
-        training.ema.load_state_dict(state["ema"])
+        for name in _PARTS:
+            getattr(training, name).load_state_dict(state[name])
         training.ema.to(training.config.device)
         training.seconds, training.log.total = state["seconds"], state["sums"]
         training.log.rows = state["log"]

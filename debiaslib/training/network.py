@@ -82,8 +82,12 @@ def build_network(config, *, initialise=True):
         except Exception as error:  # also an IndexError or a ZeroDivisionError, for an empty list or a 0
             raise InputError(f"the network's settings are refused by diffusers: {error}") from None
     last = network.conv_out if kind == "UNet2DModel" else network.proj_out_2
-    if zero:
-        _zero_outputs(network, last)
+    if zero:  # as ADM starts
+        layers = [module.conv2 for module in network.modules() if isinstance(module, ResnetBlock2D)]
+        layers += [module.to_out[0] for module in network.modules() if isinstance(module, Attention)]
+        for layer in [*layers, last]:
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
     network.skip = skip_scale(config) if skips else None
     for block in getattr(network, "transformer_blocks", ()):
         block.norm1.emb.class_embedder.dropout_prob = 0  # diffusers' 0.1 would draw a second class in training
@@ -105,10 +109,8 @@ def check_network(network, size, channels, classes):
             raise InputError(f"the network cannot take images of 3x{size}x{size}: {error}") from None
     if answer != (channels, size, size):
         raise InputError(f"the network answers {answer} to an image; it must be {(channels, size, size)}")
-    if network.config.sample_size not in (None, size):
-        raise InputError(
-            f"sample_size of the network is {network.config.sample_size}; it must be the resolution, {size}"
-        )
+    if (said := network.config.sample_size) not in (None, size):
+        raise InputError(f"sample_size of the network is {said}; it must be the resolution, {size}")
 
 
 def skip_scale(config):
@@ -120,15 +122,6 @@ def skip_scale(config):
     with torch.device("cpu"):  # the network itself may be built on the meta device
         a, s = build_schedule(config).scales(torch.arange(config.timesteps), torch.zeros(config.timesteps))
     return {"epsilon": s, "sample": a, "v_prediction": torch.zeros_like(a)}[config.prediction_type].float()
-
-
-def _zero_outputs(network, last):
-    """Set the last layer of each residual block, of each attention and of the network to 0, as ADM starts."""
-    layers = [module.conv2 for module in network.modules() if isinstance(module, ResnetBlock2D)]
-    layers += [module.to_out[0] for module in network.modules() if isinstance(module, Attention)]
-    for layer in [*layers, last]:
-        torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
 
 
 def _float32_forward(layer, x):

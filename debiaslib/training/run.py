@@ -142,23 +142,14 @@ def write_record(run, config, images, parameters, seconds, world):
     images: the `ImageSet`. parameters: how many. seconds: of the steps alone.
     """
     seen = config.steps * config.batch_size
-    record = {
-        "name": run.name,
-        "config": run.config,
-        "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images.images)},
-        "parameters": parameters,
-        "images": seen,
-        "steps": config.steps,
-        "seconds": seconds,
-        "images_per_second": seen / seconds,
-        "processes": world.size,
-        "backend": None if world.size == 1 else "nccl" if config.device.startswith("cuda") else "gloo",
-        "snapshots": [{"images": n, **_hashed(run.weights("ema", n))} for n in config.snapshot_images],
-        "raw": _hashed(run.weights("raw", seen)),
-        "log": _hashed(run.folder / "log.jsonl"),
-        **provenance(config.device, config.threads),
-    }
-    write_json(run.folder / "record.json", record)
+    backend = None if world.size == 1 else "nccl" if config.device.startswith("cuda") else "gloo"
+    data = {"name": images.name, "fingerprint": images.fingerprint, "images": len(images.images)}
+    record = {"name": run.name, "config": run.config, "data": data, "parameters": parameters, "images": seen}
+    record |= {"steps": config.steps, "seconds": seconds, "images_per_second": seen / seconds}
+    record |= {"processes": world.size, "backend": backend}
+    record["snapshots"] = [{"images": n, **_hashed(run.weights("ema", n))} for n in config.snapshot_images]
+    record |= {"raw": _hashed(run.weights("raw", seen)), "log": _hashed(run.folder / "log.jsonl")}
+    write_json(run.folder / "record.json", {**record, **provenance(config.device, config.threads)})
 
 
 def _hashed(path):

@@ -50,9 +50,7 @@ def Several(kind):
     return Annotated[tuple[kind, ...], AfterValidator(check)]
 
 
-Text = Annotated[
-    str, Field(strict=True), BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
-]
+Text = Annotated[str, Field(strict=True), BeforeValidator(lambda text: str(text) if isinstance(text, Path) else text)]
 Flag = Annotated[bool, Field(strict=True)]
 Mapping = dict[str, JsonValue]
 

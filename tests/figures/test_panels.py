@@ -7,11 +7,10 @@ from matplotlib.collections import LineCollection
 from scipy import stats
 
 from debiaslib.data.minifaces import render
-from debiaslib.figures.bias import bias_or_variance, load_bias
 from debiaslib.figures.controls import control_ratios, learning_rates, load_learning_rates
 from debiaslib.figures.distances import distance_by_images, dot_panels, load_by_images
 from debiaslib.figures.existence import samples_by_steps
-from debiaslib.figures.mse_curves import error_and_ratio
+from debiaslib.figures.mse_curves import bias_or_variance, error_and_ratio, load_bias
 from debiaslib.figures.paper import load_paper, paper_fid
 from debiaslib.figures.registry import NothingToDraw
 from debiaslib.figures.style import look, style

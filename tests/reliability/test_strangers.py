@@ -236,7 +236,7 @@ def test_arrays_of_objects(tmp_path, canary, monkeypatch, capsys):
 
     study = open_study("quick", "", tmp_path)
     path = study.table("one_step.npz", {}, lambda path: objects(path, canary, compressed=True))
-    assert "cannot be read" in refused(canary, Tables(study.folder).arrays, path, "t")
+    assert "cannot be read" in refused(canary, Tables(study.folder).read, path, "t")
     with pytest.raises(ValueError, match="allow_pickle=False"):
         study.arrays("one_step.npz", {}, dict)
     assert not canary.exists()
