@@ -10,7 +10,7 @@ FILES = {  # experiments of `place`, by name
     "mine": "dataset: good",
     "bad": "weighting: [debiased]",
     "cuda": "training: {device: cuda}",
-    "zero": "dataset: good\ntraining: {zero_terminal_snr: true}",
+    "zero": "dataset: good\nnotebooks: [06_fid_evaluation]\ntraining: {zero_terminal_snr: true}",
     "groups": "dataset: good\ntraining: {network: {block_out_channels: [16, 24]}}",  # for four kinds of blocks
     "notebook": "dataset: good\nnotebooks: [08_more]",
 }
