@@ -16,6 +16,7 @@ from debiaslib.diffusion.weighting import loss_weight
 from debiaslib.metrics.statistics import paired_ratio
 from debiaslib.report.results_read import ResultTables
 from docs import flow_weights, trainers
+from docs.site.build import _finding
 from docs.site.docstrings import to_html
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -164,6 +165,10 @@ def test_the_readmes_commands_exist():
     assert {"reproduce", "test"} <= set(re.findall(r"\bmake ([a-z-]+)", README)) <= set(targets)
     for module in set(re.findall(r"python -m (debiaslib[\w.]*)", README)):
         assert importlib.util.find_spec(module), module
+
+
+def test_the_sites_start_page_has_what_the_readme_found():
+    assert "At 32x32 the same network cannot answer" in _finding() and "## Read" not in _finding()
 
 
 def test_the_readmes_numbers_are_those_of_the_published_tables():

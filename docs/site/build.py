@@ -138,10 +138,10 @@ def _start_page(chapters):
 
 
 def _finding():
-    """What was found, as README has it: its sentence, and from the words that it uses to what is not known yet."""
+    """What was found, as README has it: its sentence, and all from the words that it uses on."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     sentence = next(line for line in readme.splitlines() if line.startswith("**With "))
-    found = sentence + "\n\n" + readme[readme.index("Words used here") : readme.index("- **Not known yet")].strip()
+    found = sentence + "\n\n" + readme[readme.index("Words used here") : readme.index("\n## Read\n")].strip()
     found = re.sub(r"<!--.*?-->\n", "", found)
     return re.sub(r"\[([^]]+)\]\(results/[^)]+\)", r"\1", found).replace("](docs/", "](")  # tables are not on the site
 
