@@ -160,8 +160,7 @@ def _ratios_to_constant(folder):
     texts = [[what, *(_paired_interval(of(arm), of("constant")) for arm in others)] for what, of in rows]
     seeds = len(tables.errors("excess", 900, "constant"))
     head = f"{REPEATED[folder.name]}, {seeds} training seeds: ratio to constant"
-    names = [tables.named(arm).replace(", prediction_type v_prediction", " on v-prediction") for arm in others]
-    return markdown(pd.DataFrame(texts, columns=[head, *names]))
+    return markdown(pd.DataFrame(texts, columns=[head, *(_short(tables.named(arm)) for arm in others)]))
 
 
 def _paired_interval(ours, base):
@@ -183,7 +182,7 @@ def swaps():
 
 def _swap_ratios(folder):
     """{(t_star, above, below): ratio as text} at the most sampling steps; t_star -1: one denoiser at all t."""
-    found = pd.read_csv(folder / "tables/oracle_swap.csv").query("metric == 'layout_energy'")
+    found = ResultTables(folder)["oracle_swap.csv"].query("metric == 'layout_energy'")
     found = found[found.steps == found.steps.max()].set_index("seed").groupby(["t_star", "above", "below"]).value
     base = found.get_group((-1, "constant", "constant"))
     return {swap: _ratio_of_signed(ours, base) for swap, ours in found if swap != (-1, "constant", "constant")}
@@ -222,7 +221,7 @@ def rivals():
         others = [arm for arm in _arms(tables) if arm not in ("constant", "debiased")]
         for what, of in asked.items():
             row = {"data": REPEATED[name], "outcome": what}
-            rows.append(row | {_short(other): _paired_interval(of("debiased"), of(other)) for other in others})
+            rows.append(row | {_short(name_of(other)): _paired_interval(of("debiased"), of(other)) for other in others})
     return markdown(pd.DataFrame(rows).fillna("not trained")) + "\n"
 
 
@@ -241,7 +240,9 @@ def by_images():
             row = {"data": REPEATED[name], "outcome": f"{tables.feature_distance}, {steps:.0f} steps"}
             row |= {"images seen": f"{seen:,.0f} of {last:,.0f}"}
             others = [arm for arm in _arms(tables) if arm != "constant"]
-            rows.append(row | {_short(arm): _paired_interval(values[arm], values["constant"]) for arm in others})
+            rows.append(
+                row | {_short(name_of(arm)): _paired_interval(values[arm], values["constant"]) for arm in others}
+            )
     return markdown(pd.DataFrame(rows).fillna("not trained")) + "\n"
 
 
@@ -250,8 +251,8 @@ def _arms(tables):
     return [*ordered(tables.arms), *dict.fromkeys(varied.weighting + "; " + varied.variant)]
 
 
-def _short(arm):
-    return name_of(arm).replace(", prediction_type v_prediction", " on v-prediction")
+def _short(label):
+    return label.replace(", prediction_type v_prediction", " on v-prediction")
 
 
 def own_rates():
@@ -288,7 +289,7 @@ def _numbers(question, compared):
         rows = rows[rows.outcome.str.endswith(f", {FEW} steps")]
     shown = []
     for row in rows.head(1 if question == "Q4" else len(rows)).itertuples():
-        against = f", against {_short(row.against)}" if question == "Q3" else ""
+        against = f", against {_short(name_of(row.against))}" if question == "Q3" else ""
         shown.append(f"{row.outcome}{against}: {_interval(row.ratio, row.low, row.high)}, n = {row.n}")
     return f" ({'; '.join(shown)})"
 
@@ -305,10 +306,7 @@ def networks():
         row = {"network": words, "experiment": f"[{name}](../results/reference/{name})"}
         row |= {"parameters": f"{record['parameters']:,}", "pass the gate": f"{gate.sum()} of {len(gate)}"}
         constant, debiased = (found.distances("layout_energy", 20, arm) for arm in arms)
-        row["colour error, constant"], row["colour error, debiased"] = (
-            f"{constant.mean():.3g}",
-            f"{debiased.mean():.3g}",
-        )
+        row |= {"colour error, constant": f"{constant.mean():.3g}", "colour error, debiased": f"{debiased.mean():.3g}"}
         row["constant's, over the second row's"] = "1" if constant.equals(small) else _paired_interval(constant, small)
         for outcome in ("colour error, 20 steps", "fd_minifaces, 20 steps", "x0_mse, t = 900", "x0_mse, t = 50"):
             bounds = ["ratio", "low", "high"]  # a distance of 0 or less in any training has none

@@ -74,6 +74,19 @@ def test_weights_are_the_published_formulas_in_each_unit(study):
     assert set(table.label) == {"Constant", "Debiased"} or table.label.notna().all()
 
 
+def test_the_differences_are_against_the_weighting_that_comes_first_now(study, tmp_path):
+    measurements.mse(study)
+    turned = apart(changed(study, weightings=("debiased", "constant"), swap_steps=(3, 2)), tmp_path)
+    (turned.folder / "tables").mkdir()
+    for name in ("mse.csv", "mse.csv.json"):
+        (turned.folder / "tables" / name).write_bytes((study.folder / "tables" / name).read_bytes())
+    of = measurements.mse(turned).query("t == 500 and quantity == 'x0_mse'").groupby("model").difference.first()
+    assert of.debiased == 0 and of.constant != 0
+    measurements.oracle_swap_samples(turned)
+    note = read_json(turned.folder / "tables" / "oracle_swap_samples.npz.json")
+    assert note["inputs"]["steps"] == 3  # the largest, as the curves have it
+
+
 def test_weights_leave_out_a_timestep_without_signal(study, tmp_path):
     training = {**study.experiment.training, "zero_terminal_snr": True}
     terminal = changed(study, training=training, notebooks=("06_fid_evaluation",))
