@@ -4,7 +4,7 @@ Ours are computed by `debiaslib.report.verdicts` from the tables of an experimen
 abstract, the captions of figures 1 to 5, its FID figure as we digitised it (results/reference/paper) and the public
 reviews of its first version; its tables we have not seen, so none of their numbers stand here.
 
-python docs/verdicts.py            # writes the tables into README.md and docs/{verdicts,retest,reviewers}.md
+python docs/verdicts.py            # writes the tables into README.md and docs/{verdicts,retest,reviewers,weights}.md
 """
 
 import functools
@@ -255,6 +255,33 @@ def _short(label):
     return label.replace(", prediction_type v_prediction", " on v-prediction")
 
 
+def by_steps():
+    """Distances of the published CIFAR-10 networks by each number of sampling steps, over constant's."""
+    more, main = (ResultTables(PUBLISHED / name) for name in ("cifar10-16-steps", "cifar10-16"))
+    rows = []
+    for metric in ("fd_cifar10", "layout_energy"):
+        for steps in (5, 10, 50, 100, 250):
+            tables = main if steps == 50 else more
+            base = tables.distances(metric, steps, "constant").reindex(STEPS_SEEDS)
+            ratios = {arm: _paired_interval(tables.distances(metric, steps, arm), base) for arm in _arms(more)}
+            row = {"outcome": metric, "steps": steps, "constant": f"{base.mean():.3g}"}
+            rows.append(row | {_short(name_of(arm)): ratio for arm, ratio in ratios.items() if arm != "constant"})
+    return markdown(pd.DataFrame(rows)) + "\n"
+
+
+def float16():
+    """What rounding the CIFAR-10 networks to float16 changes in distances by 10 steps, by arm and seed."""
+    rounded, exact = (ResultTables(PUBLISHED / name) for name in ("cifar10-16-steps", "cifar10-16"))
+    rows = []
+    for arm, seed in itertools.product(_arms(rounded), STEPS_SEEDS):
+        row = {"arm": _short(name_of(arm)), "seed": seed}
+        for metric in ("fd_cifar10", "layout_energy"):
+            ours, base = (tables.distances(metric, 10, arm)[seed] for tables in (rounded, exact))
+            row |= {f"{metric}, float32": f"{base:.4g}", f"{metric}, change": f"{100 * (ours / base - 1):+.2g} %"}
+        rows.append(row)
+    return markdown(pd.DataFrame(rows)) + "\n"
+
+
 def own_rates():
     """Amendment 5: on the faces constant at 1e-3 and debiased at 2e-3, judged on seeds 3 to 5 of `controls`."""
     found, rows = ResultTables(PUBLISHED / "controls"), []
@@ -283,7 +310,7 @@ def answered():
 
 
 def _numbers(question, compared):
-    """The ratios that an answer rests on, in brackets: of Q3 those by few steps, of Q4 the optimum at large t."""
+    """The ratios that an answer rests on, a line each: of Q3 those by few steps, of Q4 the optimum at large t."""
     rows = compared[(compared.question == question) & ~(compared.outcome.str.startswith("layout") & (question == "Q2"))]
     if question == "Q3":
         rows = rows[rows.outcome.str.endswith(f", {FEW} steps")]
@@ -291,7 +318,7 @@ def _numbers(question, compared):
     for row in rows.head(1 if question == "Q4" else len(rows)).itertuples():
         against = f", against {_short(name_of(row.against))}" if question == "Q3" else ""
         shown.append(f"{row.outcome}{against}: {_interval(row.ratio, row.low, row.high)}, n = {row.n}")
-    return f" ({'; '.join(shown)})"
+    return "".join(f"<br>{one}" for one in shown)
 
 
 def networks():
@@ -379,10 +406,12 @@ NETWORKS = [  # words, experiment, its condition, what its two arms change
     ("the U-Net of twice the width", "network-wider", "baseline", ""),
     ("a DiT with the input skip, at a rate of 1e-3", "network-transformer", "baseline", ""),
 ]
-PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md")
+STEPS_SEEDS = [0, 1]  # of the published networks of cifar10-16
+PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md", "weights.md")
 TABLES = {"finding": finding, "answered": answered, "verdicts": tables, "retests": retests, "trained": trained,
           "departures": departures, "networks": networks, "swaps": swaps, "rivals": rivals,
-          "clipped": clipped, "by_images": by_images, "own_rates": own_rates}  # fmt: skip
+          "clipped": clipped, "by_images": by_images, "own_rates": own_rates,
+          "by_steps": by_steps, "float16": float16}  # fmt: skip
 
 
 def with_tables(text):

@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT))
 from debiaslib.report.notebook_html import caption_of  # noqa: E402
 from docs import verdicts  # noqa: E402
 
-GUIDES = "findings retest verdicts reviewers loss_weight flow_matching trainers experiments preregistration cost benchmarks"
-GUIDES = (*GUIDES.split(), "reliability", "authors_flags", "fd_cifar10_at_16")
+GUIDES = "findings retest verdicts reviewers loss_weight flow_matching trainers experiments preregistration cost"
+GUIDES = (*GUIDES.split(), "benchmarks", "reliability", "authors_flags", "fd_cifar10_at_16")
 SUBPACKAGES = {  # the modules whose public names the API pages show
     "diffusion": "schedule flow strategies weighting prediction one_step optimum sampling variance",
     "data": "images minifaces gaussian",
