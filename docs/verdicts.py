@@ -4,7 +4,7 @@ Ours are computed by `debiaslib.report.verdicts` from the tables of an experimen
 abstract, the captions of figures 1 to 5, its FID figure as we digitised it (results/reference/paper) and the public
 reviews of its first version; its tables we have not seen, so none of their numbers stand here.
 
-python docs/verdicts.py            # writes the tables into README.md and docs/{verdicts,retest,reviewers,weights}.md
+python docs/verdicts.py            # writes the tables into README.md and docs/{verdicts,retest,reviewers}.md
 """
 
 import functools
@@ -226,23 +226,23 @@ def rivals():
 
 
 def by_images():
-    """The Fréchet distance of each weighting over constant's, paired by seed, after so many images of the training."""
+    """Fréchet distance and colour error of each weighting over constant's, paired by seed, in the course of training."""
     rows = []
     for name in [name for name in REPEATED if (PUBLISHED / name).is_dir()]:
         tables = ResultTables(PUBLISHED / name)
-        judged = tables.judged[tables.judged.metric == tables.feature_distance]
+        judged = tables.judged[tables.judged.sampler == tables.judged.sampler.iloc[0]]
         last = judged.images_seen.max()
         steps = judged[judged.images_seen < last].steps.max()  # those of the snapshots
-        judged = judged[(judged.steps == steps) & (judged.sampler == judged.sampler.iloc[0])]
-        for seen, part in judged.groupby("images_seen"):
+        judged = judged[judged.steps == steps]
+        others = [arm for arm in _arms(tables) if arm != "constant"]
+        for metric, seen in itertools.product((tables.feature_distance, "layout_energy"), sorted({*judged.images_seen})):
+            part = judged[(judged.metric == metric) & (judged.images_seen == seen)]
             arms = part.weighting + ("; " + part.variant).where(part.variant != "", "")
             values = {arm: of_arm.set_index("seed").value for arm, of_arm in part.groupby(arms)}
-            row = {"data": REPEATED[name], "outcome": f"{tables.feature_distance}, {steps:.0f} steps"}
+            row = {"data": REPEATED[name], "outcome": f"{metric}, {steps:.0f} steps"}
             row |= {"images seen": f"{seen:,.0f} of {last:,.0f}"}
-            others = [arm for arm in _arms(tables) if arm != "constant"]
-            rows.append(
-                row | {_short(name_of(arm)): _paired_interval(values[arm], values["constant"]) for arm in others}
-            )
+            ratios = {_short(name_of(arm)): _paired_interval(values[arm], values["constant"]) for arm in others}
+            rows.append(row | ratios)
     return markdown(pd.DataFrame(rows).fillna("not trained")) + "\n"
 
 
@@ -407,7 +407,7 @@ NETWORKS = [  # words, experiment, its condition, what its two arms change
     ("a DiT with the input skip, at a rate of 1e-3", "network-transformer", "baseline", ""),
 ]
 STEPS_SEEDS = [0, 1]  # of the published networks of cifar10-16
-PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md", "weights.md")
+PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md")
 TABLES = {"finding": finding, "answered": answered, "verdicts": tables, "retests": retests, "trained": trained,
           "departures": departures, "networks": networks, "swaps": swaps, "rivals": rivals,
           "clipped": clipped, "by_images": by_images, "own_rates": own_rates,
