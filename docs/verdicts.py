@@ -226,7 +226,7 @@ def rivals():
 
 
 def by_images():
-    """Fréchet distance and colour error of each weighting over constant's, paired by seed, in the course of training."""
+    """Fréchet distance and colour error of each weighting over constant's, by seed, in the course of training."""
     rows = []
     for name in [name for name in REPEATED if (PUBLISHED / name).is_dir()]:
         tables = ResultTables(PUBLISHED / name)
@@ -235,7 +235,8 @@ def by_images():
         steps = judged[judged.images_seen < last].steps.max()  # those of the snapshots
         judged = judged[judged.steps == steps]
         others = [arm for arm in _arms(tables) if arm != "constant"]
-        for metric, seen in itertools.product((tables.feature_distance, "layout_energy"), sorted({*judged.images_seen})):
+        metrics, snapshots = (tables.feature_distance, "layout_energy"), sorted({*judged.images_seen})
+        for metric, seen in itertools.product(metrics, snapshots):
             part = judged[(judged.metric == metric) & (judged.images_seen == seen)]
             arms = part.weighting + ("; " + part.variant).where(part.variant != "", "")
             values = {arm: of_arm.set_index("seed").value for arm, of_arm in part.groupby(arms)}
