@@ -91,7 +91,7 @@ def holm(p_values):
 def within_margin(interval):
     """Whether a ratio's (ratio, low, high) lies inside 0.9 to 1.1: only this is "no difference".
 
-    An interval that merely holds 1 does not say so. False where the bounds are NaN (one seed).
+    An interval that merely contains 1 does not say so. False where the bounds are NaN (one seed).
     """
     _, low, high = interval
     return bool(low >= 0.9 and high <= 1.1)

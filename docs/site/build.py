@@ -140,7 +140,7 @@ def _start_page(chapters):
 def _finding():
     """What was found, as README has it: its sentence, and all from the words that it uses on."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    sentence = next(line for line in readme.splitlines() if line.startswith("**With "))
+    sentence = next(line for line in readme.splitlines() if line.startswith("**The weight "))
     found = sentence + "\n\n" + readme[readme.index("Words used here") : readme.index("\n## Read\n")].strip()
     found = re.sub(r"<!--.*?-->\n", "", found)
     return re.sub(r"\[([^]]+)\]\(results/[^)]+\)", r"\1", found).replace("](docs/", "](")  # tables are not on the site
