@@ -254,7 +254,7 @@ def _arms(tables):
 
 
 def _short(label):
-    return label.replace(", prediction_type v_prediction", " on v-prediction")
+    return label.replace(", prediction_type v_prediction", ", predicting v")
 
 
 def by_steps():

@@ -70,7 +70,7 @@ def test_an_arm_with_settings_of_its_own_has_a_column_over_the_seeds_that_it_has
         pd.DataFrame(rows).to_csv(folder / "tables" / name, index=False)
     monkeypatch.setattr(verdicts, "PUBLISHED", tmp_path)
     head, _, *lines = verdicts.finding().strip().splitlines()
-    assert head.split(" | ")[1:] == ["debiased", "constant on v-prediction (2 seeds) |"]
+    assert head.split(" | ")[1:] == ["debiased", "constant, predicting v (2 seeds) |"]
     assert "3 training seeds" in head and len(lines) == 6
     assert lines[-1].endswith("| 0.5 [0.5, 0.5] | 0.25 [0.25, 0.25] |")
     ratio = (1 / 4 * 2 / 5) ** 0.5  # of the samples, over the two seeds that both have

@@ -21,7 +21,7 @@ _UNTESTABLE = "not testable with these networks"
 QUESTIONS = {
     "Q1": "Is debiased's estimate of x0 nearer to the optimum at large t, and at what price at small t?",
     "Q2": "Are debiased's samples better than those of a tuned constant weight?",
-    "Q3": "Is it this weight, and not P2, Min-SNR or a constant weight on v?",
+    "Q3": "Is it this weight, and not P2, Min-SNR or the constant weight with v-prediction?",
     "Q4": "Is it the estimate at large t that spoils constant's colours?",
 }
 _YES = {"lower": "yes", "higher": "no, it is worse"}
