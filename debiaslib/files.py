@@ -84,14 +84,13 @@ def write_npy(path, array):
 
 
 def read_json(path):
-    """The JSON in `path`, without the seal of earlier versions, or None for no file. Raises InputError if damaged."""
+    """The JSON in `path`, or None for no file. Raises InputError if damaged."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
         raise InputError(f"{path} is damaged: it is no JSON; move it away to have it made again") from None
-    return {key: entry for key, entry in value.items() if key != "seal"} if isinstance(value, dict) else value
 
 
 def sha256_file(path):

@@ -54,7 +54,6 @@ def write_swap(folder):
         for a, b in (*alone, *pairs) for t in (t_star if a != b else (-1,)) for seed in (0, 1) for steps in (10, 50)
         for metric in ("colour_w1", "layout_energy", "fd_minifaces")
     ]  # fmt: skip
-    rows.append({**rows[0], "seed": "mean", "steps": 50, "value": 99.0})
     pd.DataFrame(rows).to_csv(tables / "oracle_swap.csv", index=False)
     images = render(range(9 * 2 * 8), 16).reshape(9, 2, 8, 3, 16, 16)
     names = np.array([" | ".join(pair) for pair in (*alone, *pairs)])

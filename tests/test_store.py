@@ -103,13 +103,6 @@ def test_a_damaged_file_is_made_again_with_a_line(path, damage, capsys):
     assert said == (wanted if damage in ("changed", "cut", "note of another") else "")
 
 
-def test_a_note_with_the_seal_of_an_earlier_version_counts(path):
-    stored(path, INPUTS, Maker())
-    note = note_of(path)
-    note.write_text(json.dumps({**json.loads(note.read_text()), "seal": "0" * 64}))
-    assert is_current(path, INPUTS)
-
-
 def test_a_failure_leaves_the_old_file_and_a_later_call_makes_the_new(path):
     stored(path, INPUTS, Maker())
 

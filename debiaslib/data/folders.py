@@ -65,7 +65,7 @@ def local_source(path, split):
         raise InputError(f"the folder {str(path)!r} holds held-out images only; it must hold training images")
     if not files:
         return None
-    left_out = sorted(set(images if shards else every) - set(found))
+    left_out = sorted({*found, *(images if shards else every)} - {*trained, *_of_split(found, root, "heldout")})
     if shards:
         _check_shards(files, root)
 

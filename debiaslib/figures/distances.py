@@ -32,12 +32,12 @@ IN_TRAINING = (*DISTANCES, "layout_energy")
 
 def load_distances(tables):
     """(rows of all distances-<run>.csv of EMA networks by the first sampler, those of real images or None)."""
-    columns = "weighting seed sampler steps images_seen metric value se features n n_reference"
+    columns = "weighting network seed sampler steps images_seen metric value se features n n_reference"
     table = pd.concat([tables.read(path, columns) for path in tables.find(TABLE)], ignore_index=True)
     path = tables.folder / "tables" / "distances-real.csv"
     real = tables.read(path, columns) if path.exists() else None
     table[["value", "se"]] = table[["value", "se"]].apply(pd.to_numeric, errors="coerce")
-    table = check_equal_n(table[table.network == "ema"] if "network" in table else table)
+    table = check_equal_n(table[table.network == "ema"])
     seen = table.images_seen.fillna(table.images_seen.max()).fillna(0)
     table = table.assign(images_seen=seen)[table["value"].notna()]
     # The sampler that the snapshots were sampled by too, or else the first in the table.

@@ -1,7 +1,5 @@
 """Figures of the oracle swap: which part of a network's error spoils samples, that above T* or that below? No torch."""
 
-import pandas as pd
-
 from .distances import COLOURS, METRICS
 from .grids import Row, image_grid
 from .lines import curve, listed, spread, summarise
@@ -20,8 +18,7 @@ _MEASURES = (  # of each the first that was measured
 def load_swap(tables):
     """(facts, rows of oracle_swap.csv of single networks at the largest number of steps)."""
     table = tables.read(*tables.find("tables/oracle_swap.csv"), "above below t_star seed steps metric value n")
-    table = table[table.seed.astype(str) != "mean"]  # the answer of all seeds' networks together
-    table = table[table.steps == table.steps.max()].assign(seed=pd.to_numeric(table.seed))
+    table = table[table.steps == table.steps.max()]
     over = spread(table, ", no error bars", "steps")
     return {"steps": int(table.steps.max()), "n": f"{table.n.max():,}", "spread": over}, table
 

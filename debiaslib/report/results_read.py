@@ -53,7 +53,7 @@ class ResultTables:
     @functools.cached_property
     def judged(self):
         """The distances of all trainings' EMA networks, as distances-<run>.csv have them."""
-        parts = [read_rows(path) for path in sorted(self.folder.glob("distances-*-s*.csv"))]
+        parts = [self[path.name] for path in sorted(self.folder.glob("distances-*-s*.csv"))]
         columns = ["weighting", "variant", "seed", "network", "sampler", "steps", "images_seen", "metric", "value"]
         table = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
         return table[table.network == "ema"]
@@ -110,7 +110,7 @@ class ResultTables:
         table = self["oracle_swap.csv"]
         if table is None or not (table.t_star >= 0).any():
             return None, None, {}
-        table = table[(table.metric == "layout_energy") & (table.seed.astype(str) != "mean")]
+        table = table[table.metric == "layout_energy"]
         table = table[table.steps == table.steps.max()]
         t_star = min((t for t in set(table.t_star) if t >= 0), key=lambda t: abs(t - 600))
 

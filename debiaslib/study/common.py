@@ -34,17 +34,17 @@ def subset(images, count):
 def optimal_denoiser(study):
     """E[x0 | x_t] for a study's data, and whether it is that of the data's true law, right for held-out images too.
 
-    The Gaussian images' law is known: `GaussianDenoiser`. Elsewhere `OptimalDenoiser` over the first `optimum_images`
-    training images, for x0 from those images alone; for networks that are told the class, over those of its class.
+    The Gaussian images' law is known: `GaussianDenoiser`. Elsewhere `OptimalDenoiser` over `optimum_images` training
+    images (`subset`), for x0 from those alone; for networks that are told the class, over those of its class.
     """
     e, data = study.experiment, study.images()
     if (e.dataset or get_preset(e.preset).dataset) == "gaussian":
         return GaussianDenoiser(*gaussian_law(data.images.shape[-1]), study.schedule), True
-    images = data.images[: e.optimum_images]
+    images = subset(data.images, e.optimum_images)
     on_cuda = study.config.device.startswith("cuda")
     if on_cuda and images.nbytes <= _ON_DEVICE_BYTES:  # float64 is quick there, as on no other
         images = torch.from_numpy(np.array(images)).to(study.config.device)
-    labels = None if data.labels is None else data.labels[: e.optimum_images]
+    labels = None if data.labels is None else subset(data.labels, e.optimum_images)
     return OptimalDenoiser(images, study.schedule, labels=labels), False
 
 
@@ -61,11 +61,12 @@ def measured_images(study, count, split="train"):
     them that the networks ask for. "train" draws from the `OptimalDenoiser`'s images, without repetition: that is what
     error = floor + excess asks of x0.
     """
-    found, end = study.images(split), study.experiment.optimum_images if split == "train" else None
+    found = study.images(split)
     if found is None or (study.config.classes is not None and found.labels is None):
         return None, None
-    x0 = to_float(subset(found.images[:end], count)).to(study.config.device)
-    labels = None if found.labels is None else torch.from_numpy(subset(found.labels[:end], count)).to(x0.device)
+    most = study.experiment.optimum_images if split == "train" else len(found.images)
+    x0 = to_float(subset(subset(found.images, most), count)).to(study.config.device)
+    labels = None if found.labels is None else torch.from_numpy(subset(subset(found.labels, most), count)).to(x0.device)
     return x0, labels
 
 

@@ -65,6 +65,8 @@ def contrasts(table):
         for outcome in filter(measured.__contains__, OUTCOMES):
             pair = [one if isinstance(one, str) else one[outcome] for one in (arm, baseline)]
             chosen = table[(table.outcome == outcome) & (table.network == network)]
+            if not {*pair} <= {*chosen.arm}:
+                continue  # raw weights are judged by the steps of the samples at the end alone
             seeds = chosen.pivot(index="seed", columns="arm", values="value")[pair].dropna()
             rows.append((condition, *pair, network, outcome, *paired_ratio(*(seeds[one] for one in pair)), len(seeds)))
     columns = ["condition", "arm", "baseline", "network", "outcome", "ratio", "low", "high", "n"]

@@ -67,8 +67,9 @@ def real_distances(study):
         for path in (study.folder / "tables").glob("distances-real.csv*"):
             path.unlink()  # of images that are gone
         return None
-    metrics = Metrics(study, study.experiment.distance_images)
+    held = subset(heldout.images, study.experiment.distance_images)
+    metrics = Metrics(study, len(held))
     facts = {"weighting": "real", "variant": ""}
     facts |= dict.fromkeys(["seed", "network", "sampler", "steps", "images_seen"])
-    inputs, n = {**metrics.inputs, "heldout": heldout.fingerprint}, metrics.n
-    return study.csv("distances-real.csv", inputs, lambda: metrics.rows(subset(heldout.images, n), **facts), digits=10)
+    inputs = {**metrics.inputs, "heldout": heldout.fingerprint}
+    return study.csv("distances-real.csv", inputs, lambda: metrics.rows(held, **facts), digits=10)

@@ -54,7 +54,7 @@ class Experiment:
         0, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 850, 900, 950, 999,
     )  # fmt: skip
     curve_images: Whole(2) = 256
-    optimum_images: Whole(1) = 50_000  # the exact optimum is over the first so many training images
+    optimum_images: Whole(1) = 50_000  # the exact optimum is over so many of the training images
     # samples (notebooks 01, 04 and 05)
     sampler: Literal[SAMPLERS] = "ddim"
     further_samplers: tuple[Literal[SAMPLERS], ...] = ()  # for the distances by sampling steps alone
@@ -103,14 +103,19 @@ class Experiment:
         configs = [self.train_config(arm, self.seeds[0]) for arm in self.arms]
         if self.swap_timesteps and (len(self.weightings) < 2 or any(config.classes for config in configs)):
             raise InputError("swap_timesteps are given; they need two weightings, and networks that are told no class")
-        chapters = [name for name in self.notebooks if name.startswith(("04", "05"))]
-        if chapters and any(config.zero_terminal_snr for config in configs):
-            why = "zero_terminal_snr makes weights of the epsilon loss infinite, which these chapters show"
+        chapters = [name for name in self.notebooks if name.startswith(("01", "04", "05"))]
+        terminal = {config.prediction_type for config in configs if config.zero_terminal_snr}
+        if "epsilon" in terminal:
+            raise InputError("prediction_type is 'epsilon'; zero_terminal_snr needs 'v_prediction' or 'sample'")
+        if chapters and terminal:
+            why = "zero_terminal_snr makes 1/SNR and weights of the epsilon loss infinite, which these chapters show"
             raise InputError(f"notebooks have {', '.join(chapters)}; leave them out, as {why}")
         if "07_controls" in self.notebooks and not {"constant", "debiased"} <= set(self.arms):
             raise InputError(f"07_controls compares constant and debiased; weightings are {', '.join(self.weightings)}")
         if self.weights and "05_training" in self.notebooks:
             raise InputError("notebooks have 05_training, which shows the log of a training; with weights leave it out")
+        if self.weights and self.raw_weights:
+            raise InputError("raw_weights is True; a published folder of weights has their moving average alone")
         if self.weights and not (checkout() / self.weights).is_dir():
             raise InputError(f"weights is {shown(self.weights)}; it must be a folder below {checkout()}")
 
@@ -127,8 +132,8 @@ class Experiment:
 
     @property
     def enough_images(self):
-        """How many images the distances need: more than the features have dimensions; 3 at least, for colours."""
-        return 3 if self.allow_singular else 1 + max(DIMENSIONS[name] for name in self.features)
+        """How many images the distances need: more than the features have dimensions; 20 for the kernel distance."""
+        return 20 if self.allow_singular else 1 + max(DIMENSIONS[name] for name in self.features)
 
     def train_config(self, arm, seed):
         """The `TrainConfig` of one (arm, seed) of this experiment; a weighting alone is an arm."""

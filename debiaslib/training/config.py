@@ -28,7 +28,7 @@ class TrainConfig:
     batch_size: Whole(1)
     lr: Number(gt=0)
     preset: Text = ""
-    weighting: Annotated[str, AfterValidator(lambda text: str(parse_strategy(text)))] = "debiased"
+    weighting: Annotated[str, AfterValidator(lambda text: str(parse_strategy(text)))] = "debiased"  # of epsilon's error
     variant: _Variant = ""  # what an arm changes beside the weighting, "lr=0.0005": part of the folder's name
     seed: Whole(0) = 0
     prediction_type: Literal[PREDICTION_TYPES] = "epsilon"

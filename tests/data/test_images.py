@@ -98,6 +98,14 @@ def test_what_is_left_out_is_counted_once(tmp_path, capsys):
     assert capsys.readouterr().err == f"left out 3 files of {str(root)!r}, such as a.svg\n"
 
 
+def test_images_beside_the_folder_of_training_images_are_left_out(tmp_path, capsys):
+    """A class may be called train, and then the other classes are not seen."""
+    for name, count in (("car", 2), ("train", 3)):
+        folder_of(tmp_path / "x" / name, count)
+    assert len(load_images(tmp_path / "x", 8).images) == 3
+    assert capsys.readouterr().err.startswith("left out 2 files")
+
+
 # The cache
 
 

@@ -42,7 +42,7 @@ COMMANDS = {
         *after("--weighting debiased", [*NAMED, *HOME]),
         ("--weighting debiased --seed 1.5", "argument --seed: invalid int value: '1.5'", "int"),
         ("--weighting debiased extra", "unrecognized arguments", "extra"),
-        ("--weighting debiased --experiment zero.yaml", "is infinite where SNR = 0", "max_weight"),
+        ("--weighting debiased --experiment zero.yaml", "prediction_type is 'epsilon'", "v_prediction"),
     ],
     "study.measurements": [
         ("", "names", "required"),

@@ -117,8 +117,6 @@ def swapped(folder, above, below, seeds=(0,)):
     rows = [("constant", "constant", -1, 1.0), ("optimum", "constant", 600, above), ("constant", "optimum", 600, below)]
     table = pd.DataFrame(rows, columns=["above", "below", "t_star", "value"]).assign(metric="layout_energy", steps=20)
     of_seeds = [table.assign(seed=seed, value=table.value * (1 + seed / 10)) for seed in seeds]
-    if len(seeds) > 1:
-        of_seeds.append(table[:1].assign(seed="mean", value=0.1))  # of all seeds' networks together: no seed
     (folder / "tables").mkdir(exist_ok=True)
     pd.concat(of_seeds).to_csv(folder / "tables" / "oracle_swap.csv", index=False)
     return here.verdicts(3, folder).frame

@@ -53,9 +53,9 @@ def write(folder, fd=(0.8, 0.6), colours=0.5, excess=(0.1, 2.0), rival=1.0, swap
     rows = [
         {"above": a, "below": b, "t_star": t, "seed": s, "steps": 50, "metric": "layout_energy",
          "value": (2 + s) * (v if v <= 0 else v * noise[s] if t > 0 else v)}
-        for a, b, t, v in swaps for s in [*seeds, "mean"] if s != "mean"
+        for a, b, t, v in swaps for s in seeds
     ]  # fmt: skip
-    pd.DataFrame([*rows, {**rows[0], "seed": "mean", "value": 99}]).to_csv(tables / "oracle_swap.csv", index=False)
+    pd.DataFrame(rows).to_csv(tables / "oracle_swap.csv", index=False)
     gate = pd.DataFrame([{"arm": arm, "seed": 0, "t": 600, "passes": passes} for arm in ("constant", "debiased")])
     gate.to_csv(tables / "gate.csv", index=False)
     return folder

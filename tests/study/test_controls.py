@@ -111,6 +111,14 @@ def test_without_raw_weights_or_variants():
     )
 
 
+def test_raw_weights_may_lack_an_outcome():
+    """They are judged by the steps of the samples at the end alone."""
+    table = tables({"constant": 2.0, "debiased": 1.0})
+    table = table[(table.network == "ema") | (table.outcome != "colour error, 20 steps")]
+    found = controls.contrasts(table).set_index("condition")
+    assert len(found.loc["weights of the last step, no EMA"]) == len(found.loc["baseline"]) - 1
+
+
 def test_a_rate_of_constant_alone_is_a_condition_where_debiased_has_one_rate():
     found = controls.contrasts(tables({"constant": 2.0, "debiased": 1.0, "constant; lr=0.004": 4.0}, raw=False))
     assert set(found.condition) == {"baseline", "against constant with lr 0.004"}

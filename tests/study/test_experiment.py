@@ -69,7 +69,12 @@ MISTAKES = [
     ("training: {learning_rate: 1}", "training setting 'learning_rate' is unknown; did you mean 'lr'?"),
     ("training: {3: 4}", "training setting 3 is unknown"),
     ("training: {timesteps: 500}", f"shown_timesteps is 600; {WHOLE} >= 0 and < 500"),
-    ("training: {zero_terminal_snr: true}", "notebooks have 04_weighting_comparison, 05_training; leave them out"),
+    ("training: {zero_terminal_snr: true}", "prediction_type is 'epsilon'; zero_terminal_snr needs 'v_prediction' or"),
+    (
+        "training: {zero_terminal_snr: true, prediction_type: v_prediction}",
+        "notebooks have 01_bias_existence, 04_weighting_comparison, 05_training; leave them out",
+    ),
+    ("weights: config\nnotebooks: [06_fid_evaluation]\nraw_weights: true", "raw_weights is True; a published folder"),
     ("training: {network: small}", "network is 'small'; it must be a mapping"),
     ("training: {network: {dropout: 2020-01-01}}", "valid JSON value"),
 ]
@@ -203,7 +208,7 @@ def test_a_distance_takes_more_images_than_its_features_have_dimensions(features
     for name in ("distance_images", "reference_images"):
         counts = {"distance_images": enough, "reference_images": enough, name: enough - 1}
         assert refused(experiment, features=features, **counts).endswith(f"{WHOLE} >= {enough}")
-        assert experiment(features=features, **counts, allow_singular=True).enough_images == 3
+        assert experiment(features=features, **counts, allow_singular=True).enough_images == 20
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -1,5 +1,6 @@
 """The gate: its timesteps by SNR, its limits, and what is said of those that pass and those that do not."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from debiaslib import Schedule
-from debiaslib.study.gate import gate, gate_line, gate_timesteps
+from debiaslib.study.common import measured_images, optimal_denoiser
+from debiaslib.study.gate import _rows, gate, gate_line, gate_timesteps
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
 
@@ -34,6 +36,17 @@ def test_the_table_holds_its_own_rule(smoke):
     a = float(study.schedule.alpha_bar[900].sqrt())
     x0 = torch.from_numpy(np.array(study.images().images[:256])).float() / 127.5 - 1
     assert late.x_t.iloc[0] == pytest.approx((1 - a) ** 2 * float(x0.square().mean()) + 1 - a**2, rel=0.1)
+
+
+def test_nothing_is_asked_where_the_optimum_has_memorised_the_images(smoke, monkeypatch):
+    """An optimum that knows each image at t = 600, as one over large images does, is no measure of a network."""
+    monkeypatch.setattr("debiaslib.study.gate._MEMORISED", 1.0)
+    rows = list(_rows(smoke, "constant", 0, (600, 900), measured_images(smoke, 8), optimal_denoiser(smoke)[0], False))
+    assert rows[0]["limit"] == math.inf and rows[0]["passes"] and rows[1]["limit"] == 2 * rows[1]["x_t"]
+    line = gate_line(pd.DataFrame(rows), ["constant"])
+    assert line.endswith("(At t = 600 the optimum has memorised the images, so nothing is asked.)")
+    of_law = list(_rows(smoke, "constant", 0, (600, 900), measured_images(smoke, 8), optimal_denoiser(smoke)[0], True))
+    assert of_law[0]["limit"] == 1.25 * of_law[0]["optimum"]  # of a known law it recognises nothing
 
 
 def test_a_line_for_each_verdict():

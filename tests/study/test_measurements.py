@@ -88,7 +88,7 @@ def test_the_differences_are_against_the_weighting_that_comes_first_now(study, t
 
 
 def test_weights_leave_out_a_timestep_without_signal(study, tmp_path):
-    training = {**study.experiment.training, "zero_terminal_snr": True}
+    training = {**study.experiment.training, "zero_terminal_snr": True, "prediction_type": "v_prediction"}
     terminal = changed(study, training=training, notebooks=("06_fid_evaluation",))
     table = measurements.weights(apart(terminal, tmp_path))
     assert table.t.max() == 998 and (table.snr > 0).all() and np.isfinite(table.raw).all()
@@ -116,10 +116,15 @@ def test_one_step_shapes(one_step):
     assert np.abs(arrays["x0"]).max() <= 1
 
 
+def of_the_optimum(images):
+    """256 images from all over the files, in their order."""
+    return images[np.sort(torch.randperm(len(images), generator=stream(0, "subset"))[:256].numpy())]
+
+
 def test_one_step_is_one_call_of_the_network(study, one_step):
     arrays = one_step
     x0 = arrays["x0"].astype(np.float64)
-    images = study.images().images[:256] / 127.5 - 1
+    images = of_the_optimum(study.images().images) / 127.5 - 1
     assert all(np.abs(images - image).max(axis=(1, 2, 3)).min() < 1e-6 for image in x0)  # of those of the optimum
     for k, t in enumerate((50, 500, 900)):
         a, s = ALPHA_BAR[t] ** 0.5, (1 - ALPHA_BAR[t]) ** 0.5
@@ -138,7 +143,7 @@ def test_one_step_is_one_call_of_the_network(study, one_step):
 
 def test_the_optimum_of_one_step_is_the_posterior_mean(study, one_step):
     arrays = one_step
-    images = (study.images().images[:256] / 127.5 - 1).reshape(256, -1)
+    images = (of_the_optimum(study.images().images) / 127.5 - 1).reshape(256, -1)
     for k, t in enumerate((50, 500, 900)):
         x_t = arrays["x_t"][k].reshape(4, -1).astype(np.float64)
         exponent = -((x_t[:, None] - ALPHA_BAR[t] ** 0.5 * images) ** 2).sum(axis=2) / (2 * (1 - ALPHA_BAR[t]))
@@ -181,7 +186,7 @@ def test_mse_columns_and_rows(mse):
 def errors_by_hand(study, split, weighting, t):
     """Per-image squared errors of one network: {quantity: (16,)}; held-out images have noise of their own."""
     images = study.images(split).images
-    images = images[:256] if split == "train" else images
+    images = of_the_optimum(images) if split == "train" else images
     chosen = np.sort(torch.randperm(len(images), generator=stream(0, "subset"))[:16].numpy())
     x0 = images[chosen] / 127.5 - 1
     noise = torch.randn(16, 3, 16, 16, generator=stream(0 if split == "train" else 1, "mse", t)).double().numpy()
@@ -327,6 +332,15 @@ def test_real_images_are_nearer_than_those_of_a_network_that_has_hardly_learned(
     assert set(real.metric) == METRICS and len(real) == 4 and set(real.n_reference) == {100}
     where = {"steps": 5, "network": "ema", "sampler": "ddim", "metric": "fd_minifaces"}
     assert value(real, "value", metric="fd_minifaces") < value(ours, "value", **where)
+
+
+def test_further_features_that_the_held_out_images_are_too_few_for_are_left_out(study, monkeypatch, tmp_path):
+    some = changed(apart(study, tmp_path), features=("pooled",), further_features=("minifaces",))
+    train, held = some.images(), some.images("heldout")
+    held = dataclasses.replace(held, images=held.images[:60])  # fewer than the 64 numbers of the further features
+    monkeypatch.setattr(type(some), "images", lambda self, split="train": train if split == "train" else held)
+    found = measurements.real_distances(some)
+    assert set(found.features) >= {"pooled"} and "minifaces" not in set(found.features) and set(found.n) == {60}
 
 
 def test_without_held_out_images_none_of_earlier_ones_is_left(study, monkeypatch, tmp_path):
