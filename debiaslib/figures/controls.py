@@ -10,7 +10,8 @@ from .style import log_axis, look, panel_grid, ticks_at
 NOTEBOOK, RATES, CONTROLS = "07_controls", "tables/learning_rates.csv", "tables/controls.csv"
 _WORDS = {
     "each at its best learning rate": "each at its best",
-    "against constant with ": "constant: ",
+    "against ": "",
+    " with ": ": ",
     "prediction_type sample": r"predicts $x_0$",
     "prediction_type v_prediction": "predicts $v$",
     "max_grad_norm ": "clipped at ",

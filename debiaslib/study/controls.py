@@ -58,7 +58,8 @@ def contrasts(table):
     Columns: condition, arm, baseline, network, outcome, ratio, low, high (95 % t interval over the seeds), n (seeds),
     share: log ratio over that of the baseline, the part of its gain that is left. Conditions: the baseline; each at its
     best learning rate; each variant of debiased against constant with the same variant; debiased against each variant
-    of constant that it lacks, except further rates; and the weights of the last step in place of their average.
+    of constant, and each arm of another prediction type, that it lacks, except further rates; and the weights of the
+    last step in place of their average.
     """
     rows, measured = [], set(table.outcome)
     for condition, arm, baseline, network in _conditions(table):
@@ -89,13 +90,14 @@ def _conditions(table):
     # A rate that constant alone has been given is one of those for its best, and no condition by itself.
     for arm in [arm for arm in arms if not (both and arm in swept["constant"])]:
         parsed = parse_arm(arm)
-        if parsed.weighting == "debiased" and parsed.settings:
+        constant, variant = parsed.weighting == "constant", parsed.variant.replace("=", " ")
+        if parsed.weighting == "debiased" and variant:
             kept = tuple((key, value) for key, value in parsed.settings if key not in _OF_THE_WEIGHT)
             baseline = str(Arm(parse_arm("constant").strategy, kept))
             if baseline in arms:
-                yield parsed.variant.replace("=", " "), arm, baseline, "ema"
-        elif parsed.weighting == "constant" and parsed.settings and f"debiased; {parsed.variant}" not in arms:
-            yield f"against constant with {parsed.variant.replace('=', ' ')}", "debiased", arm, "ema"
+                yield variant, arm, baseline, "ema"
+        elif (constant and variant or "prediction_type" in variant) and f"debiased; {parsed.variant}" not in arms:
+            yield f"against {parsed.strategy.label} with {variant}", "debiased", arm, "ema"
     if {"constant", "debiased"} <= set(table.arm[table.network == "raw"]):
         yield "weights of the last step, no EMA", "debiased", "constant", "raw"
 
@@ -106,10 +108,7 @@ def _swept(arm, weighting):
 
 
 def best_arm(table, outcome, arms):
-    """Of the arms the one whose outcome has the lowest geometric mean over the seeds.
-
-    It is chosen on the seeds that it is then judged on, so both sides of a contrast must have as many to choose from.
-    """
+    """Of the arms the one whose outcome has the lowest geometric mean over the seeds, on which it is judged then."""
     chosen = table[(table.outcome == outcome) & (table.network == "ema") & table.arm.isin(arms)]
     return chosen.assign(log=chosen.value.map(math.log)).groupby("arm", sort=False).log.mean().idxmin()
 

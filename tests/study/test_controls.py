@@ -22,7 +22,8 @@ ARMS = {  # the outcomes' common level of each arm
     "debiased; normalize_weight=true": 2.0,
     "debiased; timestep_sampling=weight": 1.0,
     "constant; prediction_type=sample": 4.0,
-    "p2(k=1,gamma=1); prediction_type=sample": 1.0,  # no control of constant's
+    "p2(k=1,gamma=1); prediction_type=sample": 1.0,
+    "p2(k=1,gamma=1); lr=0.004": 1.0,  # no control of constant's
 }
 
 
@@ -66,6 +67,7 @@ def test_outcomes_are_those_of_the_finished_networks():
         ("normalize_weight true", 2 / 8),
         ("timestep_sampling weight", 1 / 8),
         ("against constant with prediction_type sample", 2 / 4),
+        ("against P2 (1, 1) with prediction_type sample", 2 / 1),
         ("weights of the last step, no EMA", 2 / 16),
     ],
 )
@@ -79,7 +81,7 @@ def test_a_condition(found, condition, ratio):
 
 
 def test_nothing_else_is_compared(found):
-    assert len(set(found.index.get_level_values(0))) == 9
+    assert len(set(found.index.get_level_values(0))) == 10
 
 
 def test_an_outcome_without_a_logarithm_is_left_out():
