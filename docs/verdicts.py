@@ -4,7 +4,7 @@ Ours are computed by `debiaslib.report.verdicts` from the tables of an experimen
 abstract, the captions of figures 1 to 5, its FID figure as we digitised it (results/reference/paper) and the public
 reviews of its first version; its tables we have not seen, so none of their numbers stand here.
 
-python docs/verdicts.py            # writes the tables into README.md and docs/{verdicts,retest,reviewers}.md
+python docs/verdicts.py            # writes the tables into README.md and docs/{verdicts,retest,reviewers,weights}.md
 """
 
 import functools
@@ -428,7 +428,7 @@ NETWORKS = [  # words, learning rate, experiment, its condition, what its two ar
     ("a DiT with the input skip", "1e-3", "network-transformer", "baseline", ""),
 ]
 STEPS_SEEDS = [0, 1]  # of the published networks of cifar10-16
-PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md")
+PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md", "weights.md")
 TABLES = {"finding": finding, "answered": answered, "verdicts": tables, "retests": retests, "trained": trained,
           "departures": departures, "networks": networks, "swaps": swaps, "rivals": rivals,
           "clipped": clipped, "by_images": by_images, "own_rates": own_rates,

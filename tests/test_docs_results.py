@@ -75,3 +75,15 @@ def test_an_arm_with_settings_of_its_own_has_a_column_over_the_seeds_that_it_has
     assert lines[-1].endswith("| 0.5 [0.5, 0.5] | 0.25 [0.25, 0.25] |")
     ratio = (1 / 4 * 2 / 5) ** 0.5  # of the samples, over the two seeds that both have
     assert lines[0].split(" | ")[-1].startswith(f"{ratio:.3g} [")
+
+
+def test_what_float16_changes_is_that_of_the_two_published_tables():
+    row = next(line for line in verdicts.float16().splitlines() if line.startswith("| debiased | 1 |")).split(" | ")
+    values = []
+    for name in ("cifar10-16", "cifar10-16-steps"):
+        table = pd.read_csv(verdicts.PUBLISHED / name / "tables/distances-debiased-s1.csv")
+        table = table[(table.metric == "fd_cifar10") & (table.steps == 10) & (table.network == "ema")]
+        values.append(table[table.images_seen == 300_000].value.item())
+    assert row[2] == f"{values[0]:.4g}" and float(row[3].split()[0]) == pytest.approx(
+        100 * (values[1] / values[0] - 1), abs=1e-3
+    )
