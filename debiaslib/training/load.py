@@ -42,6 +42,7 @@ _DECIDES = ("network", "schedule", "timesteps", "zero_terminal_snr", "prediction
 class Pretrained:
     """A network and what is needed to ask it: on the CPU, float32, for evaluation.
 
+    clip_x0: whether sampling clips its estimate of x0 to [-1, 1]. weights_sha256: of the file of its weights.
     settings: JSON-native, what decides its answers beside the weights. training: the configuration of one of ours.
     """
 
