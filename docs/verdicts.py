@@ -108,9 +108,9 @@ def counted(path):
     return f"{counts.sum()} claims: {', '.join(f'{verdict} {n}' for verdict, n in counts.items())}."
 
 
-def tables():
-    """A section for each published experiment that has verdicts, those of repeated seeds first."""
-    paths = PUBLISHED.glob("*/tables/verdicts.csv")
+def tables(*names):
+    """A section for each published experiment that has verdicts, or for those of these names, repeated seeds first."""
+    paths = [path for path in PUBLISHED.glob("*/tables/verdicts.csv") if not names or path.parts[-3] in names]
     paths = sorted(paths, key=lambda path: (not (path.parent / "retest.csv").exists(), path.parts[-3]))
     heads = {path: f"## {path.parts[-3]}\n\n{_of_config(path.parts[-3])}" for path in paths}
     return "\n\n".join(f"{head}\n\n{counted(path)}\n\n{table(path)}" for path, head in heads.items()) + "\n"
@@ -155,7 +155,7 @@ def _ratios_to_constant(folder):
     rows = []
     for what, metric in (("colour error of the samples", "layout_energy"), (f"`{features}`", features)):
         rows += [(f"{what}, {steps} steps", functools.partial(tables.distances, metric, steps)) for steps in (50, 10)]
-    optimum = "excess: squared distance of one estimate from the optimum"
+    optimum = "excess of one estimate"
     rows += [(f"{optimum}, t = {t}", functools.partial(tables.errors, "excess", t)) for t in (900, 50)]
     texts = [[what, *(_paired_interval(of(arm), of("constant")) for arm in others)] for what, of in rows]
     seeds = len(tables.errors("excess", 900, "constant"))

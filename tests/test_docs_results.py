@@ -26,7 +26,7 @@ def test_a_number_of_the_readme_is_checked_as_the_page_for_reviewers_says(monkey
     [block] = re.findall(r"```python\n(.*?)```", (DOCS / "reviewers.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(re.sub(r"^ {3}", "", block, flags=re.MULTILINE), {})
     said = capsys.readouterr().out.strip()
-    assert f"from the optimum, t = 900 | {said} |" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert f"excess of one estimate, t = 900 | {said} |" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_published_experiment_is_left_out():

@@ -128,8 +128,9 @@ def _toctree(caption, names, depth=1):
 
 def _start_page(chapters):
     parts = [(HERE / "start.md").read_text(encoding="utf-8").replace("FINDING", _finding())]
-    parts.append("## What the paper says, and what was found\n\n[How a claim is judged](verdicts.md).\n")
-    parts.append(verdicts.tables().replace("## ", "### "))
+    how = "[How a claim is judged, and the other experiments](verdicts.md)."
+    parts.append(f"## What the paper says, and what was found\n\n{how}\n")
+    parts.append(verdicts.tables(*verdicts.REPEATED).replace("## ", "### "))
     guides = [*GUIDES, *sorted({path.stem for path in ROOT.glob("docs/*.md")} - {*GUIDES, "glossary"})]
     parts.append("## Contents\n")
     parts += [_toctree("Chapters", chapters), _toctree("To try and to look at", ["widgets", "figure_gallery"])]
