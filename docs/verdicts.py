@@ -350,8 +350,8 @@ def networks():
         gate = found["gate.csv"]
         gate = gate[gate.arm.isin(arms)].groupby(["arm", "seed"]).passes.all()
         record = json.loads((PUBLISHED / name / "records/constant-s0.json").read_text(encoding="utf-8"))
-        row = {"network": words, "rate": rate, "experiment": f"[{name}](../results/reference/{name})"}
-        row |= {"parameters": f"{record['parameters']:,}", "pass the gate": f"{gate.sum()} of {len(gate)}"}
+        row = {"network": f"[{words}, at {rate}](../results/reference/{name})"}
+        row |= {"parameters": f"{record['parameters'] / 1e6:.2f} M", "pass the gate": f"{gate.sum()} of {len(gate)}"}
         constant, debiased = (found.distances("layout_energy", 20, arm) for arm in arms)
         row |= {"colour error, constant": f"{constant.mean():.3g}", "colour error, debiased": f"{debiased.mean():.3g}"}
         ratio = "1" if constant.equals(small) else _paired_interval(constant, small)
