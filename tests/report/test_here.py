@@ -72,8 +72,8 @@ def test_the_claims_of_the_controls_are_found_among_the_conditions_that_are_writ
     controls.contrasts(controlled()).to_csv(tmp_path / "tables" / "controls.csv", index=False)
     judged = here.verdicts(7, tmp_path).frame.claim
     of = [claim.partition(": ")[2].rstrip(".") for claim in judged if "fd_pooled" in claim]
-    assert of == ["", "each at its best learning rate", "against constant with prediction_type sample"]
-    assert len(judged) == 3 * 7
+    others = [f"against {one} with prediction_type sample" for one in ("constant", "P2 (1, 1)")]
+    assert of == ["", "each at its best learning rate", *others] and len(judged) == 4 * 7
 
 
 def test_without_the_errors_distances_are_compared(tmp_path):
