@@ -1,5 +1,6 @@
 """Class labels from files to samples: every image keeps its own, and data without labels notice nothing."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -13,6 +14,7 @@ from debiaslib.data.images import load_images
 from debiaslib.diffusion.sampling import sample
 from debiaslib.diffusion.schedule import Schedule
 from debiaslib.errors import InputError
+from debiaslib.study.common import measured_images, optimal_denoiser
 from debiaslib.study.experiment import Experiment
 from debiaslib.study.measurements import one_step
 from debiaslib.study.study import Study
@@ -259,3 +261,16 @@ def test_one_step_estimates_use_the_true_classes(study):
         a, s = study.schedule.alpha_bar[t].sqrt().item(), (1 - study.schedule.alpha_bar[t]).sqrt().item()
         x0_hat = (arrays["x_t"][k] - s * output.numpy()) / a
         assert np.allclose(arrays["x0_hat"][1, k], x0_hat, atol=1e-3 / a)
+
+
+def test_an_optimum_over_a_part_of_the_images_keeps_the_class_of_each(study):
+    """The folders lie sorted by class; a part is drawn from all of them, images and labels by one draw."""
+    part = Study(dataclasses.replace(study.experiment, optimum_images=12, curve_images=9), study.results)
+    optimum, everywhere = optimal_denoiser(part)
+    assert not everywhere and len(optimum.images) == 12
+    x0, labels = measured_images(part, 9)
+    of_class = [torch.tensor([40, 130, 220])[(torch.arange(3) + k) % 3] / 127.5 - 1 for k in range(CLASSES)]
+    assert (x0.mean((2, 3)) - torch.stack(of_class)[labels]).abs().max() < 0.1 and len(set(labels.tolist())) > 1
+    x_t = torch.randn(CLASSES, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    colours = optimum(x_t, 999, class_labels=torch.arange(CLASSES)).mean((2, 3))
+    assert (colours - torch.stack(of_class)).abs().max() < 0.1  # pure noise: the mean over the images of the class
