@@ -61,8 +61,7 @@ def one_step_estimate(model, x0, t, noise, schedule, prediction_type="epsilon", 
 
 def _check_images(x0, labels):
     if x0.ndim != 4 or len(x0) == 0:
-        what = "has" if len(x0) else "holds no images, of"
-        raise InputError(f"x0 {what} shape {tuple(x0.shape)}; it must be (N, C, H, W) with N >= 1")
+        raise InputError(f"x0 has shape {tuple(x0.shape)}; it must be (N, C, H, W) with N >= 1")
     if labels is not None and len(labels) != len(x0):
         raise InputError(f"labels has {len(labels)} entries; it must have one for each of {len(x0)} images")
     if not (x0.is_floating_point() and float(x0.abs().max()) <= LARGEST):

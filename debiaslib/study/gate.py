@@ -5,9 +5,9 @@ A network passes where the error of its one-step estimate of x0 (EMA weights, tr
     at t = 600  at most 1.25 times the optimum's        (no network can do better than the optimum)
     at t = 900  at most twice that of returning x_t     (which needs no network)
 
-on the linear schedule with T = 1000, and at equal SNR on another schedule. An optimum over large images recognises each
-of them at t = 600 too. Where its error is below a hundredth there, a network can only reach it by memorising the
-images, and nothing is asked of it at that timestep.
+on the linear schedule with T = 1000, and at equal SNR on another schedule. Nothing is asked at t = 600 where the
+optimum recognises more than a fifth of the images (error below a hundredth), as one over few or large images does: a
+network could reach it by memorising the images alone.
 """
 
 import math
@@ -16,7 +16,9 @@ from ..diffusion.schedule import Schedule
 from .common import cached_by_t, errors_of, measured_images, optimal_denoiser, trained
 
 OF_OPTIMUM, OF_INPUT = 1.25, 2.0  # the limits, as multiples of the optimum's error and of that of returning x_t
-_MEMORISED = 0.01  # the optimum's error; that of the mean of all images is about 0.25 on photographs
+# The error of an image that the optimum recognises, and which share of them is too many. At 32x32 it is about 0.1 with
+# all 50,000 images of CIFAR-10 in the optimum, and 0.26 with 4,000; at 16x16 with 4,000 it is 0.002.
+_RECOGNISED, _TOO_MANY = 0.01, 0.2
 
 
 def gate_timesteps(schedule):
@@ -45,10 +47,10 @@ def gate(study):
 
 
 def _rows(study, arm, seed, timesteps, images, best, of_law):
-    errors = errors_of(study, [arm], seed, timesteps, images, best)
-    mean = errors[errors.quantity == "x0_mse"].groupby(["model", "t"]).value.mean()
+    found = errors_of(study, [arm], seed, timesteps, images, best).query("quantity == 'x0_mse'").groupby(["model", "t"])
+    mean, recognised = found.value.mean(), found.value.agg(lambda values: (values < _RECOGNISED).mean())
     for t, base, factor in zip(timesteps, ("optimum", "initial"), (OF_OPTIMUM, OF_INPUT), strict=True):
-        memorised = base == "optimum" and mean[base, t] < _MEMORISED and not of_law
+        memorised = base == "optimum" and recognised[base, t] > _TOO_MANY and not of_law
         error, limit = mean[arm, t], math.inf if memorised else factor * mean[base, t]
         row = {"arm": arm, "seed": seed, "t": t, "error": error, "optimum": mean["optimum", t]}
         yield {**row, "x_t": mean["initial", t], "limit": limit, "passes": bool(error <= limit)}
@@ -65,10 +67,9 @@ def gate_line(table, arms):
     of_all = f" (all arms: {all_runs.sum()} of {len(all_runs)})" if len(all_runs) > len(runs) else ""
     verdict = "has learned its task" if runs.all() else "has NOT learned its task"
     base = "1.25 times the optimum's" if worst.t == rows.t.min() else "twice that of returning x_t"
-    asked = f" (At t = {rows.t.min()} the optimum has memorised the images, so nothing is asked.)"
-    asked = asked if rows.limit.eq(math.inf).any() else ""
+    silent = f" (At t = {rows.t.min()} the optimum recognises too many of the images, so nothing is asked.)"
     return (
         f"This experiment {verdict}: {runs.sum()} of {len(runs)} trainings pass the gate{of_all}. The one with the "
         f"least room, {worst.arm} with seed {worst.seed}, has an error of x0 of {worst.error:.3g} at t = {worst.t}; "
-        f"{worst.limit:.3g} is allowed, {base}.{asked}"
+        f"{worst.limit:.3g} is allowed, {base}.{silent if rows.limit.eq(math.inf).any() else ''}"
     )

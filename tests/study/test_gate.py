@@ -38,14 +38,22 @@ def test_the_table_holds_its_own_rule(smoke):
     assert late.x_t.iloc[0] == pytest.approx((1 - a) ** 2 * float(x0.square().mean()) + 1 - a**2, rel=0.1)
 
 
-def test_nothing_is_asked_where_the_optimum_has_memorised_the_images(smoke, monkeypatch):
-    """An optimum that knows each image at t = 600, as one over large images does, is no measure of a network."""
-    monkeypatch.setattr("debiaslib.study.gate._MEMORISED", 1.0)
-    rows = list(_rows(smoke, "constant", 0, (600, 900), measured_images(smoke, 8), optimal_denoiser(smoke)[0], False))
-    assert rows[0]["limit"] == math.inf and rows[0]["passes"] and rows[1]["limit"] == 2 * rows[1]["x_t"]
-    line = gate_line(pd.DataFrame(rows), ["constant"])
-    assert line.endswith("(At t = 600 the optimum has memorised the images, so nothing is asked.)")
-    of_law = list(_rows(smoke, "constant", 0, (600, 900), measured_images(smoke, 8), optimal_denoiser(smoke)[0], True))
+def test_nothing_is_asked_where_the_optimum_recognises_more_than_a_fifth_of_the_images(smoke):
+    """An optimum over few or large images knows some of them at t = 600, and is no measure of a network then."""
+    images = measured_images(smoke, 8)
+
+    def knows(count):
+        def optimal(x_t, t):
+            return torch.cat([images[0][:count], optimal_denoiser(smoke)[0](x_t, t)[count:]])
+
+        return optimal
+
+    rows = {n: list(_rows(smoke, "constant", 0, (600, 900), images, knows(n), False)) for n in (1, 2)}
+    assert rows[1][0]["limit"] == 1.25 * rows[1][0]["optimum"]
+    assert rows[2][0]["limit"] == math.inf and rows[2][0]["passes"] and rows[2][1]["limit"] == 2 * rows[2][1]["x_t"]
+    line = gate_line(pd.DataFrame(rows[2]), ["constant"])
+    assert line.endswith("(At t = 600 the optimum recognises too many of the images, so nothing is asked.)")
+    of_law = list(_rows(smoke, "constant", 0, (600, 900), images, knows(2), True))
     assert of_law[0]["limit"] == 1.25 * of_law[0]["optimum"]  # of a known law it recognises nothing
 
 
