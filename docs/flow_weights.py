@@ -60,12 +60,13 @@ def on_log_snr(name, sigma):
 
 
 def table():
-    """Mean and standard deviation of log SNR under each objective, as lines of Markdown."""
+    """Mean and standard deviation of log SNR under each objective, sums over the grid, as lines of Markdown."""
     lines = ["| objective | mean of log SNR | its standard deviation |", "| --- | --- | --- |"]
+    log_snr = 2 * ((1 - grid()) / grid()).log()
     for name in LABELS:
-        log_snr, share = on_log_snr(name, grid())
-        mean = -torch.trapezoid(share * log_snr, log_snr)
-        spread = (-torch.trapezoid(share * (log_snr - mean) ** 2, log_snr)).sqrt()
+        share = attention(name, grid()) / attention(name, grid()).sum()
+        mean = (share * log_snr).sum()
+        spread = (share * (log_snr - mean) ** 2).sum().sqrt()
         lines.append(f"| `{name}` | {mean + 0:.2f} | {spread:.2f} |".replace("| -0.00 |", "| 0.00 |"))
     return "\n".join(lines)
 

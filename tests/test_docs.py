@@ -43,7 +43,7 @@ def test_links_lead_somewhere(page):
 # loss_weight.md
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_the_lines_of_the_page(kind):
     noise_scheduler = DDPMScheduler(prediction_type=kind)
     clean, noise, output = torch.randn(3, 8, 3, 4, 4, generator=torch.Generator().manual_seed(1))
@@ -51,20 +51,22 @@ def test_the_lines_of_the_page(kind):
     names = {
         "F": torch.nn.functional, "device": "cpu", "kind": kind, "noise_scheduler": noise_scheduler, "noise": noise,
         "clean_images": clean, "model_output": output, "timesteps": timesteps,
-        "alpha_bar": noise_scheduler.alphas_cumprod,
+        "betas": noise_scheduler.betas, "torch": torch,
     }  # fmt: skip
     usual, before, within, by_table = blocks("loss_weight.md")
     for block in (usual, before, within):
         exec(block, names)
 
     snr = Schedule.linear().snr
-    weight = snr.rsqrt() if kind == "epsilon" else snr.sqrt() / (1 + snr)
-    error = (output - names["target"]).square().mean(dim=(1, 2, 3))
+    weight = {"epsilon": snr.rsqrt(), "v_prediction": snr.sqrt() / (1 + snr), "sample": snr.sqrt()}[kind]
+    target = {"epsilon": noise, "sample": clean}.get(kind, noise_scheduler.get_velocity(clean, noise, timesteps))
+    error = (output - target).square().mean(dim=(1, 2, 3))
     wanted = (weight[timesteps] * error).mean() / weight.mean()
     assert float(names["loss"]) == pytest.approx(float(wanted), rel=1e-5)
 
     exec(by_table, names)
-    assert torch.allclose(names["weight"], snr.sqrt() / (1 + snr), rtol=1e-2)
+    weight = snr.sqrt() / (1 + snr)
+    assert torch.allclose(names["weight"].double(), weight / weight.mean(), rtol=1e-3)
 
 
 def test_the_numbers_of_the_page():
@@ -110,12 +112,13 @@ def test_the_lines_of_the_flow_matching_page():
     x0, noise, model_pred = torch.randn(3, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     names = {"noise_scheduler": noise_scheduler, "indices": indices, "x0": x0, "noise": noise, "model_pred": model_pred}
     names["device"] = "cpu"
-    names["sigma"] = noise_scheduler.sigmas[indices].double()
-    before, within, batch = blocks("flow_matching.md")
-    exec(before + within, names)
+    names["sigma"] = noise_scheduler.sigmas[indices].double().view(-1, 1, 1, 1)
+    before, within, drawn, batch = blocks("flow_matching.md")
     sigma = noise_scheduler.sigmas[indices]
     error = (model_pred - noise + x0).square().mean(dim=(1, 2, 3))
-    assert float(names["loss"]) == pytest.approx(float((6 * sigma * (1 - sigma) * error).mean()), rel=1e-3)
+    for block in (before + within, drawn):
+        exec(block, names)
+        assert float(names.pop("loss")) == pytest.approx(float((6 * sigma * (1 - sigma) * error).mean()), rel=1e-3)
     exec(batch, names)
     assert torch.allclose(names["weight"].float(), torch.minimum((1 - sigma) ** 2, 5 * sigma**2))
 
@@ -132,6 +135,8 @@ def test_the_objectives_of_the_flow_matching_page():
     drawn = compute_density_for_timestep_sampling("logit_normal", 100_000, 0.0, 1.0, generator=generator).double()
     log_snr = 2 * ((1 - drawn) / drawn).log()
     assert log_snr.std() == pytest.approx(2.0, rel=0.02)
+    sharpest = flow_weights.attention("sigma_sqrt", sigma)
+    assert f"{sharpest[0] / sharpest.sum():.0%}" == "61%" and "61 % of its weight" in PAGES["flow_matching.md"]
 
 
 # trainers.md

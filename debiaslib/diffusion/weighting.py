@@ -53,7 +53,7 @@ def loss_weight(strategy, schedule_or_snr, prediction_type=None, *, normalize=Fa
         "max_snr(gamma=1)", "edm(sigma_data=0.5)", or a callable that maps the SNR table to the weight of the epsilon
         loss.
     schedule_or_snr: a `Schedule`, a `FlowSchedule`, a diffusers scheduler, or a 1-D table of SNR, such as that of a
-        batch's timesteps: a tensor, an array, a list or a Series.
+        batch's timesteps (without `normalize`): a tensor, an array, a list or a Series.
     prediction_type: what the network predicts and the squared error is of: "epsilon", "sample" (x0), "v_prediction" or
         "flow_prediction" (u = epsilon - x0). None: what a scheduler says; else "epsilon", for a flow "flow_prediction".
     max_weight: upper bound on the weight of the epsilon loss, applied before the conversion.
