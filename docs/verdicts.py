@@ -18,11 +18,11 @@ from pathlib import Path
 import pandas as pd
 
 from debiaslib.figures.style import ordered
-from debiaslib.metrics.statistics import holm, paired_ratio, paired_test
+from debiaslib.metrics.statistics import holm, paired_ratio
 from debiaslib.paths import checkout
 from debiaslib.report.here import control_ratios
 from debiaslib.report.results_read import ResultTables, name_of
-from debiaslib.report.retest import FEW, QUESTIONS, T_STAR, conclusions
+from debiaslib.report.retest import COLUMNS, FEW, QUESTIONS, T_STAR, UNTESTABLE, answer_to, compared, conclusions
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
 MARKS = re.compile(r"(<!-- table (\w+): python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -120,10 +120,10 @@ def retests():
     """A section for each published experiment of several seeds: the answers, and the comparisons behind them."""
     sections = []
     for path in sorted(PUBLISHED.glob("*/tables/retest.csv")):
-        compared = pd.read_csv(path)
+        found = pd.read_csv(path)
         folder = f"../results/reference/{path.parts[-3]}"
         head = f"## {path.parts[-3]}\n\n{_of_config(path.parts[-3])} [Tables and figures]({folder}).\n\n"
-        sections.append(head + markdown(conclusions(compared)) + "\n\n" + markdown(_comparisons(compared)))
+        sections.append(head + markdown(conclusions(found)) + "\n\n" + markdown(_comparisons(found)))
     return "\n\n".join(sections or ["Nothing has been published yet."]) + "\n"
 
 
@@ -133,11 +133,11 @@ def _of_config(name):
     return " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
-def _comparisons(compared):
-    ratios = [_interval(*row) for row in compared[["ratio", "low", "high"]].to_numpy()]
-    numbers = {name: ["" if math.isnan(p) else f"{p:.2g}" for p in compared[name]] for name in ("p", "p_holm")}
-    kept = compared[["question", "outcome", "against"]].assign(ratio=ratios, n=compared.n, **numbers)
-    return kept.assign(found=compared.answer).rename(columns={"p_holm": "p, Holm"})
+def _comparisons(found):
+    ratios = [_interval(*row) for row in found[["ratio", "low", "high"]].to_numpy()]
+    numbers = {name: ["" if math.isnan(p) else f"{p:.2g}" for p in found[name]] for name in ("p", "p_holm")}
+    kept = found[["question", "outcome", "against"]].assign(ratio=ratios, n=found.n, **numbers)
+    return kept.assign(found=found.answer).rename(columns={"p_holm": "p, Holm"})
 
 
 def _interval(ratio, low, high):
@@ -304,34 +304,38 @@ def v_weight():
 
 def own_rates():
     """Amendment 5: on the faces constant at 1e-3 and debiased at 2e-3, judged on seeds 3 to 5 of `controls`."""
-    found, rows = ResultTables(PUBLISHED / "controls"), []
+    found, rows, seeds = ResultTables(PUBLISHED / "controls"), [], [3, 4, 5]
+    arms = "debiased", "constant; lr=0.001"
     for metric, steps in (("layout_energy", 20), ("layout_energy", 5), ("fd_minifaces", 20)):
-        arms = ("debiased", "constant; lr=0.001")
-        ours, base = (found.distances(metric, steps, arm).reindex([3, 4, 5]).dropna() for arm in arms)
+        ours, base = (found.distances(metric, steps, arm).reindex(seeds).dropna() for arm in arms)
         if len(ours) < 3 or len(base) < 3:
             return "Seeds 3 to 5 have not been published yet.\n"
-        rows.append((f"{metric}, {steps} steps", _paired_interval(ours, base), len(ours), paired_test(ours, base)))
-    table = pd.DataFrame(rows, columns=["outcome", "ratio", "n", "p"])
-    table["p, Holm"] = [f"{p:.2g}" for p in holm(table.p)]
-    return markdown(table.assign(p=table.p.map("{:.2g}".format))) + "\n"
+        rows.append(compared("Q2", f"{metric}, {steps} steps", arms[1], ours, base))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["p_holm"] = holm(table.p)
+    table["answer"] = [answer_to(row) for row in table.itertuples()]
+    gate = found["gate.csv"]
+    if not gate[gate.arm.isin(arms) & gate.seed.isin(seeds)].passes.all():
+        table["answer"] = UNTESTABLE
+    return markdown(_comparisons(table).drop(columns=["question", "against"])) + "\n"
 
 
 def answered():
     """The answers of `report.retest` to the pre-registered questions, a column for each experiment of `ANSWERED`."""
     columns = {}
     for name in [name for name in ANSWERED if (PUBLISHED / name / "tables/retest.csv").is_file()]:
-        compared = pd.read_csv(PUBLISHED / name / "tables/retest.csv")
-        seeds = "" if name in REPEATED else f", {compared.n.max()} seeds"
-        answer = conclusions(compared).set_index("question").answer
-        columns[ANSWERED[name] + seeds] = answer + pd.Series({q: _numbers(q, compared) for q in answer.index})
+        found = pd.read_csv(PUBLISHED / name / "tables/retest.csv")
+        seeds = "" if name in REPEATED else f", {found.n.max()} seeds"
+        answer = conclusions(found).set_index("question").answer
+        columns[ANSWERED[name] + seeds] = answer + pd.Series({q: _numbers(q, found) for q in answer.index})
     asked = pd.Series(QUESTIONS, name="question")
     table = pd.concat([asked, *columns.values()], axis=1, keys=["question", *columns])
     return markdown(table.fillna("not measured")) + "\n"
 
 
-def _numbers(question, compared):
-    """The ratios that an answer rests on, a line each: of Q3 those by few steps, of Q4 the optimum at large t."""
-    rows = compared[(compared.question == question) & ~(compared.outcome.str.startswith("layout") & (question == "Q2"))]
+def _numbers(question, found):
+    """The ratios of a question, a line each: of Q3 those by few steps, of Q4 the optimum at large t."""
+    rows = found[found.question == question]
     if question == "Q3":
         rows = rows[rows.outcome.str.endswith(f", {FEW} steps")]
     shown = []

@@ -192,6 +192,7 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
         there |= {f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in ratios.itertuples()}
     of_constant = [(name, steps, "constant") for name in ("controls", "network-transformer") for steps in (5, 20)]
     of_constant += [("controls", 20, "constant; lr=0.001"), ("network-wider", 20, "constant")]
+    of_constant += [("cifar10-16", 50, "constant"), ("quick-seeds", 50, "constant")]
     for name, steps, arm in of_constant:
         level = ResultTables(published / name).distances("layout_energy", steps, arm).mean()
         assert re.search(rf"\b{level:.3g}\b", prose), (name, steps, arm, level)

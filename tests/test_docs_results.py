@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
 from debiaslib.report.verdicts import all_verdicts
 from docs import verdicts
@@ -87,3 +89,32 @@ def test_what_float16_changes_is_that_of_the_two_published_tables():
     assert row[2] == f"{values[0]:.4g}" and float(row[3].split()[0]) == pytest.approx(
         100 * (values[1] / values[0] - 1), abs=1e-3
     )
+
+
+def test_rates_of_their_own_are_read_as_the_outcomes_of_q2_are(tmp_path, monkeypatch):
+    """Amendment 5: three outcomes on seeds 3 to 5, Holm over them; a distance of 0 or less; a training that failed."""
+    folder, gate = tmp_path / "controls/tables", []
+    folder.mkdir(parents=True)
+    noise = {3: 0.98, 4: 1.0, 5: 1.03}
+    for weighting, variant, factor in (("debiased", "", 0.5), ("constant", "lr=0.001", 1.0)):
+        for seed in range(6):
+            one = {"weighting": weighting, "variant": variant, "seed": seed, "network": "ema", "sampler": "ddim"}
+            value = 99.0 if seed < 3 else factor * (noise[seed] if variant else 1)  # the first three seeds do not count
+            rows = [{**one, "steps": 20, "images_seen": 9, "metric": "layout_energy", "value": value}]
+            rows += [{**one, "steps": 5, "images_seen": 9, "metric": "layout_energy", "value": value - 0.5}]
+            rows += [{**one, "steps": 20, "images_seen": 9, "metric": "fd_minifaces", "value": 10 + (value - 1) / 10}]
+            pd.DataFrame(rows).to_csv(folder / f"distances-{weighting}--{variant}-s{seed}.csv", index=False)
+            arm = f"{weighting}; {variant}" if variant else weighting
+            gate.append({"arm": arm, "seed": seed, "t": 600, "passes": seed > 0})  # seed 0 is not judged
+    pd.DataFrame(gate).to_csv(folder / "gate.csv", index=False)
+    monkeypatch.setattr(verdicts, "PUBLISHED", tmp_path)
+    _, _, colours, signed, features = [line.strip("| ").split(" | ") for line in verdicts.own_rates().splitlines()]
+    assert colours[0] == "layout_energy, 20 steps" and colours[1].startswith("0.498 [") and colours[-1] == "lower"
+    p = ttest_1samp(np.log([0.5 / value for value in noise.values()]), 0).pvalue  # the smallest of the three
+    assert colours[2:5] == ["3", f"{p:.2g}", f"{3 * p:.2g}"]
+    means = 0.5 - 0.5, np.mean([*noise.values()]) - 0.5  # debiased's is 0, so it is the difference that is tested
+    p = ttest_1samp([0.5 - value for value in noise.values()], 0).pvalue
+    assert signed[1] == f"{1 + (means[0] - means[1]) / means[1]:.3g}" and signed[3] == f"{p:.2g}"
+    assert signed[-1] == "lower" and features[1].startswith("0.995 [") and features[-1] == "lower"
+    pd.DataFrame([{**row, "passes": row["seed"] != 4} for row in gate]).to_csv(folder / "gate.csv", index=False)
+    assert verdicts.own_rates().count("not testable with these networks") == 3

@@ -17,11 +17,11 @@ MARGIN = 0.9  # "no difference": the interval lies within 0.9 to 1 / 0.9
 T_STAR = 600  # of the oracle swap
 _OURS, _BASE = "debiased", "constant"
 _RIVALS = ("constant; prediction_type=v_prediction", "p2(k=1,gamma=1)", "min_snr(gamma=5)")
-_UNTESTABLE = "not testable with these networks"
+UNTESTABLE = "not testable with these networks"
 QUESTIONS = {
     "Q1": "Is debiased's estimate of x0 nearer to the optimum at large t, and at what price at small t?",
     "Q2": "Are debiased's samples better than those of a tuned constant weight?",
-    "Q3": "Is it this weight, and not P2, Min-SNR or the constant weight with v-prediction?",
+    "Q3": "Is it this weight, and not P2, Min-SNR or constant, predicting v?",
     "Q4": "Is it the estimate at large t that spoils constant's colours?",
 }
 _YES = {"lower": "yes", "higher": "no, it is worse"}
@@ -36,15 +36,14 @@ def answers(folder):
     differences. Where a training of constant or debiased fails the gate, these networks cannot test anything.
     """
     tables = ResultTables(folder)
-    rows = [row for row in (_compared(*one) for one in _comparisons(tables)) if row is not None]
-    found = pd.DataFrame(rows, columns=COLUMNS)
+    found = pd.DataFrame(list(filter(None, (compared(*one) for one in _comparisons(tables)))), columns=COLUMNS)
     for question, part in found.groupby("question"):
         if question != "Q4":
             found.loc[part.index, "p_holm"] = holm(part.p)
-    found["answer"] = [_answer(row) for row in found.itertuples()]
+    found["answer"] = [answer_to(row) for row in found.itertuples()]
     gate = tables["gate.csv"]
     if gate is not None and not gate[gate.arm.isin([_OURS, _BASE])].passes.all():
-        found["answer"] = _UNTESTABLE
+        found["answer"] = UNTESTABLE
     return found
 
 
@@ -65,7 +64,7 @@ def _comparisons(tables):
         yield "Q4", outcome, f"{_BASE} alone", values, alone
 
 
-def _compared(question, outcome, against, ours, base):
+def compared(question, outcome, against, ours, base):
     """The row of one comparison, without its answer; None where no seed has both."""
     from scipy.stats import ttest_1samp  # lazy: it is slow to import
 
@@ -81,7 +80,8 @@ def _compared(question, outcome, against, ours, base):
     return question, outcome, against, *bounds, len(seeds), p, math.nan, ""
 
 
-def _answer(row):
+def answer_to(row):
+    """The registered answer to a row of COLUMNS with its corrected p; of Q4 to the swap."""
     if row.n < 2:
         return "one seed"
     if row.question == "Q4":
@@ -105,7 +105,7 @@ def conclusions(found):
     """What `answers` found as one answer to each question, by the registered rules: columns question, asked, answer."""
     rows = []
     for question, part in found.groupby("question"):
-        answer = _UNTESTABLE if _UNTESTABLE in set(part.answer) else _CONCLUDE[question](part)
+        answer = UNTESTABLE if UNTESTABLE in set(part.answer) else _CONCLUDE[question](part)
         rows.append({"question": question, "asked": QUESTIONS[question], "answer": answer})
     return pd.DataFrame(rows, columns=["question", "asked", "answer"])
 
