@@ -122,7 +122,7 @@ def _chapter_1(tables):
     yield _of_errors(tables, "The weight mends it.", "debiased has as large an error of x0 at t = 900 as constant")
     for steps in tables.steps[:1]:
         refuted_by = f"the energy distance of colours at {steps} steps is not smaller"
-        yield _of_distances(tables, "Samples by few steps have truer colours.", refuted_by, "colour_energy", steps)
+        yield _of_distances(tables, "Samples by few steps have truer mean colours.", refuted_by, "colour_energy", steps)
 
 
 def _chapter_2(tables):
@@ -134,7 +134,7 @@ def _chapter_2(tables):
         refuted_by = "the mean colour has no more than a tenth of the excess at t = 900"
         found = f"share of the mean colour: {ratio_text(share, len(whole))}"
         verdict = verdict_of([part / 0.1 for part in share], "above")
-        yield _testable(tables, _row("Constant's excess is a shift of colour.", refuted_by, found, verdict), _BASE)
+        yield _testable(tables, _row("Over a tenth of constant's excess is colour.", refuted_by, found, verdict), _BASE)
     floor = tables.errors("floor", _LATE, _OPTIMUM).mean()
     if floor == floor and tables.arms:
         lowest = min(float(tables.errors("x0_mse", _LATE, arm).min()) for arm in tables.arms)
@@ -160,7 +160,7 @@ def _chapter_3(tables):
         yield _testable(tables, row, _BASE)
     t_star, alone, swapped = tables.swap()
     for side, where in ((">", "large"), ("<=", "small")) if t_star is not None else ():
-        claim = f"The estimate at {where} t spoils constant's colours."
+        claim = f"The estimate at {where} t spoils a part of constant's colours."
         refuted_by = f"with the exact optimum at t {side} {t_star} the colours are as far from the data's"
         what = f"layout_energy of constant with the optimum at t {side} {t_star}, over constant alone"
         yield _testable(tables, paired_claim(claim, refuted_by, what, swapped[side], alone), _BASE)
@@ -205,7 +205,7 @@ def _chapter_6(tables):
     metric, steps = tables.feature_distance, tables.steps
     for count in dict.fromkeys((*steps[:1], *steps[-1:])):
         for other in [arm for arm in tables.arms if arm != _OURS]:
-            claim = f"Better samples than {name_of(other)} in {count} steps."
+            claim = f"Smaller {metric} than {name_of(other)} in {count} steps."
             refuted_by = f"{metric} at {count} steps is not smaller"
             yield _of_distances(tables, claim, refuted_by, metric, count, other)
 

@@ -68,7 +68,7 @@ def test_what_is_claimed_holds_where_the_tables_say_so_and_is_refuted_where_they
         assert list(table.columns) == ["chapter", *COLUMNS]
         gain = table[table.claim == "There is a gain at large t."]
         assert gain.verdict.tolist() == [wanted] and "3 seeds" in gain["found here"].iloc[0]
-        assert table[table.claim == "Better samples than constant in 5 steps."].verdict.tolist() == [wanted]
+        assert table[table.claim == "Smaller fd_pooled than constant in 5 steps."].verdict.tolist() == [wanted]
         assert table[table.claim == "It trains faster."].verdict.tolist() == [wanted]
         assert not table["found here"].str.contains("nan").any()
 
@@ -119,7 +119,7 @@ def test_the_share_of_colour_is_judged_over_seeds(tmp_path, seeds, wanted):
     row = (
         verdicts(2, write_tables(tmp_path, 0.5, seeds))
         .set_index("claim")
-        .loc["Constant's excess is a shift of colour."]
+        .loc["Over a tenth of constant's excess is colour."]
     )
     assert row.verdict == wanted and row["found here"].startswith("share of the mean colour: 0.5 ")
 
@@ -173,5 +173,5 @@ def test_both_arms_must_have_learned(tmp_path, fails):
     assert found.verdict["The networks have learned their task."] == "refuted"
     assert found.verdict["There is a gain at large t."] == "not testable"
     assert found.verdict["It trains faster."] == "not testable"
-    against_p2 = found.verdict["Better samples than P2 (1, 1) in 5 steps."]
+    against_p2 = found.verdict["Smaller fd_pooled than P2 (1, 1) in 5 steps."]
     assert against_p2 == ("not testable" if fails == "debiased" else "holds")
