@@ -90,7 +90,7 @@ lock:  ## uv.lock and requirements.lock anew from pyproject.toml (needs uv)
 # What an execution leaves in a notebook's metadata, beside its outputs; tests/test_notebooks.py has our own rules.
 EXECUTION := metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution
 
-lint: setup  ## ruff, on the notebooks too, notebooks without outputs, and which room imports which
+lint: setup  ## ruff, on the notebooks too, notebooks without outputs, and which subpackage imports which
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m nbstripout --verify --keep-id --extra-keys "$(EXECUTION)" notebooks/*.ipynb
