@@ -1,5 +1,6 @@
 """The pages that say what was found: their tables are those of the published results, their numbers can be checked."""
 
+import io
 import re
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
+from debiaslib.report.retest import answers
 from debiaslib.report.verdicts import all_verdicts
+from debiaslib.study import controls
+from debiaslib.study.saved_tables import read_rows
 from docs import verdicts
 from tests.synthetic_results import write_synthetic_results
 
@@ -118,3 +122,22 @@ def test_rates_of_their_own_are_read_as_the_outcomes_of_q2_are(tmp_path, monkeyp
     assert signed[-1] == "lower" and features[1].startswith("0.995 [") and features[-1] == "lower"
     pd.DataFrame([{**row, "passes": row["seed"] != 4} for row in gate]).to_csv(folder / "gate.csv", index=False)
     assert verdicts.own_rates().count("not testable with these networks") == 3
+
+
+@pytest.mark.parametrize("name, make", [("retest.csv", answers), ("verdicts.csv", all_verdicts)])
+def test_published_answers_made_again(name, make):
+    paths = sorted(verdicts.PUBLISHED.glob(f"*/tables/{name}"))
+    assert len(paths) > 5
+    for path in paths:
+        again = pd.read_csv(io.StringIO(make(path.parents[1]).to_csv(index=False)))
+        pd.testing.assert_frame_equal(again, pd.read_csv(path), rtol=1e-9, obj=path.parts[-3])
+
+
+def test_published_contrasts_made_again():
+    paths, keys = sorted(verdicts.PUBLISHED.glob("*/tables/controls.csv")), ["condition", "outcome"]
+    assert len(paths) > 3
+    for path in paths:
+        distances = pd.concat(read_rows(one) for one in sorted(path.parent.glob("distances-*-s*.csv")))
+        again = controls.contrasts(controls.outcomes(distances, read_rows(path.parent / "arm_errors.csv")))
+        found, published = (table.set_index(keys).sort_index() for table in (again, pd.read_csv(path)))
+        pd.testing.assert_frame_equal(found, published, rtol=1e-4, check_dtype=False, obj=path.parts[-3])

@@ -47,6 +47,16 @@ def test_a_missing_weighting_shifts_no_colour(kept):
     assert len(figure.axes) == (2 if len(kept) > 1 else 1)
 
 
+def test_the_ratio_is_that_of_the_errors_of_x0_to_the_baselines():
+    rows = [{"split": "train", "seed": 0, "model": who, "t": t, "quantity": "x0_mse", "mean": mean, "se": 0.1,
+             "difference": mean - base, "difference_se": 0.1}
+            for t, base, ours in ((0, 2.0, 3.0), (500, 8.0, 2.0))
+            for who, mean in (("constant", base), ("debiased", ours))]  # fmt: skip
+    above, below = error_and_ratio(pd.DataFrame(rows)).axes
+    assert line(above, "debiased").get_ydata() == pytest.approx([3, 2])
+    assert line(below, "debiased").get_ydata() == pytest.approx([1.5, 0.25])
+
+
 def distances(metrics, seeds=(0, 1, 2), steps=(5, 10, 20, 50, 100), **values):
     """value = floor + (3 for constant, 1 for debiased) / steps + seed / 100."""
     return pd.DataFrame(

@@ -117,19 +117,24 @@ TABLES = {
     "samples": functools.partial(measurements.samples, arm="debiased", seed=0),
     "training": functools.partial(measurements.training_samples, arm="debiased", seed=0),
     "distances": functools.partial(measurements.distances, arm="debiased", seed=0),
+    "gate": measurements.gate,
+    "arm_errors": measurements.arm_errors,
+    "swap": measurements.oracle_swap,
+    "swap_samples": measurements.oracle_swap_samples,
 }
 ALL = set(TABLES)
-JUDGED = {"distances", "real"}
+JUDGED = {"distances", "real", "swap"}
+SWAPPED = {"swap", "swap_samples"}
 SAMPLED = {"samples", "training", "distances"}
 # what changes: (new value, the tables that must be made again)
 OF_FACTS = {"images": ALL, "heldout": {"mse", "real"}, "weights": ALL - {"real"},
             "features": JUDGED, "dtype": JUDGED, "rule": JUDGED}  # fmt: skip
 OF_EXPERIMENT = {
-    "curve_images": (17, {"mse", "bias"}),
+    "curve_images": (17, {"mse", "bias", "gate", "arm_errors"}),
     "curve_timesteps": ((0, 9), {"mse", "bias"}),
     "shown_images": (5, {"one_step"}),
-    "shown_timesteps": ((3,), {"one_step"}),
-    "optimum_images": (300, {"mse", "bias", "one_step"}),
+    "shown_timesteps": ((3,), {"one_step", "arm_errors"}),
+    "optimum_images": (300, {"mse", "bias", "one_step", "gate", "arm_errors"} | SWAPPED),
     "grid_images": (5, {"samples", "training"}),
     "grid_steps": ((3,), {"samples"}),
     "snapshot_steps": ((3,), {"training", "distances"}),
@@ -138,8 +143,11 @@ OF_EXPERIMENT = {
     "reference_images": (201, JUDGED),
     "sampling_batch_size": (49, SAMPLED),
     "further_samplers": ((), {"distances"}),
-    "clip_x0": (False, SAMPLED),
-    "raw_weights": (False, {"distances"}),
+    "clip_x0": (False, SAMPLED | SWAPPED),
+    "raw_weights": (False, {"distances", "arm_errors"}),
+    "swap_images": (71, {"swap"}),
+    "swap_steps": ((2, 4), SWAPPED),
+    "swap_timesteps": ((400,), SWAPPED),
 }
 
 
@@ -188,7 +196,7 @@ def test_tables(monkeypatch):
     before = keys(monkeypatch)
     cases = [({"facts": Facts(**{name: "another"})}, name, wanted) for name, wanted in OF_FACTS.items()]
     cases += [({name: value}, name, wanted) for name, (value, wanted) in OF_EXPERIMENT.items()]
-    cases += [({"sampler": "ddpm", "further_samplers": ()}, "sampler", SAMPLED)]
+    cases += [({"sampler": "ddpm", "further_samplers": ()}, "sampler", SAMPLED | SWAPPED)]
     for changed, name, wanted in cases:
         after = keys(monkeypatch, **changed)
         made_again = {table for table in before if after[table] != before[table]}

@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 from debiaslib.errors import InputError
 from debiaslib.metrics.statistics import logit_interval
-from debiaslib.report.tables import as_markdown, summarise_distances, write_result_tables
+from debiaslib.report.tables import as_markdown, gate, summarise_distances, write_result_tables
 
 
 def rows(weighting, values, metric="fd_pooled", steps=5, **more):
@@ -140,3 +140,13 @@ def test_a_share_is_of_its_own_images_and_of_one_seed_as_measured():
         assert (both["mean"], both.low, both.high) == pytest.approx(wanted)
         one = summarise_distances(table[table.seed == table.seed.min()]).iloc[0]
         assert one["mean"] == 0 and math.isnan(one.low)
+
+
+def test_the_table_of_the_gate_has_the_worst_seed_of_each_arm():
+    rows = [{"arm": arm, "seed": seed, "t": t, "error": error, "optimum": 0.2, "x_t": 1.2, "limit": limit,
+             "passes": error <= limit}
+            for t, limit in ((600, 0.25), (900, 2.4))
+            for arm, errors in (("constant", (0.21, 0.3, 0.22)), ("debiased", (0.2, 0.21, 0.22)))
+            for seed, error in enumerate(errors)]  # fmt: skip
+    table = gate(pd.DataFrame(rows))
+    assert table["error of x0"].tolist() == ["0.300", "0.220"] * 2 and table.passes.tolist() == ["no", *["yes"] * 3]

@@ -1,11 +1,14 @@
 """The pre-registered answers, against scipy's own paired test and hand-made tables."""
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from debiaslib.report.retest import answers, conclusions
+from debiaslib.report.retest import answer_to, answers, conclusions
 
 SEEDS = range(6)
 JITTER = np.array([0.02, -0.03, 0.01, 0.0, -0.02, 0.03])
@@ -155,3 +158,55 @@ def test_a_distance_below_zero_keeps_its_order(tmp_path, ours, said):
             table.to_csv(path, index=False)
     found = answers(tmp_path)
     assert set(found.answer[found.outcome.str.startswith("layout_energy,") & (found.question == "Q2")]) == {said}
+
+
+@pytest.mark.parametrize(
+    "question, ratio, low, high, p, p_holm, said",
+    [
+        ("Q2", 0.85, 0.75, 0.97, 0.03, 0.12, "not decided"),  # by the corrected p
+        ("Q2", 1.02, 0.95, 1.12, 0.6, 1.0, "not decided"),  # the margin is 0.9 to 1.11
+        ("Q2", 0.98, 0.89, 1.08, 0.6, 1.0, "not decided"),
+        ("Q2", 1.0, 0.905, 1.105, 0.9, 1.0, "no difference"),
+        ("Q4", 0.45, 0.2, 1.05, 0.2, math.nan, "partly"),  # more than half goes, and the interval reaches 1
+        ("Q4", 0.55, 0.4, 0.75, 1e-3, math.nan, "partly"),
+        ("Q4", 0.95, 0.85, 1.06, 0.2, math.nan, "partly"),  # less than a tenth goes, and the interval says more
+        ("Q4", -0.1, math.nan, math.nan, 0.2, math.nan, "partly"),
+    ],
+)
+def test_the_registered_limits(question, ratio, low, high, p, p_holm, said):
+    outcome = "layout_energy, 50 steps, with the optimum at t > 600"
+    row = SimpleNamespace(question=question, outcome=outcome, ratio=ratio, low=low, high=high, n=6, p=p, p_holm=p_holm)
+    assert answer_to(row) == said
+
+
+@pytest.mark.parametrize("arm, untestable", [("constant", True), ("debiased", True), ("p2(k=1,gamma=1)", False)])
+def test_one_training_of_constant_or_debiased_that_misses_the_gate_is_enough(tmp_path, arm, untestable):
+    folder, arms = write(tmp_path), ("constant", "debiased", "p2(k=1,gamma=1)")
+    gate = [{"arm": one, "seed": seed, "t": t, "passes": (one, seed, t) != (arm, 1, 900)}
+            for one in arms for seed in (0, 1) for t in (600, 900)]  # fmt: skip
+    pd.DataFrame(gate).to_csv(folder / "tables" / "gate.csv", index=False)
+    assert (set(answers(folder).answer) == {"not testable with these networks"}) == untestable
+
+
+def test_the_third_question_is_of_ten_steps(tmp_path):
+    assert of(answers(write(tmp_path / "a", fd=(1.3, 0.6))), "Q3") == "this weight"
+    assert of(answers(write(tmp_path / "b", fd=(0.6, 1.3))), "Q3") == "not this weight in particular"
+
+
+def test_another_t_star_is_not_the_registered_one(tmp_path):
+    path = write(tmp_path) / "tables" / "oracle_swap.csv"
+    table = pd.read_csv(path)
+    table.assign(t_star=table.t_star.replace(600, 500)).to_csv(path, index=False)
+    assert "Q4" not in set(answers(tmp_path).question)
+
+
+def test_rows_by_fewer_steps_another_sampler_and_another_t_star_do_not_count(tmp_path):
+    wanted = answers(write(tmp_path))
+    tables = tmp_path / "tables"
+    swaps = pd.read_csv(tables / "oracle_swap.csv")
+    more = swaps[swaps.t_star > 0].assign(t_star=300, value=99.0)
+    pd.concat([swaps.assign(steps=10, value=99.0), more, swaps]).to_csv(tables / "oracle_swap.csv", index=False)
+    for path in tables.glob("distances-*.csv"):
+        table = pd.read_csv(path)
+        pd.concat([table, table.assign(sampler="ddpm", value=99.0)]).to_csv(path, index=False)
+    pd.testing.assert_frame_equal(answers(tmp_path), wanted)

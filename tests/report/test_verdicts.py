@@ -124,6 +124,37 @@ def test_the_share_of_colour_is_judged_over_seeds(tmp_path, seeds, wanted):
     assert row.verdict == wanted and row["found here"].startswith("share of the mean colour: 0.5 ")
 
 
+def test_a_tenth_is_the_limit_of_colour_and_a_network_below_the_optimum_is_found(tmp_path):
+    path = write_tables(tmp_path, 0.5) / "tables/mse.csv"
+    table = pd.read_csv(path)
+    claims = verdicts(2, tmp_path).set_index("claim").verdict
+    assert claims["No network beats the optimum."] == "holds"
+    table.loc[table.quantity == "colour_excess", "mean"] *= 0.25  # from 0.5 to 0.125 of the excess
+    table.loc[(table.model == "debiased") & (table.quantity == "x0_mse"), "mean"] = 0.1  # the optimum has 0.2
+    table.to_csv(path, index=False)
+    claims = verdicts(2, tmp_path).set_index("claim").verdict
+    assert claims["Over a tenth of constant's excess is colour."] == "holds"
+    assert claims["No network beats the optimum."] == "refuted"
+    table.loc[table.quantity == "colour_excess", "mean"] *= 0.5
+    table.to_csv(path, index=False)
+    assert verdicts(2, tmp_path).set_index("claim").verdict["Over a tenth of constant's excess is colour."] == "refuted"
+
+
+def test_the_price_is_judged_at_small_t_and_speed_by_the_first_snapshot(tmp_path):
+    """Debiased is better at large t and at the end, and worse at small t and early."""
+    tables = write_tables(tmp_path, 0.5) / "tables"
+    errors = pd.read_csv(tables / "mse.csv")
+    errors.loc[(errors.model == "debiased") & (errors.t == 50), "mean"] *= 4
+    errors.to_csv(tables / "mse.csv", index=False)
+    for path in tables.glob("distances-debiased-*.csv"):
+        table = pd.read_csv(path)
+        table.loc[table.images_seen == 100, "value"] *= 4
+        table.to_csv(path, index=False)
+    claims = all_verdicts(tmp_path).set_index("claim").verdict
+    assert claims["There is a gain at large t."] == "holds" and claims["The price at small t is nothing."] == "refuted"
+    assert claims["It trains faster."] == "refuted" and claims["Smaller fd_pooled than constant in 5 steps."] == "holds"
+
+
 def test_without_tables_there_are_no_verdicts(tmp_path):
     assert all(verdicts(chapter, tmp_path).empty for chapter in range(1, 8))
 

@@ -35,7 +35,7 @@ def distances(weighting="debiased", seed=0, factor=1.0, **changes):
     }
     values = {"fd_pooled": (0.4, None), "kid_pooled": (0.002, 0.001), "precision": (0.8, None), "recall": (0.1, None)}
     rows = [
-        {**shared, "metric": metric, "value": value * factor, "se": se, "weights_sha256": None, **facts}
+        {**shared, "metric": metric, "value": value * factor, "se": se, **{"weights_sha256": None, **facts}}
         for metric, (value, se) in values.items()
     ]
     return pd.DataFrame(rows)
@@ -119,6 +119,29 @@ def test_seeds_that_agree_leave_room_for_rounding(tmp_path):
     got = results(tmp_path, mse=mse([0.3 * 1.005]))
     assert {(row.result, row.rule) for row in compare(got, reference).itertuples()} == {("pass", "rounding")}
     assert set(compare(results(tmp_path, mse=mse([0.3 * 1.02])), reference).result) == {"fail"}
+
+
+def test_two_seeds_give_no_interval_and_a_mean_of_two_has_a_smaller_error(tmp_path):
+    """Student's t of one degree of freedom is 12.7: it would let nearly everything pass."""
+    pair = [distances(seed=seed) for seed in (0, 1)]
+    both = {f"distances__{seed}": table for seed, table in enumerate(pair)}
+    reference = write(tmp_path / "reference", **both)
+    got = {name: table.assign(value=table.value * 1.3) for name, table in both.items()}
+    table = compare(results(tmp_path, **got), reference)
+    row = row_of(table, "fd_pooled")
+    assert (row.result, row.rule) == ("fail", "stated tolerance")
+    # 3 standard errors of the difference of two means of two
+    assert row_of(table, "kid_pooled").tolerance == pytest.approx(3 * 0.001 * math.sqrt(1 / 2 + 1 / 2))
+
+
+def test_errors_of_arms_are_compared_and_other_weights_of_features_fail(tmp_path):
+    arm = {"weighting": "debiased", "variant": "lr=0.004", "seed": 0, "network": "ema", "t": 900, "quantity": "x0_mse"}
+    reference = write(tmp_path / "reference", arm_errors=pd.DataFrame([{**arm, "value": 0.3, "n": 256}]),
+                      distances__debiased=distances(weights_sha256="one"))  # fmt: skip
+    got = results(tmp_path, arm_errors=pd.DataFrame([{**arm, "value": 0.6, "n": 256}]),
+                  distances__debiased=distances(weights_sha256="other"))  # fmt: skip
+    table = compare(got, reference)
+    assert row_of(table, "x0_mse").result == "fail" and row_of(table, "fd_pooled").result == "fail"
 
 
 def test_missing_rows_and_tables_are_said(tmp_path, expected):

@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 
 from debiaslib.diffusion.one_step import mse_by_timestep
+from debiaslib.diffusion.sampling import sample
 from debiaslib.files import read_json
+from debiaslib.metrics.distances import evaluate
+from debiaslib.metrics.features import load_extractor
 from debiaslib.study import controls, measurements
-from debiaslib.study.common import measured_images
+from debiaslib.study.common import measured_images, subset
 from debiaslib.study.study import open_study
 
 EXPERIMENT = """
@@ -59,6 +62,15 @@ def test_an_error_is_that_of_the_arms_own_network_and_prediction(study, errors, 
     found = errors[(errors.weighting == weighting) & (errors.variant == variant) & (errors.seed == 1)]
     found = found[(found.network == ("raw" if raw else "ema")) & (found.quantity == "x0_mse")].set_index("t").value
     assert found.to_dict() == pytest.approx(by_hand.to_dict(), rel=1e-6)
+
+
+def test_the_samples_of_a_training_seed_start_from_noise_of_their_own(study):
+    measurements.arm_outcomes(study)  # it makes the distances
+    images = sample(study.model("constant", 1), study.schedule, range(10**6, 10**6 + 50), steps=5, batch_size=50)
+    wanted = evaluate(images, subset(study.images().images, 64), load_extractor("pooled"))[0]
+    table = pd.read_csv(study.folder / "tables" / "distances-constant-s1.csv")
+    found = table[(table.metric == wanted["metric"]) & (table.network == "ema")].value.item()
+    assert found == pytest.approx(wanted["value"], rel=1e-6)
 
 
 def test_the_contrasts_and_the_sweep_are_those_of_the_outcomes(study):

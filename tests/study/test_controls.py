@@ -141,3 +141,54 @@ def test_arms_that_cannot_be_compared():
     table = tables()
     found = controls.contrasts(table[(table.arm != "debiased") | (table.seed != 1)])
     assert set(found[found.condition == "baseline"].n) == {2}  # the seeds that both have
+
+
+LEVELS = {  # by seed; of fd_pooled another arm of constant is the best
+    "constant": {"": (1, 1, 100), "fd_pooled": (9, 9, 9)},
+    "constant; lr=0.004": {"": (5, 5, 5)},
+    "debiased": {"": (1, 1, 1)},
+    "debiased; lr=0.004": {"": (2, 2, 2)},
+}
+
+
+@pytest.fixture
+def told_apart():
+    """Outcomes whose values tell metric, steps, sampler and timestep apart."""
+    at = {("layout_energy", 5): 2.0, ("layout_energy", 20): 3.0, ("fd_pooled", 20): 5.0, ("fd_minifaces", 20): 7.0,
+          ("fd_minifaces", 50): 11.0, ("fd_cifar10", 10): 13.0, ("fd_cifar10", 50): 17.0}  # fmt: skip
+    distances, errors = {"ddim": [], "ddpm": []}, []
+    for arm, levels in LEVELS.items():
+        parsed = parse_arm(arm)
+        for seed in range(3):
+            facts = {"weighting": parsed.weighting, "variant": parsed.variant, "seed": seed, "network": "ema"}
+            for (metric, steps), value in at.items():
+                value *= levels.get(metric, levels[""])[seed]
+                row = {**facts, "metric": metric, "steps": steps, "images_seen": 9}
+                for sampler, factor in (("ddim", 1), ("ddpm", 99)):
+                    distances[sampler].append({**row, "sampler": sampler, "value": factor * value})
+            factor = levels[""][0] * (1 if arm == "debiased" else 2)
+            errors += [{**facts, "quantity": "x0_mse", "t": t, "value": value * factor}
+                       for t, value in ((50, 19.0), (900, 23.0))]  # fmt: skip
+    return controls.outcomes(pd.DataFrame(distances["ddim"] + distances["ddpm"]), pd.DataFrame(errors))
+
+
+def test_an_outcome_is_its_own_metric_and_steps_by_the_first_sampler(told_apart):
+    assert told_apart.query("arm == 'debiased' and seed == 0").set_index("outcome").value.to_dict() == {
+        "colour error, 5 steps": 2, "colour error, 20 steps": 3, "fd_pooled, 20 steps": 5, "fd_minifaces, 20 steps": 7,
+        "fd_minifaces, 50 steps": 11, "fd_cifar10, 10 steps": 13, "fd_cifar10, 50 steps": 17, "x0_mse, t = 50": 19,
+        "x0_mse, t = 900": 23,
+    }  # fmt: skip
+
+
+def test_the_best_rate_is_that_of_the_outcome_by_the_geometric_mean(told_apart):
+    found = controls.contrasts(told_apart).query("condition == 'each at its best learning rate'").set_index("outcome")
+    assert found.baseline["colour error, 5 steps"] == "constant"  # 100 ** (1/3) is 4.6, below 5; the mean is 34
+    assert found.baseline["fd_pooled, 20 steps"] == "constant; lr=0.004"
+
+
+def test_the_best_rate_is_chosen_by_the_averaged_weights():
+    arms = {"constant": 4.0, "constant; lr=0.004": 5.0}
+    rows = [{"arm": arm, "network": network, "outcome": "o", "seed": 0, "value": value}
+            for arm, ema in arms.items() for network, value in (("ema", ema), ("raw", 9 / ema**3))]  # fmt: skip
+    table = pd.DataFrame(rows)
+    assert controls.best_arm(table, "o", list(arms)) == "constant"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from debiaslib import Schedule
+from debiaslib.diffusion.randomness import stream
 from debiaslib.study.common import measured_images, optimal_denoiser
 from debiaslib.study.gate import _rows, gate, gate_line, gate_timesteps
 
@@ -32,6 +33,15 @@ def test_the_table_holds_its_own_rule(smoke):
     assert np.allclose(late.limit, 2 * late.x_t, rtol=1e-5)
     assert (table.passes == (table.error <= table.limit)).all()
     assert (table.error > 0.99 * table.optimum).all()
+    # A network's error by hand; after ten steps of training it has not learned its task.
+    x0 = measured_images(study, study.experiment.curve_images)[0]
+    a, s = float(study.schedule.alpha_bar[600]) ** 0.5, float(1 - study.schedule.alpha_bar[600]) ** 0.5
+    x_t = a * x0 + s * torch.randn(x0.shape, generator=stream(0, "mse", 600))
+    with torch.no_grad():
+        estimate = (x_t - s * study.model("constant", 0)(x_t, 600).sample) / a
+    of_constant = early[early.arm == "constant"].iloc[0]
+    assert of_constant.error == pytest.approx((estimate - x0).square().mean().item(), rel=1e-3)
+    assert not of_constant.passes
     # The input's own error by hand: (x_t - x0)^2 has mean (1 - a)^2 E x0^2 + s^2.
     a = float(study.schedule.alpha_bar[900].sqrt())
     x0 = torch.from_numpy(np.array(study.images().images[:256])).float() / 127.5 - 1

@@ -7,6 +7,7 @@ import torch
 
 from debiaslib import OptimalDenoiser, Schedule, sample
 from debiaslib.diffusion.solvers import respaced_timesteps
+from debiaslib.study.common import subset
 from debiaslib.study.oracle_swap import as_denoiser, oracle_swap, oracle_swap_samples, swapped, swaps
 
 SMOKE = Path(__file__).resolve().parents[1] / "smoke.yaml"
@@ -57,3 +58,15 @@ def test_the_tables(smoke):
     assert grid["images"].shape == (9, 1, 8, 3, 16, 16) and grid["images"].dtype == np.uint8
     alone = ["constant | constant", "debiased | debiased", "optimum | optimum"]
     assert list(grid["names"])[:4] == [*alone, "optimum | constant"]
+
+
+def test_the_optimum_below_returns_images_of_its_set_and_a_network_below_does_not(smoke):
+    """At the last call, t = 0, an optimum over a set knows the image: it tells which of the two was asked there."""
+    pool, grid = subset(smoke.images().images, smoke.experiment.optimum_images).astype(int), oracle_swap_samples(smoke)
+    drawn = {str(name): images[0].astype(int) for name, images in zip(grid["names"], grid["images"], strict=True)}
+
+    def known(name):
+        return [bool((abs(pool - image).max(axis=(1, 2, 3)) <= 1).any()) for image in drawn[name]]
+
+    for weighting in ("constant", "debiased"):
+        assert all(known(f"{weighting} | optimum")) and not any(known(f"optimum | {weighting}"))

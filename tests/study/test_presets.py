@@ -78,7 +78,8 @@ def test_one_step_of_training_and_one_of_sampling(name):
     c = small(name)
     network, objective = build_network(c).train(), Objective(c)
     size = (2, 3, c.resolution, c.resolution)
-    x0, noise = torch.rand(size) * 2 - 1, torch.randn(size)
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = torch.rand(size, generator=generator) * 2 - 1, torch.randn(size, generator=generator)
     labels = None if c.classes is None else torch.tensor([0, c.classes - 1])
     optimizer = torch.optim.AdamW(network.parameters(), lr=c.lr, weight_decay=c.weight_decay)
     losses = []

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -65,10 +64,8 @@ shell.run_cell("from debiaslib.study.study import open_notebook\\nstudy = open_n
 @pytest.mark.slow  # a process with IPython
 def test_a_mistake_stands_in_the_notebook_without_a_traceback():
     environment = {**os.environ, "IPYTHONDIR": os.devnull, "NO_COLOR": "1"}
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", SHELL], capture_output=True, text=True, timeout=120, env=environment)
     said = (done.stdout + done.stderr).strip()
-    assert time.monotonic() - started < 100
     shown = [line for line in said.splitlines() if "InputError" in line]
     assert shown == [line for line in said.splitlines() if "quik" in line] and len(shown) == 1, said
     assert shown[0].startswith("InputError: experiment 'quik' is unknown; did you mean 'quick'?")
