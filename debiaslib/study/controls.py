@@ -73,7 +73,7 @@ def contrasts(table):
     columns = ["condition", "arm", "baseline", "network", "outcome", "ratio", "low", "high", "n"]
     found = pd.DataFrame(rows, columns=columns)
     whole = found[found.condition == BASE].set_index("outcome").ratio
-    found["share"] = [math.log(r) / math.log(whole[o]) for r, o in zip(found.ratio, found.outcome, strict=True)]
+    found["share"] = found.ratio.map(math.log) / found.outcome.map(whole).map(math.log)
     return found
 
 

@@ -186,6 +186,11 @@ def test_the_best_rate_is_that_of_the_outcome_by_the_geometric_mean(told_apart):
     assert found.baseline["fd_pooled, 20 steps"] == "constant; lr=0.004"
 
 
+def test_arms_that_are_equal_have_no_share():
+    found = controls.contrasts(tables({"constant": 2.0, "debiased": 2.0}, raw=False))
+    assert (found.ratio == 1).all() and found.share.isna().all()
+
+
 def test_the_best_rate_is_chosen_by_the_averaged_weights():
     arms = {"constant": 4.0, "constant; lr=0.004": 5.0}
     rows = [{"arm": arm, "network": network, "outcome": "o", "seed": 0, "value": value}
