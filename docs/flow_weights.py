@@ -64,7 +64,8 @@ def table():
     lines = ["| objective | mean of log SNR | its standard deviation |", "| --- | --- | --- |"]
     log_snr = 2 * ((1 - grid()) / grid()).log()
     for name in LABELS:
-        share = attention(name, grid()) / attention(name, grid()).sum()
+        share = attention(name, grid())
+        share = share / share.sum()
         mean = (share * log_snr).sum()
         spread = (share * (log_snr - mean) ** 2).sum().sqrt()
         lines.append(f"| `{name}` | {mean + 0:.2f} | {spread:.2f} |".replace("| -0.00 |", "| 0.00 |"))

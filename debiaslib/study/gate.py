@@ -36,14 +36,14 @@ def gate(study):
     """
     e, timesteps = study.experiment, gate_timesteps(study.schedule)
     inputs = {"runs": [trained(study, [seed], [arm])["runs"] for arm, seed in e.runs]}
-    inputs |= {"t": timesteps, "images": e.curve_images, "optimum": e.optimum_images, "limits": [OF_OPTIMUM, OF_INPUT]}
+    inputs |= {"t": timesteps, "images": e.curve_images, "optimum": e.optimum_images}
 
     def rows():
         optimal, of_law = optimal_denoiser(study)
         best, images = cached_by_t(optimal), measured_images(study, e.curve_images)
         return [row for run in e.runs for row in _rows(study, *run, timesteps, images, best, of_law)]
 
-    return study.csv("gate.csv", inputs, rows, digits=6)
+    return study.csv("gate.csv", {**inputs, "limits": [OF_OPTIMUM, OF_INPUT, _RECOGNISED, _TOO_MANY]}, rows, digits=6)
 
 
 def _rows(study, arm, seed, timesteps, images, best, of_law):

@@ -191,6 +191,14 @@ def keys(monkeypatch, facts=None, **changed):
 SMOKE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "smoke.yaml")
 
 
+@pytest.mark.parametrize("name", ["OF_OPTIMUM", "OF_INPUT", "_RECOGNISED", "_TOO_MANY"])
+def test_a_gate_by_other_limits_is_made_again(monkeypatch, name):
+    before = keys(monkeypatch)
+    monkeypatch.setattr(f"debiaslib.study.gate.{name}", 0.5)
+    after = keys(monkeypatch)
+    assert {table for table in before if after[table] != before[table]} == {"gate"}
+
+
 def test_tables(monkeypatch):
     """What is changed makes those tables again that depend on it, and no others."""
     before = keys(monkeypatch)
