@@ -22,8 +22,8 @@ def respaced_timesteps(steps, T):
     """`steps` timesteps spread evenly over [0, T-1], highest first: a list of ints. One step is t = T-1 alone.
 
     This is the rule of the authors' code (ADM's): a running sum of (T-1) / (steps-1), rounded at each step, whose own
-    rounding counts. For one step theirs is t = 0, which takes pure noise for an image that is almost clean; ours is
-    T-1. Raises InputError for a number of steps outside [1, T].
+    rounding counts. For one step theirs is t = 0, which takes pure noise for an almost clean image. Raises InputError
+    for a number of steps outside [1, T].
     """
     check_number("steps", steps, minimum=1, maximum=T, integer=True)
     if steps == 1:
@@ -80,6 +80,7 @@ class DDPM:
         self.log_variances = [(low, high - low) for low, high in zip(*(e.tolist()[::-1] for e in ends), strict=True)]
 
     def step(self, i, x, x0, epsilon, noise, values):
+        """As `DDIM.step`; drawn around the posterior's mean, or that mean where noise is None."""
         of_x0, of_x, sigma = self.tables[i]
         mean = of_x0 * x0 + of_x * x
         if noise is None:

@@ -128,8 +128,7 @@ def check_before_start(settings, results=""):
 def main(arguments=None):
     """The command line of the whole pipeline."""
     parser = experiment_parser(__doc__.splitlines()[0])
-    jobs = "how many to run side by side, each with the experiment's threads"
-    parser.add_argument("--jobs", type=int, default=2, help=jobs)
+    parser.add_argument("--jobs", type=int, default=2, help="how many run side by side, each with the same threads")
     parser.add_argument("--dry-run", action="store_true", help="start nothing; print what it will cost")
     parser.add_argument("--profile", default="", help="a folder with a Snakemake profile, for a cluster: config/slurm")
     options = parser.parse_args(arguments)
