@@ -302,6 +302,23 @@ def v_weight():
     return markdown(pd.DataFrame(rows)) + "\n"
 
 
+def usual_losses():
+    """Weight 1 on the error of v and of x0, beside other arms of controls (faces), paired by seed."""
+    tables, rows, same_v = ResultTables(PUBLISHED / "controls"), [], "constant; prediction_type=v_prediction"
+    on_v, on_x0 = "edm(sigma_data=1); prediction_type=v_prediction", "inverse_snr; prediction_type=sample"
+    pairs = {"weight 1 on v, over constant": (on_v, "constant"), "over constant, predicting v": (on_v, same_v)}
+    pairs |= {"debiased over it": ("debiased", on_v), "weight 1 on x0, over constant": (on_x0, "constant")}
+    pairs |= {"debiased over that": ("debiased", on_x0), "constant, predicting v, over constant": (same_v, "constant")}
+    asked = [("errors", "excess", t) for t in (900, 50)]
+    asked += [("distances", m, steps) for m in ("fd_minifaces", "layout_energy") for steps in (20, 5)]
+    for of, what, at in asked:
+        values = {arm: getattr(tables, of)(what, at, arm) for arm in {*itertools.chain(*pairs.values())}}
+        row = {"outcome": f"{what}, t = {at}" if of == "errors" else f"{what}, {at} steps"}
+        row |= {name: _paired_interval(values[ours], values[base]) for name, (ours, base) in pairs.items()}
+        rows.append(row | {"n": min(len(value) for value in values.values())})
+    return markdown(pd.DataFrame(rows)) + "\n"
+
+
 def own_rates():
     """Amendment 5: on the faces constant at 1e-3 and debiased at 2e-3, judged on seeds 3 to 5 of `controls`."""
     found, rows, seeds = ResultTables(PUBLISHED / "controls"), [], [3, 4, 5]
@@ -436,7 +453,7 @@ PAGES = ("../README.md", "verdicts.md", "retest.md", "reviewers.md", "weights.md
 TABLES = {"finding": finding, "answered": answered, "verdicts": tables, "retests": retests, "trained": trained,
           "departures": departures, "networks": networks, "swaps": swaps, "rivals": rivals,
           "clipped": clipped, "by_images": by_images, "own_rates": own_rates,
-          "by_steps": by_steps, "float16": float16, "v_weight": v_weight}  # fmt: skip
+          "by_steps": by_steps, "float16": float16, "v_weight": v_weight, "usual_losses": usual_losses}  # fmt: skip
 
 
 def with_tables(text):
