@@ -91,8 +91,8 @@ def table(path):
     if not (path.parent / "controls.csv").exists():
         return markdown(rows)
     # The claims of chapter 7 differ in condition and outcome alone: a row a condition is read more easily.
-    said = f"The other {(rows.chapter == 7).sum()} claims, of chapter 7, are of debiased / constant under some of these"
-    said += f" conditions. Of the paper: {paper_says('There is a gain in')}."
+    said = f"The other {(rows.chapter == 7).sum()} claims, of chapter 7, are of the lines baseline, best rate and"
+    said += f" against. Of the paper: {paper_says('There is a gain in')}."
     return f"{markdown(rows[rows.chapter != 7])}\n\n{said}\n\n{markdown(control_ratios(path.parents[1]).frame)}"
 
 
@@ -223,7 +223,7 @@ def rivals():
         for what, of in asked.items():
             row = {"data": REPEATED[name], "outcome": what}
             rows.append(row | {_short(name_of(other)): _paired_interval(of("debiased"), of(other)) for other in others})
-    return markdown(pd.DataFrame(rows).fillna("not trained")) + "\n"
+    return markdown(pd.DataFrame(rows).fillna("not in this experiment")) + "\n"
 
 
 def by_images():
@@ -245,7 +245,7 @@ def by_images():
             row |= {"images seen": f"{seen:,.0f} of {last:,.0f}"}
             ratios = {_short(name_of(arm)): _paired_interval(values[arm], values["constant"]) for arm in others}
             rows.append(row | ratios)
-    return markdown(pd.DataFrame(rows).fillna("not trained")) + "\n"
+    return markdown(pd.DataFrame(rows).fillna("not in this experiment")) + "\n"
 
 
 def _arms(tables):

@@ -60,8 +60,8 @@ def learning_rates(table):
 
 @figure("How much of the gain is the weighting?", NOTEBOOK, CONTROLS, load_controls)
 def control_ratios(table):
-    """Ratio debiased / constant of outcomes that are above 0 in all trainings (lower is better), paired by seed;
-    dotted: the ratio of the baseline. Squares: {spread}{best}
+    """Ratio debiased / constant, or debiased / the arm that a line names, of outcomes that are above 0 in all trainings
+    (lower is better), paired by seed; dotted: the ratio of the baseline. Squares: {spread}{best}
     """
     conditions = words = list(dict.fromkeys(table.condition))
     for code, plain in _WORDS.items():
@@ -81,7 +81,7 @@ def control_ratios(table):
         if ax.get_subplotspec().is_first_col():
             ax.set_yticks(range(len(conditions)), words)
         if ax.get_subplotspec().is_last_row():
-            ax.set_xlabel("debiased / constant")
+            ax.set_xlabel("debiased / the other arm")
 
     shown = [outcome for outcome in OUTCOMES if outcome in set(table.outcome)]
     return panel_grid(shown, paint, height=0.55 + 0.165 * len(conditions), base=0.3, sharey=True)
