@@ -141,3 +141,22 @@ def test_published_contrasts_made_again():
         again = controls.contrasts(controls.outcomes(distances, read_rows(path.parent / "arm_errors.csv")))
         found, published = (table.set_index(keys).sort_index() for table in (again, pd.read_csv(path)))
         pd.testing.assert_frame_equal(found, published, rtol=1e-4, check_dtype=False, obj=path.parts[-3])
+
+
+def test_the_usual_losses_are_the_contrasts_of_the_controls():
+    """The same ratios by another way; a ratio of geometric means over the same seeds is a quotient of two others."""
+    rows = [line.strip("| ").split(" | ") for line in verdicts.usual_losses().strip().splitlines()]
+    shown = pd.DataFrame(rows[2:], columns=rows[0]).set_index("outcome").map(lambda text: float(text.split()[0]))
+    ratios = pd.read_csv(verdicts.PUBLISHED / "controls/tables/controls.csv").set_index(["condition", "outcome"]).ratio
+    outcomes = {"layout_energy, 20 steps": "colour error, 20 steps", "layout_energy, 5 steps": "colour error, 5 steps"}
+    for outcome, plain in {**outcomes, "fd_minifaces, 20 steps": "fd_minifaces, 20 steps"}.items():
+        row, base = shown.loc[outcome], ratios["baseline", plain]
+        on_v, on_x0, same_v = (
+            ratios[f"against {arm}", plain]
+            for arm in ("EDM-1 with prediction_type v_prediction", "1/SNR with prediction_type sample",
+                        "constant with prediction_type v_prediction")
+        )  # fmt: skip
+        wanted = {"debiased over it": on_v, "weight 1 on v, over constant": base / on_v}
+        wanted |= {"debiased over that": on_x0, "weight 1 on x0, over constant": base / on_x0}
+        wanted |= {"over constant, predicting v": same_v / on_v, "constant, predicting v, over constant": base / same_v}
+        assert row[list(wanted)].to_dict() == pytest.approx(wanted, rel=5e-3), outcome
