@@ -23,6 +23,7 @@ from debiaslib.paths import checkout
 from debiaslib.report.here import control_ratios
 from debiaslib.report.results_read import ResultTables, name_of
 from debiaslib.report.retest import COLUMNS, FEW, QUESTIONS, T_STAR, UNTESTABLE, answer_to, compared, conclusions
+from debiaslib.report.verdicts import interval_text
 
 DOCS, PUBLISHED = Path(__file__).parent, checkout() / "results/reference"
 MARKS = re.compile(r"(<!-- table (\w+): python docs/verdicts.py -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -134,14 +135,10 @@ def _of_config(name):
 
 
 def _comparisons(found):
-    ratios = [_interval(*row) for row in found[["ratio", "low", "high"]].to_numpy()]
+    ratios = [interval_text(row) for row in found[["ratio", "low", "high"]].to_numpy()]
     numbers = {name: ["" if math.isnan(p) else f"{p:.2g}" for p in found[name]] for name in ("p", "p_holm")}
     kept = found[["question", "outcome", "against"]].assign(ratio=ratios, n=found.n, **numbers)
     return kept.assign(found=found.answer).rename(columns={"p_holm": "p, Holm"})
-
-
-def _interval(ratio, low, high):
-    return f"{ratio:.3g}" if math.isnan(low) else f"{ratio:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def finding():
@@ -165,7 +162,7 @@ def _ratios_to_constant(folder):
 
 def _paired_interval(ours, base):
     seeds = ours.index.intersection(base.index)
-    return _interval(*paired_ratio(ours[seeds], base[seeds])) if len(seeds) else "not measured"
+    return interval_text(paired_ratio(ours[seeds], base[seeds])) if len(seeds) else "not measured"
 
 
 def swaps():
@@ -364,7 +361,7 @@ def _numbers(question, found):
     shown = []
     for row in rows.head(1 if question == "Q4" else len(rows)).itertuples():
         against = f", against {_short(name_of(row.against))}" if question == "Q3" else ""
-        shown.append(f"{row.outcome}{against}: {_interval(row.ratio, row.low, row.high)}, n = {row.n}")
+        shown.append(f"{row.outcome}{against}: {interval_text((row.ratio, row.low, row.high))}, n = {row.n}")
     return "".join(f"<br>{one}" for one in shown)
 
 
@@ -385,7 +382,7 @@ def networks():
         row["constant's, ratio to the small U-Net at 2e-3"] = ratio
         for outcome in ("colour error, 20 steps", "fd_minifaces, 20 steps", "x0_mse, t = 900", "x0_mse, t = 50"):
             bounds = ["ratio", "low", "high"]  # a distance of 0 or less in any training has none
-            row[f"{outcome}: ratio"] = _interval(*ratios.loc[outcome, bounds]) if outcome in ratios.index else "none"
+            row[f"{outcome}: ratio"] = interval_text(ratios.loc[outcome, bounds]) if outcome in ratios.index else "none"
         rows.append({**row, "n": ratios.n.max()})
     return markdown(pd.DataFrame(rows)) + "\n"
 

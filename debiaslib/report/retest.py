@@ -95,19 +95,16 @@ def _swap_answer(row):
     """What the optimum leaves of the colour error; at large t it is the paper's account that is judged."""
     if not row.outcome.endswith(f"t > {T_STAR}"):
         return "for comparison"
-    certain = row.high < 1 if math.isfinite(row.high) else row.p < 0.05
-    if row.ratio <= 0.5 and certain:
+    if row.ratio <= 0.5 and (row.high < 1 if math.isfinite(row.high) else row.p < 0.05):
         return "confirmed"
     return "refuted" if row.low >= 0.9 else "partly"
 
 
 def conclusions(found):
     """What `answers` found as one answer to each question, by the registered rules: columns question, asked, answer."""
-    rows = []
-    for question, part in found.groupby("question"):
-        answer = UNTESTABLE if UNTESTABLE in set(part.answer) else _CONCLUDE[question](part)
-        rows.append({"question": question, "asked": QUESTIONS[question], "answer": answer})
-    return pd.DataFrame(rows, columns=["question", "asked", "answer"])
+    parts = found.groupby("question")
+    said = {one: UNTESTABLE if UNTESTABLE in set(part.answer) else _CONCLUDE[one](part) for one, part in parts}
+    return pd.DataFrame([(one, QUESTIONS[one], said[one]) for one in said], columns=["question", "asked", "answer"])
 
 
 def _conclude_1(rows):
@@ -127,7 +124,7 @@ def _conclude_3(rows):
         return "one seed"
     if not (few.answer == "lower").all():
         return "not this weight in particular"
-    return "this weight" if set(few.against) == set(_RIVALS[1:]) else "not measured against both P2 and Min-SNR"
+    return "this weight" if set(few.against) == set(_RIVALS[1:]) else "not answered: P2 or Min-SNR was not measured"
 
 
 _CONCLUDE = {"Q1": _conclude_1, "Q2": _conclude_2, "Q3": _conclude_3, "Q4": lambda rows: rows.answer.iloc[0]}

@@ -57,8 +57,13 @@ def verdict_of(interval, claimed="below"):
 
 def ratio_text(interval, n):
     """A ratio as text: `0.14 [0.10, 0.19], 6 seeds`; without brackets for one seed."""
-    ratio, low, high = interval
-    return f"{ratio:.3g} (one seed)" if math.isnan(low) else f"{ratio:.3g} [{low:.3g}, {high:.3g}], {n} seeds"
+    return interval_text(interval) + (" (one seed)" if math.isnan(interval[1]) else f", {n} seeds")
+
+
+def interval_text(interval):
+    """`0.14 [0.10, 0.19]`, three digits; four where three would be a 1 that hides its side. A NaN has no brackets."""
+    ratio, low, high = (f"{one:.4g}" if f"{one:.3g}" == "1" else f"{one:.3g}" for one in interval)
+    return ratio if low == "nan" else f"{ratio} [{low}, {high}]"
 
 
 def paired_claim(claim, refuted_by, what, ours, base, claimed="below"):
@@ -74,11 +79,10 @@ def paired_claim(claim, refuted_by, what, ours, base, claimed="below"):
         interval = paired_ratio(ours, base)
         return _row(claim, refuted_by, f"{what}: {ratio_text(interval, len(seeds))}", verdict_of(interval, claimed))
     mean, low, high = mean_interval(ours - base)
+    verdict = "holds" if high < 0 else "refuted" if low > 0 else "open"
+    interval = f"difference [{low:.3g}, {high:.3g}], {len(seeds)} seeds"
     if math.isnan(low):
         verdict, interval = "one seed: yes" if mean < 0 else "one seed: no", "one seed"
-    else:
-        verdict = "holds" if high < 0 else "refuted" if low > 0 else "open"
-        interval = f"difference [{low:.3g}, {high:.3g}], {len(seeds)} seeds"
     return _row(claim, refuted_by, f"{what}: {ours.mean():.3g} against {base.mean():.3g} ({interval})", verdict)
 
 
@@ -155,9 +159,8 @@ def _chapter_3(tables):
         mean = rows.groupby("quantity").value.mean()
         share = mean["excess_common"] / (mean["excess_common"] + mean["excess_between"])
         refuted_by = "the training seeds share less than half of the excess at t = 900"
-        found = f"shared by all seeds: {share:.0%}"
-        row = _row("Constant's excess is a bias and not a variance.", refuted_by, found, "no interval")
-        yield _testable(tables, row, _BASE)
+        claim, found = "Constant's excess is a bias and not a variance.", f"shared by all seeds: {share:.0%}"
+        yield _testable(tables, _row(claim, refuted_by, found, "no interval"), _BASE)
     t_star, alone, swapped = tables.swap()
     for side, where in ((">", "large"), ("<=", "small")) if t_star is not None else ():
         claim = f"The estimate at {where} t spoils a part of constant's colours."

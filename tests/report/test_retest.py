@@ -108,7 +108,7 @@ def test_a_rival_that_was_not_measured_is_not_beaten(tmp_path):
         assert (folder / "tables" / f"distances-{name}0-s0.csv").exists()
         for path in (folder / "tables").glob(f"distances-{name}0-s*.csv"):
             path.unlink()
-        assert of(answers(folder), "Q3") == "not measured against both P2 and Min-SNR"
+        assert of(answers(folder), "Q3") == "not answered: P2 or Min-SNR was not measured"
 
 
 def test_this_weight_or_another(tmp_path):

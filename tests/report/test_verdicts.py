@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from debiaslib.report.here import distance_means, distance_ratios
-from debiaslib.report.verdicts import COLUMNS, all_verdicts, paired_claim, ratio_text, verdict_of, verdicts
+from debiaslib.report.verdicts import (
+    COLUMNS,
+    all_verdicts,
+    interval_text,
+    paired_claim,
+    ratio_text,
+    verdict_of,
+    verdicts,
+)
 
 ARMS = ("constant", "debiased", "p2(k=1,gamma=1)")
 
@@ -33,6 +41,11 @@ def test_a_verdict_follows_from_the_interval(interval, claimed, wanted):
 def test_one_seed_has_no_brackets():
     assert ratio_text((0.5, math.nan, math.nan), 1) == "0.5 (one seed)"
     assert ratio_text((0.5, 0.4, 0.61), 3) == "0.5 [0.4, 0.61], 3 seeds"
+
+
+def test_a_bound_shows_its_side_of_1():
+    assert ratio_text((0.975, 0.947, 1.0033), 6) == "0.975 [0.947, 1.003], 6 seeds"
+    assert interval_text((1, 0.99961, 1.0)) == "1 [0.9996, 1]"
 
 
 def write_tables(folder, factor, seeds=(0, 1, 2)):
