@@ -221,7 +221,9 @@ def test_the_readmes_numbers_are_those_of_the_published_tables():
         for steps, end in ((10, p2.loc[300_000]), (50, many))
     ]
     of_p2 = f"P2's seed 5 had collapsed too ({p2.loc[75_008, 5]:,.0f} after 75,008 images, "
-    of_p2 += f"{p2.loc[150_000, 5]:.1f} after 150,000); at the end it has P2's largest `fd_cifar10` ({'; '.join(at_end)})"
+    of_p2 += (
+        f"{p2.loc[150_000, 5]:.1f} after 150,000); at the end it has P2's largest `fd_cifar10` ({'; '.join(at_end)})"
+    )
     assert said in PAGES["retest.md"] and of_p2 in PAGES["retest.md"]
     gate = pd.read_csv(published / "cifar10-32/tables/gate.csv").query("t == 600")
     low, high = (f"{bound:.2f}" for bound in ((gate.error / gate.optimum).min(), (gate.error / gate.optimum).max()))
