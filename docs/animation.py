@@ -1,4 +1,4 @@
-"""Sampling as an animation: at each step, the clean image that a network believes to see in the noise.
+"""Sampling as an animation: at each step, a network's estimate of the clean image in the noise.
 
 The published networks of `quick`, constant, debiased and P2, from the same noise, above them real images. Shown is the
 estimate of x0 at each DDIM step, clipped to the range of images as the sampler does. The samples come first: that is

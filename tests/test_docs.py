@@ -174,7 +174,9 @@ def test_the_readmes_commands_exist():
 
 
 def test_the_sites_start_page_has_what_the_readme_found():
-    assert "At 32x32 the same network cannot answer" in _finding() and "## Read" not in _finding()
+    found = _finding()
+    assert "At 32x32 the same network cannot answer" in found and "## Read" not in found
+    assert found.count("\n\n| ") == 3  # each of the three tables begins after an empty line
 
 
 def test_the_readmes_numbers_are_those_of_the_published_tables():

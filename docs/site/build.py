@@ -143,7 +143,7 @@ def _finding():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     sentence = next(line for line in readme.splitlines() if line.startswith("**The weight "))
     found = sentence + "\n\n" + readme[readme.index("Words used here") : readme.index("\n## Read\n")].strip()
-    found = re.sub(r"<!--.*?-->\n", "", found)
+    found = re.sub(r"<!--.*?-->\n", "\n", found)  # a table ends at an empty line
     return re.sub(r"\[([^]]+)\]\(results/[^)]+\)", r"\1", found).replace("](docs/", "](")  # tables are not on the site
 
 
