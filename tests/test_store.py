@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 
 import numpy as np
@@ -263,15 +264,19 @@ def test_the_next_takes_over_from_a_killed_maker(path, tmp_path):
     assert len(made.read_text().split()) == 2 and entries(path.parent) == ["some.csv", "some.csv.json"]
 
 
-def test_who_waits_says_for_what(path, capfd):
+def store_saying_into(file, *arguments):
+    with open(file, "w", buffering=1) as sys.stderr:
+        stored(*arguments)
+
+
+def test_who_waits_says_for_what(path, tmp_path):
+    said = tmp_path / "said"
     with exclusive(path.with_name(".some.csv.lock"), str(path)):
-        waiting = FORK.Process(target=stored, args=(path, INPUTS, Maker()))
+        waiting = FORK.Process(target=store_saying_into, args=(said, path, INPUTS, Maker()))
         waiting.start()
-        said = ""
-        while "waiting for another process, which has" not in said:
-            said += capfd.readouterr().err
+        wait_for(lambda: said.exists() and "waiting for another process, which has" in said.read_text())
     waiting.join(20)
-    assert waiting.exitcode == 0 and str(path) in said and is_current(path, INPUTS)
+    assert waiting.exitcode == 0 and str(path) in said.read_text() and is_current(path, INPUTS)
 
 
 # A full disk
