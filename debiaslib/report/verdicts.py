@@ -61,7 +61,7 @@ def ratio_text(interval, n):
 
 
 def interval_text(interval):
-    """`0.14 [0.10, 0.19]`, three digits; four where three would be a 1 that hides its side. A NaN has no brackets."""
+    """`0.14 [0.10, 0.19]` in three digits, four where three would round to 1. No brackets where the bounds are NaN."""
     ratio, low, high = (f"{one:.4g}" if f"{one:.3g}" == "1" else f"{one:.3g}" for one in interval)
     return ratio if low == "nan" else f"{ratio} [{low}, {high}]"
 
